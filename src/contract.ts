@@ -1,0 +1,460 @@
+/**
+ * All that node, operator and local share: ports, labels, paths, environment, the address book, and the JSON
+ * of the admin port with its parsers. Everything on the wire is plain JSON; integers that can pass 2^53 are
+ * strings. Imports errors at most.
+ */
+import { LokiError } from './errors.ts'
+
+export const GROUP = 'lokikv.dev'
+export const API_VERSION = 'v1alpha1'
+export const KIND = 'LokiCluster'
+export const PLURAL = 'lokiclusters'
+
+/** Ports inside a pod. Where pods share one address (local), the address book maps them; see `resolveAddress`. */
+export const PORTS = { client: 6379, http: 8080, admin: 8081, peer: 7400 } as const
+export type PortName = keyof typeof PORTS
+
+export const LABELS = {
+  cluster: 'lokikv.dev/cluster',
+  role: 'lokikv.dev/role',
+  volume: 'lokikv.dev/volume',
+  nodeId: 'lokikv.dev/node-id',
+} as const
+
+export const ANNOTATIONS = {
+  restartedAt: 'lokikv.dev/restartedAt',
+  /** On pods: hash of the normalised inputs of the spec that the pod was made from. */
+  inputsHash: 'lokikv.dev/inputs-hash',
+} as const
+
+/** Where things are inside a pod. */
+export const PATHS = {
+  wal: '/var/lib/lokikv/wal',
+  checkpoints: '/var/lib/lokikv/checkpoints',
+  token: '/var/run/secrets/lokikv/token',
+  controlFile: 'control.toml',
+} as const
+
+/** Environment of a node. Values are strings; `settings` is the JSON of the manifest's `spec.config`. */
+export const ENVIRONMENT = {
+  /** `host:port` under which peers reach this node: `<pod>.<peers service>.<namespace>.svc:7400`. */
+  address: 'LOKIKV_ADDRESS',
+  walDirectory: 'LOKIKV_WAL_DIRECTORY',
+  checkpointDirectory: 'LOKIKV_CHECKPOINT_DIRECTORY',
+  tokenFile: 'LOKIKV_TOKEN_FILE',
+  settings: 'LOKIKV_SETTINGS',
+  addressBook: 'LOKIKV_ADDRESS_BOOK',
+  controlFile: 'CONTROL_FILE_PATH',
+} as const
+
+/**
+ * A JSON file `{"host:port": "127.0.0.1:port"}` that takes the place of DNS and of fixed ports where all pods
+ * share one address. A name that is not in the book is used as it is.
+ */
+export type AddressBook = Readonly<Record<string, string>>
+
+export const resolveAddress = (book: AddressBook | null, address: string): string => book?.[address] ?? address
+
+export function parseAddressBook(text: string): AddressBook {
+  const value = object(parseJson(text, 'address book'), 'address book')
+  const book: Record<string, string> = {}
+  for (const [name, address] of Object.entries(value)) book[name] = string(address, `address book.${name}`)
+  return book
+}
+
+/** `host:port` -> both; throws `BAD_REQUEST`. */
+export function splitAddress(address: string): { host: string; port: number } {
+  const colon = address.lastIndexOf(':')
+  const port = Number(address.slice(colon + 1))
+  if (colon < 1 || !Number.isInteger(port) || port < 1 || port > 65535) {
+    throw new LokiError('BAD_REQUEST', `'${address}' is not host:port`)
+  }
+  return { host: address.slice(0, colon), port }
+}
+
+// ---- names of a cluster's objects (namespaced with the LokiCluster) -------------------------------------------
+
+export const names = {
+  statefulSet: (cluster: string): string => cluster,
+  pod: (cluster: string, ordinal: number): string => `${cluster}-${ordinal}`,
+  peersService: (cluster: string): string => `${cluster}-peers`,
+  clientService: (cluster: string): string => cluster,
+  leaderService: (cluster: string): string => `${cluster}-leader`,
+  tokenSecret: (cluster: string): string => `${cluster}-token`,
+  genesis: (cluster: string): string => `${cluster}-genesis`,
+  disruptionBudget: (cluster: string): string => cluster,
+  serviceAccount: (cluster: string): string => cluster,
+  walClaim: (cluster: string, ordinal: number): string => `wal-${cluster}-${ordinal}`,
+  checkpointsClaim: (cluster: string, ordinal: number): string => `checkpoints-${cluster}-${ordinal}`,
+  /** What `LOKIKV_ADDRESS` is made of, and the key of the address book. */
+  host: (cluster: string, ordinal: number, namespace: string): string =>
+    `${cluster}-${ordinal}.${cluster}-peers.${namespace}.svc`,
+}
+
+// ---- admin port -----------------------------------------------------------------------------------------------
+
+export const ADMIN_PATHS = {
+  livez: '/livez',
+  readyz: '/readyz',
+  startupz: '/startupz',
+  metrics: '/metrics',
+  status: '/v1/status',
+  /** POST GenesisRequest to each founder. Idempotent; 409 IDENTITY_CONFLICT for another identity. */
+  genesis: '/v1/genesis',
+  /** POST JoinRequest to a node without identity, which becomes a learner. Idempotent as genesis. */
+  join: '/v1/join',
+  /** POST MemberRequest to any member -> MemberResponse. Allots a node id to a volume id; idempotent by volume id. */
+  members: '/v1/members',
+  /** PUT ConfigurationRequest to the leader -> 202. Idempotent. DELETE withdraws what was not yet proposed. */
+  configuration: '/v1/configuration',
+  /** POST TransferRequest to the leader -> 202; watch `status.leaderId`. */
+  transfer: '/v1/transfer',
+  /** POST -> CheckpointResponse, when the checkpoint is durable. */
+  checkpoint: '/v1/checkpoint',
+} as const
+
+export type MemberRole = 'voter' | 'learner'
+
+export interface MemberJson {
+  readonly id: number
+  readonly volumeId: string
+  readonly address: string
+}
+
+export interface ConfigurationJson {
+  readonly id: number
+  readonly voters: readonly MemberJson[]
+  readonly learners: readonly MemberJson[]
+}
+
+/**
+ * `waiting`: no identity yet. `recovering`: replaying. `member`: a voter of the current configuration.
+ * `learner`: has an identity and fetches. `removed`: no longer in the configuration; still forwards.
+ * `refused`: alive, takes no part; `refusal` says why.
+ */
+export type NodePhase = 'waiting' | 'recovering' | 'member' | 'learner' | 'removed' | 'refused'
+
+export interface NodeStatus {
+  readonly phase: NodePhase
+  readonly version: string
+  readonly ready: boolean
+  readonly volumeId: string | null
+  readonly clusterId: string | null
+  readonly nodeId: number | null
+  readonly address: string
+  /** Number of this start of the node on its volume; rises with every start. */
+  readonly timeline: number
+  readonly role: 'leader' | 'follower' | 'learner' | 'none'
+  readonly leaderId: number | null
+  readonly configuration: ConfigurationJson | null
+  /** A quorum of `configuration` holds the whole prefix and it has decided its first entry. */
+  readonly configurationComplete: boolean
+  readonly decidedIndex: string
+  readonly appliedIndex: string
+  readonly acceptedIndex: string
+  /** Since its start the node has rejoined and caught up with what was decided when it rejoined. */
+  readonly caughtUp: boolean
+  /** On the leader: the change of membership that is under way, or null. */
+  readonly reconfiguration: {
+    readonly voters: readonly number[]
+    readonly state: 'catching-up' | 'proposed'
+  } | null
+  /** On the leader: how far each member and learner is, as far as the leader knows. */
+  readonly progress: readonly { readonly id: number; readonly acceptedIndex: string; readonly connected: boolean }[]
+  readonly refusal: { readonly code: string; readonly message: string } | null
+  readonly lastCheckpointIndex: string
+}
+
+export interface GenesisRequest {
+  readonly clusterId: string
+  /** The id of the node that is addressed. Its volume id and address must be those of `founders`. */
+  readonly self: number
+  readonly founders: readonly MemberJson[]
+}
+
+export interface JoinRequest {
+  readonly clusterId: string
+  readonly self: MemberJson
+  /** The current configuration: whom to fetch from. */
+  readonly configuration: ConfigurationJson
+}
+
+export interface MemberRequest {
+  readonly volumeId: string
+}
+
+export interface MemberResponse {
+  readonly id: number
+}
+
+export interface ConfigurationRequest {
+  readonly expectedConfigurationId: number
+  readonly voters: readonly MemberJson[]
+  readonly learners: readonly MemberJson[]
+  readonly preferredLeader: number | null
+}
+
+export interface TransferRequest {
+  readonly expectedConfigurationId: number
+  readonly to: number
+}
+
+export interface CheckpointResponse {
+  readonly index: string
+}
+
+/** The body of every answer that is not 2xx. */
+export interface ErrorJson {
+  readonly code: string
+  readonly message: string
+}
+
+// ---- parsers: BAD_REQUEST names the field ---------------------------------------------------------------------
+
+function bad(path: string, expected: string): never {
+  throw new LokiError('BAD_REQUEST', `${path}: ${expected} expected`)
+}
+
+function parseJson(text: string, path: string): unknown {
+  try {
+    return JSON.parse(text) as unknown
+  } catch {
+    return bad(path, 'JSON')
+  }
+}
+
+function object(value: unknown, path: string): Record<string, unknown> {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return bad(path, 'an object')
+  return value as Record<string, unknown>
+}
+
+function string(value: unknown, path: string): string {
+  return typeof value === 'string' ? value : bad(path, 'a string')
+}
+
+function boolean(value: unknown, path: string): boolean {
+  return typeof value === 'boolean' ? value : bad(path, 'true or false')
+}
+
+function integer(value: unknown, path: string, least = 0): number {
+  return Number.isSafeInteger(value) && (value as number) >= least
+    ? (value as number)
+    : bad(path, `an integer from ${least}`)
+}
+
+function array<T>(value: unknown, path: string, item: (value: unknown, path: string) => T): T[] {
+  if (!Array.isArray(value)) return bad(path, 'a list')
+  return value.map((element, position) => item(element, `${path}[${position}]`))
+}
+
+const nullable =
+  <T>(parse: (value: unknown, path: string) => T) =>
+  (value: unknown, path: string): T | null =>
+    value === null || value === undefined ? null : parse(value, path)
+
+function oneOf<T extends string>(value: unknown, path: string, allowed: readonly T[]): T {
+  return allowed.includes(value as T) ? (value as T) : bad(path, allowed.join(', '))
+}
+
+const hexId = (value: unknown, path: string): string =>
+  /^[0-9a-f]{32}$/.test(string(value, path)) ? (value as string) : bad(path, '32 hexadecimal digits')
+
+const index = (value: unknown, path: string): string =>
+  /^\d{1,16}$/.test(string(value, path)) ? (value as string) : bad(path, 'an index as a string')
+
+function member(value: unknown, path: string): MemberJson {
+  const fields = object(value, path)
+  const address = string(fields.address, `${path}.address`)
+  splitAddress(address)
+  return { id: integer(fields.id, `${path}.id`, 1), volumeId: hexId(fields.volumeId, `${path}.volumeId`), address }
+}
+
+function configuration(value: unknown, path: string): ConfigurationJson {
+  const fields = object(value, path)
+  return {
+    id: integer(fields.id, `${path}.id`, 1),
+    voters: array(fields.voters, `${path}.voters`, member),
+    learners: array(fields.learners, `${path}.learners`, member),
+  }
+}
+
+export function parseGenesisRequest(value: unknown): GenesisRequest {
+  const fields = object(value, 'body')
+  const founders = array(fields.founders, 'founders', member)
+  if (founders.length === 0 || new Set(founders.map((founder) => founder.id)).size !== founders.length) {
+    bad('founders', 'at least one founder, each with an id of its own,')
+  }
+  return { clusterId: hexId(fields.clusterId, 'clusterId'), self: integer(fields.self, 'self', 1), founders }
+}
+
+export function parseJoinRequest(value: unknown): JoinRequest {
+  const fields = object(value, 'body')
+  return {
+    clusterId: hexId(fields.clusterId, 'clusterId'),
+    self: member(fields.self, 'self'),
+    configuration: configuration(fields.configuration, 'configuration'),
+  }
+}
+
+export function parseMemberRequest(value: unknown): MemberRequest {
+  return { volumeId: hexId(object(value, 'body').volumeId, 'volumeId') }
+}
+
+export function parseMemberResponse(value: unknown): MemberResponse {
+  return { id: integer(object(value, 'body').id, 'id', 1) }
+}
+
+export function parseConfigurationRequest(value: unknown): ConfigurationRequest {
+  const fields = object(value, 'body')
+  const voters = array(fields.voters, 'voters', member)
+  if (voters.length === 0) bad('voters', 'at least one voter')
+  return {
+    expectedConfigurationId: integer(fields.expectedConfigurationId, 'expectedConfigurationId', 1),
+    voters,
+    learners: array(fields.learners ?? [], 'learners', member),
+    preferredLeader: nullable((id, path) => integer(id, path, 1))(fields.preferredLeader, 'preferredLeader'),
+  }
+}
+
+export function parseTransferRequest(value: unknown): TransferRequest {
+  const fields = object(value, 'body')
+  return {
+    expectedConfigurationId: integer(fields.expectedConfigurationId, 'expectedConfigurationId', 1),
+    to: integer(fields.to, 'to', 1),
+  }
+}
+
+export function parseCheckpointResponse(value: unknown): CheckpointResponse {
+  return { index: index(object(value, 'body').index, 'index') }
+}
+
+export function parseErrorJson(value: unknown): ErrorJson {
+  const fields = object(value, 'body')
+  return { code: string(fields.code, 'code'), message: string(fields.message, 'message') }
+}
+
+export function parseNodeStatus(value: unknown): NodeStatus {
+  const fields = object(value, 'status')
+  const refusal = nullable(object)(fields.refusal, 'refusal')
+  const reconfiguration = nullable(object)(fields.reconfiguration, 'reconfiguration')
+  return {
+    phase: oneOf(fields.phase, 'phase', ['waiting', 'recovering', 'member', 'learner', 'removed', 'refused']),
+    version: string(fields.version, 'version'),
+    ready: boolean(fields.ready, 'ready'),
+    volumeId: nullable(hexId)(fields.volumeId, 'volumeId'),
+    clusterId: nullable(hexId)(fields.clusterId, 'clusterId'),
+    nodeId: nullable((id, path) => integer(id, path, 1))(fields.nodeId, 'nodeId'),
+    address: string(fields.address, 'address'),
+    timeline: integer(fields.timeline, 'timeline'),
+    role: oneOf(fields.role, 'role', ['leader', 'follower', 'learner', 'none']),
+    leaderId: nullable((id, path) => integer(id, path, 1))(fields.leaderId, 'leaderId'),
+    configuration: nullable(configuration)(fields.configuration, 'configuration'),
+    configurationComplete: boolean(fields.configurationComplete, 'configurationComplete'),
+    decidedIndex: index(fields.decidedIndex, 'decidedIndex'),
+    appliedIndex: index(fields.appliedIndex, 'appliedIndex'),
+    acceptedIndex: index(fields.acceptedIndex, 'acceptedIndex'),
+    caughtUp: boolean(fields.caughtUp, 'caughtUp'),
+    reconfiguration: reconfiguration && {
+      voters: array(reconfiguration.voters, 'reconfiguration.voters', (id, path) => integer(id, path, 1)),
+      state: oneOf(reconfiguration.state, 'reconfiguration.state', ['catching-up', 'proposed']),
+    },
+    progress: array(fields.progress, 'progress', (item, path) => {
+      const progress = object(item, path)
+      return {
+        id: integer(progress.id, `${path}.id`, 1),
+        acceptedIndex: index(progress.acceptedIndex, `${path}.acceptedIndex`),
+        connected: boolean(progress.connected, `${path}.connected`),
+      }
+    }),
+    refusal: refusal && {
+      code: string(refusal.code, 'refusal.code'),
+      message: string(refusal.message, 'refusal.message'),
+    },
+    lastCheckpointIndex: index(fields.lastCheckpointIndex, 'lastCheckpointIndex'),
+  }
+}
+
+// ---- settings of the node: `spec.config` of the manifest ------------------------------------------------------
+
+interface SettingRow {
+  readonly default: number
+  readonly least: number
+  readonly most: number
+  /** What the schema of the custom resource says about it. */
+  readonly what: string
+}
+
+/** Every setting of a node that a manifest may change. All of them need a restart. Units are last in the name. */
+export const SETTINGS = {
+  electionTimeoutMilliseconds: {
+    default: 300,
+    least: 50,
+    most: 60_000,
+    what: 'how long a leader may be out of sight before another node takes over',
+  },
+  checkpointIntervalSeconds: {
+    default: 300,
+    least: 1,
+    most: 86_400,
+    what: 'a checkpoint is taken at the latest after this time, if there is something new',
+  },
+  checkpointLogBytes: {
+    default: 67_108_864,
+    least: 1_048_576,
+    most: 4_294_967_296,
+    what: 'a checkpoint is taken at the latest after this many bytes of log',
+  },
+  walSegmentBytes: {
+    default: 67_108_864,
+    least: 1_048_576,
+    most: 1_073_741_824,
+    what: 'size of a segment of the write-ahead log',
+  },
+  maxMemoryBytes: {
+    default: 0,
+    least: 0,
+    most: Number.MAX_SAFE_INTEGER,
+    what: 'writes that grow the data are refused above this; 0: no limit',
+  },
+  maxClients: { default: 10_000, least: 1, most: 65_000, what: 'client connections a node takes' },
+  maxValueBytes: {
+    default: 8_388_608,
+    least: 1024,
+    most: 536_870_912,
+    what: 'largest key, value or argument of a command',
+  },
+  shutdownForwardMilliseconds: {
+    default: 5000,
+    least: 0,
+    most: 60_000,
+    what: 'how long a stopping node goes on taking commands, so that endpoints can notice',
+  },
+} as const satisfies Record<string, SettingRow>
+
+export type SettingName = keyof typeof SETTINGS
+export type Settings = Readonly<Record<SettingName, number>>
+
+/** Fills in defaults; throws `CONFIGURATION_INVALID` for a name or a value that is not in the table. */
+export function parseSettings(value: unknown): Settings {
+  const given = object(value, 'settings')
+  const settings: Partial<Record<SettingName, number>> = {}
+  for (const name of Object.keys(given)) {
+    if (!(name in SETTINGS)) {
+      throw new LokiError(
+        'CONFIGURATION_INVALID',
+        `unknown setting '${name}'; known: ${Object.keys(SETTINGS).join(', ')}`,
+      )
+    }
+  }
+  for (const [name, row] of Object.entries(SETTINGS) as [SettingName, SettingRow][]) {
+    const wanted = given[name] ?? row.default
+    if (!Number.isSafeInteger(wanted) || (wanted as number) < row.least || (wanted as number) > row.most) {
+      throw new LokiError(
+        'CONFIGURATION_INVALID',
+        `${name}: an integer from ${row.least} to ${row.most} expected, got ${JSON.stringify(wanted)}`,
+      )
+    }
+    settings[name] = wanted as number
+  }
+  return settings as Settings
+}

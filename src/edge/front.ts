@@ -1,0 +1,53 @@
+/**
+ * What an edge may ask of the node, and what it gets back. An edge turns bytes into commands and replies into
+ * bytes; it knows nothing of consensus. PURE: types only.
+ */
+import type { Reply } from '../machine/reply.ts'
+
+/** The arguments of a command, its name first. The bytes must stay as they are until the reply has come. */
+export type Arguments = readonly Uint8Array[]
+
+/** A connection. `tag` is the connection's own number for the command; replies may come in any order of tags. */
+export interface Origin {
+  reply(tag: number, reply: Reply): void
+  /** Called once after all replies of a turn: write them out with one write. */
+  flush(): void
+}
+
+export interface Front {
+  /**
+   * Takes a command that goes through the log. False: the inbox is full, nothing was taken, the edge answers
+   * OVERLOADED. Commands of one origin are applied in the order in which they are taken.
+   */
+  write(origin: Origin, tag: number, command: Arguments): boolean
+  /** Takes a linearizable read. Its order against writes of the same origin is the edge's to keep (see resp.ts). */
+  read(origin: Origin, tag: number, command: Arguments): boolean
+  /** Answers a read from this node's own state, now. */
+  readStale(command: Arguments): Reply
+  /** Facts for INFO, ROLE and CLUSTER: a snapshot that costs little. */
+  facts(): Facts
+  /** Whether the node takes commands; otherwise the coded reason. */
+  ready(): { readonly ready: true } | { readonly ready: false; readonly code: string; readonly message: string }
+}
+
+export interface Facts {
+  readonly version: string
+  readonly nodeId: number | null
+  readonly clusterId: string | null
+  readonly role: 'leader' | 'follower' | 'learner' | 'none'
+  readonly leaderId: number | null
+  readonly configurationId: number
+  readonly members: readonly {
+    readonly id: number
+    readonly host: string
+    readonly clientPort: number
+    readonly role: 'leader' | 'follower' | 'learner'
+  }[]
+  readonly decidedIndex: number
+  readonly appliedIndex: number
+  readonly uptimeSeconds: number
+  readonly keys: number
+  readonly usedMemoryBytes: number
+  readonly connectedClients: number
+  readonly commandsProcessed: number
+}
