@@ -1,0 +1,21 @@
+# One image, two entry points: the node (`node src/main.ts node`) and the operator (`node operator/main.ts`).
+# No build step: Node runs the TypeScript as it is. Not root, and nothing in the image needs to be writable.
+FROM node:24-bookworm-slim AS dependencies
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
+  && find node_modules -name '*.map' -delete \
+  && find node_modules -name '*.md' -not -iname 'license*' -delete
+
+FROM node:24-bookworm-slim
+ENV NODE_ENV=production
+WORKDIR /app
+COPY --from=dependencies /app/node_modules node_modules
+COPY package.json LICENSE* ./
+COPY src src
+COPY operator operator
+# The user `node` of the base image, by number, so that `runAsNonRoot` can be checked.
+USER 1000:1000
+# client, http, admin, peer (src/contract.ts)
+EXPOSE 6379 8080 8081 7400
+CMD ["node", "src/main.ts", "node"]
