@@ -58,6 +58,22 @@ const rows = {
     todo: 'correct the setting in the message',
   },
 
+  CLUSTER_MISMATCH: {
+    http: 409,
+    what: 'a peer or a file belongs to another cluster',
+    todo: 'check the address and the volumes; nothing was exchanged',
+  },
+  MEMBER_UNKNOWN: {
+    http: 409,
+    what: 'a peer is not known under its node id and volume id',
+    todo: 'join it first; a node that lost its volume joins under a new id',
+  },
+  PROTOCOL_VERSION: {
+    http: 409,
+    what: 'two nodes have no version of the peer protocol in common',
+    todo: 'upgrade the older one step by step, as docs/OPERATIONS.md says',
+  },
+
   // Consensus
   NO_LEADER: { http: 503, what: 'no leader is known at the moment', todo: 'try again; a quorum must be reachable' },
   NOT_LEADER: { http: 409, what: 'this node does not lead', todo: 'ask the leader that the message names' },

@@ -1,0 +1,54 @@
+/**
+ * Metrics of a node for Prometheus (prom-client). Values are read when they are asked for, so that the hot
+ * path counts with plain numbers.
+ */
+import { Gauge, Registry, collectDefaultMetrics } from 'prom-client'
+
+/** What the node counts; read at every scrape. Counters only rise. */
+export interface NodeFigures {
+  readonly decidedIndex: number
+  readonly appliedIndex: number
+  readonly leader: boolean
+  readonly ready: boolean
+  readonly keys: number
+  readonly usedMemoryBytes: number
+  readonly connectedClients: number
+  readonly commandsProcessed: number
+  readonly outstandingCommands: number
+  readonly leaderChanges: number
+  readonly checkpointIndex: number
+  readonly walBytes: number
+  readonly walSegments: number
+  readonly readOnly: boolean
+}
+
+const HELP: Readonly<Record<keyof NodeFigures, readonly [name: string, help: string]>> = {
+  decidedIndex: ['lokikv_decided_index', 'Index of the last entry known decided'],
+  appliedIndex: ['lokikv_applied_index', 'Index of the last entry applied'],
+  leader: ['lokikv_leader', '1 on the node that leads'],
+  ready: ['lokikv_ready', '1 while the node is ready'],
+  keys: ['lokikv_keys', 'Keys in all collections'],
+  usedMemoryBytes: ['lokikv_used_memory_bytes', 'Bytes of keys and values with their overhead'],
+  connectedClients: ['lokikv_connected_clients', 'Connections on the Redis port'],
+  commandsProcessed: ['lokikv_commands_total', 'Commands answered on the Redis port'],
+  outstandingCommands: ['lokikv_outstanding_commands', 'Commands taken in and not yet answered'],
+  leaderChanges: ['lokikv_leader_changes_total', 'Changes of leader seen since the start'],
+  checkpointIndex: ['lokikv_checkpoint_index', 'Index of the newest durable checkpoint'],
+  walBytes: ['lokikv_wal_bytes', 'Bytes of the write-ahead log on disk'],
+  walSegments: ['lokikv_wal_segments', 'Segments of the write-ahead log on disk'],
+  readOnly: ['lokikv_read_only', '1 while a full disk keeps the node from taking writes'],
+}
+
+export function createMetrics(figures: () => NodeFigures): Registry {
+  const registry = new Registry()
+  collectDefaultMetrics({ register: registry })
+  for (const [key, [name, help]] of Object.entries(HELP) as [keyof NodeFigures, readonly [string, string]][]) {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      registers: [registry],
+      collect: () => gauge.set(Number(figures()[key])),
+    })
+  }
+  return registry
+}

@@ -1,0 +1,318 @@
+/**
+ * Connections between nodes. Every node dials every member it knows; a connection that both sides have proved
+ * is used in both directions, whoever dialled it, so that a node which came back under another address is
+ * reachable as soon as it has dialled the others.
+ *
+ * Guarantees: frames come from a node that proved the cluster's token and is known under its node id *and*
+ * volume id; a frame is delivered whole or not at all; frames of one connection arrive in order. No guarantee
+ * across connections: consensus repairs loss, doubling and reordering.
+ */
+import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import { type Server, type Socket, connect, createServer } from 'node:net'
+import { LIMITS } from '../config.ts'
+import { splitAddress } from '../contract.ts'
+import { LokiError } from '../errors.ts'
+import type { ClusterId, Member, NodeId, VolumeId } from '../vocabulary.ts'
+import { FrameDecoder, FrameWriter, type Hello, PROTOCOL, type PeerFrame } from './peer-frames.ts'
+
+type Payload = Extract<PeerFrame, { kind: 'consensus' | 'relay' }>
+
+export interface PeerOptions {
+  readonly cluster: ClusterId
+  readonly node: NodeId
+  readonly volume: VolumeId
+  readonly token: string
+  readonly listenHost: string | undefined
+  readonly port: number
+  /** Name of a peer -> `host:port` to dial now. */
+  readonly lookUp: (address: string) => string
+  /** Whether the cluster knows this node under this volume. */
+  readonly knows: (node: NodeId, volume: VolumeId) => boolean
+  readonly receive: (from: NodeId, payload: Payload) => void
+  readonly connected: (peer: NodeId) => void
+  readonly log: (message: string, fields: Record<string, unknown>) => void
+}
+
+const PING_MILLISECONDS = 1000
+const SILENCE_MILLISECONDS = 5000
+const REDIAL_LEAST_MILLISECONDS = 20
+const REDIAL_MOST_MILLISECONDS = 500
+
+/** One connection: handshake, then frames. */
+class Connection {
+  readonly socket: Socket
+  readonly dialled: boolean
+  readonly writer = new FrameWriter()
+  readonly decoder = new FrameDecoder(LIMITS.peerHandshakeBytes)
+  readonly ownHello: Buffer
+  otherHello: Buffer | null = null
+  other: Hello | null = null
+  peer: NodeId | null = null
+  heardAt = Date.now()
+  dirty = false
+
+  constructor(socket: Socket, dialled: boolean, hello: Hello) {
+    this.socket = socket
+    this.dialled = dialled
+    this.ownHello = this.writer.hello(hello)
+  }
+
+  flush(): void {
+    this.dirty = false
+    if (this.writer.length > 0 && !this.socket.destroyed) this.socket.write(this.writer.take())
+  }
+}
+
+interface Dial {
+  readonly member: Member
+  backoffMilliseconds: number
+  timer: NodeJS.Timeout | null
+  connection: Connection | null
+}
+
+export class PeerNetwork {
+  readonly #options: PeerOptions
+  readonly #server: Server
+  readonly #all = new Set<Connection>()
+  /** Proved connections by peer, the newest last. */
+  readonly #peers = new Map<NodeId, Connection[]>()
+  readonly #dials = new Map<NodeId, Dial>()
+  readonly #dirty = new Set<Connection>()
+  readonly #pinger: NodeJS.Timeout
+  #closed = false
+
+  constructor(options: PeerOptions) {
+    this.#options = options
+    this.#server = createServer((socket) => this.#open(socket, false))
+    this.#pinger = setInterval(() => this.#ping(), PING_MILLISECONDS)
+    this.#pinger.unref()
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen({ port: this.#options.port, host: this.#options.listenHost }, () => resolve())
+    })
+  }
+
+  /** Whom to dial from now on. Connections to others stay until they are closed. */
+  setMembers(members: readonly Member[]): void {
+    const wanted = new Map(members.filter((member) => member.id !== this.#options.node).map((m) => [m.id, m]))
+    for (const [id, dial] of this.#dials) {
+      if (wanted.get(id)?.address === dial.member.address) continue
+      if (dial.timer) clearTimeout(dial.timer)
+      this.#dials.delete(id)
+    }
+    for (const [id, member] of wanted) {
+      if (this.#dials.has(id)) continue
+      const dial: Dial = { member, backoffMilliseconds: REDIAL_LEAST_MILLISECONDS, timer: null, connection: null }
+      this.#dials.set(id, dial)
+      this.#dial(dial)
+    }
+  }
+
+  /** Queues a message; it leaves at `flush`. Without a connection it is lost, as it may be on any network. */
+  send(to: NodeId, payload: Payload): void {
+    const connection = this.#peers.get(to)?.at(-1)
+    if (!connection) return
+    if (connection.socket.writableLength > LIMITS.peerQueueBytes) {
+      this.#fail(
+        connection,
+        new LokiError('OVERLOADED', `node ${to} does not read; ${LIMITS.peerQueueBytes} bytes wait`),
+      )
+      return
+    }
+    if (payload.kind === 'consensus') connection.writer.consensus(payload.message)
+    else connection.writer.relay(payload.message)
+    this.#dirty.add(connection)
+  }
+
+  /** Writes out what was queued, one write per peer. */
+  flush(): void {
+    for (const connection of this.#dirty) connection.flush()
+    this.#dirty.clear()
+  }
+
+  isConnected(peer: NodeId): boolean {
+    return this.#peers.has(peer)
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#pinger)
+    for (const dial of this.#dials.values()) if (dial.timer) clearTimeout(dial.timer)
+    this.#dials.clear()
+    this.flush()
+    for (const connection of this.#all) connection.socket.destroySoon()
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()))
+  }
+
+  // ---- dialling ----------------------------------------------------------------------------------------------------
+
+  #dial(dial: Dial): void {
+    dial.timer = null
+    if (this.#closed || this.#dials.get(dial.member.id) !== dial || dial.connection) return
+    if (this.isConnected(dial.member.id)) {
+      this.#redialLater(dial)
+      return
+    }
+    try {
+      const { host, port } = splitAddress(this.#options.lookUp(dial.member.address))
+      dial.connection = this.#open(connect({ host, port }), true)
+      dial.connection.socket.once('close', () => {
+        dial.connection = null
+        this.#redialLater(dial)
+      })
+    } catch (error) {
+      this.#options.log('cannot dial a peer', { peer: dial.member.id, reason: (error as Error).message })
+      this.#redialLater(dial)
+    }
+  }
+
+  #redialLater(dial: Dial): void {
+    if (this.#closed || dial.timer || this.#dials.get(dial.member.id) !== dial) return
+    dial.timer = setTimeout(() => this.#dial(dial), dial.backoffMilliseconds)
+    dial.backoffMilliseconds = Math.min(dial.backoffMilliseconds * 2, REDIAL_MOST_MILLISECONDS)
+  }
+
+  // ---- one connection ----------------------------------------------------------------------------------------------
+
+  #open(socket: Socket, dialled: boolean): Connection {
+    const { cluster, node, volume } = this.#options
+    const connection = new Connection(socket, dialled, { ...PROTOCOL, cluster, node, volume, nonce: randomBytes(16) })
+    this.#all.add(connection)
+    socket.setNoDelay(true)
+    const deadline = setTimeout(() => {
+      if (connection.peer === null) {
+        this.#fail(connection, new LokiError('FRAME_MALFORMED', 'no proof in time'))
+      }
+    }, LIMITS.peerHandshakeMilliseconds)
+    socket.on('error', () => undefined) // 'close' follows
+    socket.on('close', () => {
+      clearTimeout(deadline)
+      this.#forget(connection)
+    })
+    socket.on('data', (bytes) => {
+      connection.heardAt = Date.now()
+      try {
+        connection.decoder.push(bytes, (frame) => this.#frame(connection, frame))
+      } catch (error) {
+        if (!(error instanceof LokiError)) throw error
+        this.#fail(connection, error)
+      }
+    })
+    if (dialled) socket.once('connect', () => connection.flush())
+    else connection.flush()
+    return connection
+  }
+
+  #forget(connection: Connection): void {
+    this.#all.delete(connection)
+    this.#dirty.delete(connection)
+    if (connection.peer === null) return
+    const left = (this.#peers.get(connection.peer) ?? []).filter((other) => other !== connection)
+    if (left.length === 0) this.#peers.delete(connection.peer)
+    else this.#peers.set(connection.peer, left)
+  }
+
+  /** Says why, and ends the connection; nobody else is disturbed. */
+  #fail(connection: Connection, error: LokiError): void {
+    this.#options.log('peer connection refused', {
+      code: error.code,
+      reason: error.message,
+      peer: connection.peer ?? connection.other?.node,
+      address: connection.socket.remoteAddress,
+    })
+    if (connection.socket.destroyed) return
+    if (connection.peer === null) {
+      connection.writer.refusal(error.code, error.message)
+      connection.flush()
+      connection.socket.destroySoon()
+    } else connection.socket.destroy()
+  }
+
+  #frame(connection: Connection, frame: PeerFrame): void {
+    if (connection.socket.destroyed) return
+    switch (frame.kind) {
+      case 'hello':
+        if (connection.other) throw new LokiError('FRAME_MALFORMED', 'a second hello')
+        this.#greeted(connection, frame.hello, frame.bytes)
+        break
+      case 'proof':
+        this.#proved(connection, frame.proof)
+        break
+      case 'refusal':
+        this.#options.log('a peer refuses this node', {
+          peer: connection.other?.node,
+          code: frame.code,
+          reason: frame.message,
+        })
+        connection.socket.destroy()
+        break
+      case 'ping':
+        break
+      default:
+        if (connection.peer === null) throw new LokiError('UNAUTHORIZED', 'a message before the proof of the token')
+        this.#options.receive(connection.peer, frame)
+    }
+  }
+
+  #proof(prover: 'dialler' | 'listener', own: Buffer, other: Buffer): Buffer {
+    return createHmac('sha256', this.#options.token).update(prover).update(own).update(other).digest()
+  }
+
+  #greeted(connection: Connection, hello: Hello, bytes: Buffer): void {
+    connection.other = hello
+    connection.otherHello = bytes
+    if (hello.lowest > PROTOCOL.highest || hello.highest < PROTOCOL.lowest) {
+      throw new LokiError(
+        'PROTOCOL_VERSION',
+        `the peer speaks versions ${hello.lowest} to ${hello.highest}, this node ${PROTOCOL.lowest} to ${PROTOCOL.highest}`,
+      )
+    }
+    const role = connection.dialled ? 'dialler' : 'listener'
+    connection.writer.proof(this.#proof(role, connection.ownHello, bytes))
+    connection.flush()
+  }
+
+  #proved(connection: Connection, proof: Buffer): void {
+    const { other, otherHello } = connection
+    if (!other || !otherHello || connection.peer !== null) throw new LokiError('FRAME_MALFORMED', 'proof out of order')
+    const role = connection.dialled ? 'listener' : 'dialler'
+    const expected = this.#proof(role, otherHello, connection.ownHello)
+    if (proof.length !== expected.length || !timingSafeEqual(proof, expected)) {
+      throw new LokiError('UNAUTHORIZED', "the peer does not have this cluster's token")
+    }
+    this.#admit(other)
+    connection.peer = other.node
+    connection.decoder.limit = LIMITS.peerFrameBytes
+    this.#peers.set(other.node, [...(this.#peers.get(other.node) ?? []), connection])
+    const dial = this.#dials.get(other.node)
+    if (dial) dial.backoffMilliseconds = REDIAL_LEAST_MILLISECONDS
+    this.#options.connected(other.node)
+  }
+
+  #admit(other: Hello): void {
+    const { cluster, node, knows } = this.#options
+    if (other.cluster !== cluster) {
+      throw new LokiError('CLUSTER_MISMATCH', `the peer belongs to cluster ${other.cluster}, this node to ${cluster}`)
+    }
+    if (other.node === node || !knows(other.node, other.volume)) {
+      throw new LokiError('MEMBER_UNKNOWN', `node ${other.node} on volume ${other.volume} is not known here`)
+    }
+  }
+
+  #ping(): void {
+    const now = Date.now()
+    for (const connection of this.#all) {
+      if (connection.peer === null) continue
+      if (now - connection.heardAt > SILENCE_MILLISECONDS) {
+        this.#options.log('a peer is silent; its connection is dropped', { peer: connection.peer })
+        connection.socket.destroy()
+        continue
+      }
+      connection.writer.ping()
+      connection.flush()
+    }
+  }
+}

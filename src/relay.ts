@@ -1,0 +1,216 @@
+/**
+ * The receiving side of a command: it gets a place in this node's session, travels to the leader, and its
+ * reply finds the way back to the connection. PURE.
+ *
+ * Guarantees, together with machine/sessions:
+ * - Every write taken in is applied once, in the order in which it was taken, although leaders change and
+ *   messages are lost: everything unanswered is sent again, in order, under the same sequence numbers.
+ * - A read is asked again of the next leader until one has confirmed and answered it.
+ *
+ * Commands are kept encoded, as they go into the log, until their reply has come.
+ */
+import { ByteWriter } from './bytes.ts'
+import type { Arguments, Origin } from './edge/front.ts'
+import { type Block, type SessionId, encodeCommand } from './machine/entry.ts'
+import type { Reply } from './machine/reply.ts'
+
+export interface RelayLimits {
+  readonly outstandingCommands: number
+  readonly outstandingBytes: number
+  /** Bytes of commands in one block. */
+  readonly blockBytes: number
+  readonly resendMilliseconds: number
+  readonly resendMostMilliseconds: number
+}
+
+interface Slot {
+  readonly origin: Origin
+  readonly tag: number
+  readonly command: Uint8Array
+}
+
+interface PendingRead {
+  readonly origins: readonly Origin[]
+  readonly tags: readonly number[]
+  readonly commands: readonly Arguments[]
+  sentAt: number
+}
+
+/** Reads of one turn under one id. */
+export interface ReadBatch {
+  readonly id: number
+  readonly commands: readonly Arguments[]
+}
+
+export class Relay {
+  readonly session: SessionId
+  readonly #limits: RelayLimits
+  readonly #scratch = new ByteWriter(512)
+  /** Slot of sequence number `#base + position`; null: answered. */
+  #slots: (Slot | null)[] = []
+  /** Position in `#slots` of the oldest unanswered command: the slots before it are answered. */
+  #head = 0
+  #base = 1
+  /** Sequence number of the next command that has not been sent under the present leader. */
+  #nextToSend = 1
+  #bytes = 0
+  /** False until the first reply shows that the session is in the log. */
+  #opened = false
+  #lastSentAt = 0
+  #resendAfter: number
+
+  #readOrigins: Origin[] = []
+  #readTags: number[] = []
+  #readCommands: Arguments[] = []
+  #nextReadId = 1
+  readonly #reads = new Map<number, PendingRead>()
+  #outstandingReads = 0
+
+  /** Connections that got a reply in this turn. */
+  readonly #touched = new Set<Origin>()
+
+  constructor(session: SessionId, limits: RelayLimits) {
+    this.session = session
+    this.#limits = limits
+    this.#resendAfter = limits.resendMilliseconds
+  }
+
+  get #nextSequence(): number {
+    return this.#base + this.#slots.length
+  }
+
+  /** Commands and reads taken in and not yet answered. */
+  get outstanding(): number {
+    return this.#slots.length - this.#head + this.#outstandingReads + this.#readCommands.length
+  }
+
+  #full(): boolean {
+    return this.outstanding >= this.#limits.outstandingCommands || this.#bytes >= this.#limits.outstandingBytes
+  }
+
+  /** False: full, nothing was taken. */
+  takeWrite(origin: Origin, tag: number, args: Arguments): boolean {
+    if (this.#full()) return false
+    this.#scratch.reset()
+    encodeCommand(this.#scratch, '', args)
+    const command = this.#scratch.finish()
+    this.#bytes += command.length
+    this.#slots.push({ origin, tag, command })
+    return true
+  }
+
+  /** False: full, nothing was taken. */
+  takeRead(origin: Origin, tag: number, args: Arguments): boolean {
+    if (this.#full()) return false
+    this.#readOrigins.push(origin)
+    this.#readTags.push(tag)
+    this.#readCommands.push(args)
+    return true
+  }
+
+  /**
+   * The next block for the leader, or null if everything was sent. Call until null. `opens` says that the
+   * leader should open the session first.
+   */
+  nextBlock(now: number): { opens: boolean; block: Block } | null {
+    // Replies may have been lost between others that came: an answered command ends a block, its number is used up.
+    while (this.#slots[this.#nextToSend - this.#base] === null) this.#nextToSend++
+    const position = this.#nextToSend - this.#base
+    if (position >= this.#slots.length) return null
+    const commands: Uint8Array[] = []
+    let bytes = 0
+    for (let at = position; at < this.#slots.length && bytes < this.#limits.blockBytes; at++) {
+      const slot = this.#slots[at]
+      if (!slot) break
+      commands.push(slot.command)
+      bytes += slot.command.length
+    }
+    const first = this.#nextToSend
+    this.#nextToSend += commands.length
+    this.#lastSentAt = now
+    const acknowledged = this.#base + this.#head - 1
+    return { opens: !this.#opened, block: { session: this.session, acknowledged, first, commands } }
+  }
+
+  /** The reads taken since the last call, as one batch, or null. */
+  nextReads(now: number): ReadBatch | null {
+    if (this.#readCommands.length === 0) return null
+    const id = this.#nextReadId++
+    const commands = this.#readCommands
+    this.#reads.set(id, { origins: this.#readOrigins, tags: this.#readTags, commands, sentAt: now })
+    this.#outstandingReads += commands.length
+    this.#readOrigins = []
+    this.#readTags = []
+    this.#readCommands = []
+    return { id, commands }
+  }
+
+  /** Everything unanswered must be sent again: there is a new leader, or messages were lost. */
+  restart(now: number): readonly ReadBatch[] {
+    this.#nextToSend = this.#base + this.#head
+    const batches: ReadBatch[] = []
+    for (const [id, read] of this.#reads) {
+      read.sentAt = now
+      batches.push({ id, commands: read.commands })
+    }
+    return batches
+  }
+
+  /** Whether something has waited for its answer for so long that it must be sent again. Doubles the wait. */
+  overdue(now: number): boolean {
+    const oldestRead = this.#reads.values().next().value
+    const since = Math.min(
+      this.#slots.length > this.#head ? this.#lastSentAt : now,
+      oldestRead ? oldestRead.sentAt : now,
+    )
+    if (now - since < this.#resendAfter) return false
+    this.#resendAfter = Math.min(this.#resendAfter * 2, this.#limits.resendMostMilliseconds)
+    return true
+  }
+
+  /** A reply to a write. One that was answered before is ignored. */
+  answer(sequence: number, reply: Reply): void {
+    const position = sequence - this.#base
+    const slot = this.#slots[position]
+    if (slot === undefined || slot === null) return
+    this.#opened = true
+    this.#slots[position] = null
+    this.#bytes -= slot.command.length
+    this.#resendAfter = this.#limits.resendMilliseconds
+    slot.origin.reply(slot.tag, reply)
+    this.#touched.add(slot.origin)
+    while (this.#head < this.#slots.length && this.#slots[this.#head] === null) this.#head++
+    if (this.#nextToSend < this.#base + this.#head) this.#nextToSend = this.#base + this.#head
+    if (this.#head === this.#slots.length || this.#head >= 4096) this.#forgetAnswered()
+  }
+
+  #forgetAnswered(): void {
+    this.#base += this.#head
+    this.#slots = this.#head === this.#slots.length ? [] : this.#slots.slice(this.#head)
+    this.#head = 0
+  }
+
+  /** Replies to a batch of reads. A batch that was answered before is ignored. */
+  answerReads(id: number, replies: readonly Reply[]): void {
+    const read = this.#reads.get(id)
+    if (!read || replies.length !== read.commands.length) return
+    this.#reads.delete(id)
+    this.#outstandingReads -= read.commands.length
+    this.#resendAfter = this.#limits.resendMilliseconds
+    for (let at = 0; at < replies.length; at++) {
+      const origin = read.origins[at]!
+      origin.reply(read.tags[at]!, replies[at]!)
+      this.#touched.add(origin)
+    }
+  }
+
+  /** Writes out what this turn answered, one write per connection. */
+  flush(): void {
+    for (const origin of this.#touched) origin.flush()
+    this.#touched.clear()
+  }
+
+  get nextSequence(): number {
+    return this.#nextSequence
+  }
+}

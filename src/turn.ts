@@ -1,0 +1,533 @@
+/**
+ * The shell's turn: everything that arrived since the last one goes through the consensus core, what must be
+ * durable goes to storage as one frame, messages leave, decided entries are applied and answered. PURE: time,
+ * disk and network are ports, so that the simulator runs these very lines.
+ *
+ * A write, walked: `write` gives the command its place in this node's session; the next turn puts it into a
+ * block, at the leader the blocks of all nodes become one entry; the entry goes to the disk and to the
+ * followers at the same time; a quorum decides; every node applies; the node that took the command in answers.
+ *
+ * Order (the core's contract, see consensus/events.ts):
+ * - records of a turn are handed to storage in order, as one frame;
+ * - a message that depends on durability leaves when that frame and all before it are durable;
+ * - when a frame is durable, the core hears of the position it held when the frame was handed over.
+ */
+import type { Effect, Event, Position } from './consensus/events.ts'
+import type { Message } from './consensus/messages.ts'
+import {
+  type Replica,
+  acceptsProposals,
+  entriesBetween,
+  isLeader,
+  leaderOf,
+  position,
+  statusOf,
+  step,
+} from './consensus/replica.ts'
+import type { Arguments, Origin } from './edge/front.ts'
+import { unreachable } from './invariant.ts'
+import { type Block, type SessionId, type SystemCommand, encodeEntry } from './machine/entry.ts'
+import type { Machine, ReplySink } from './machine/machine.ts'
+import type { Reply } from './machine/reply.ts'
+import type { RelayMessage } from './relay-messages.ts'
+import type { Relay } from './relay.ts'
+import { type Configuration, type LogIndex, type LogRecord, type NodeId, logIndex, nodeId } from './vocabulary.ts'
+
+export type PeerMessage =
+  | { readonly kind: 'consensus'; readonly message: Message }
+  | { readonly kind: 'relay'; readonly message: RelayMessage }
+
+export interface TurnPorts {
+  /** Milliseconds of a monotonic clock. */
+  now(): number
+  /** Milliseconds since 1970, for expiry only. */
+  wallClock(): number
+  /** Makes the records durable in order, as one frame with one sync; `done` is never called from inside. */
+  persist(records: readonly LogRecord[], done: () => void): void
+  send(to: NodeId, message: PeerMessage): void
+  /** Asks that `run` be called soon. */
+  wake(): void
+  /** A checkpoint of at least `index` must be fetched from one of `from`; then `installed`. */
+  needCheckpoint(index: LogIndex, from: readonly NodeId[]): void
+  configurationChanged(configuration: Configuration, start: LogIndex): void
+  leaderChanged(leader: NodeId | null): void
+  /** A member told of a configuration that this node, no member any more, has not seen in its log. */
+  heardOf(configuration: Configuration): void
+}
+
+export interface TurnLimits {
+  readonly entryBytes: number
+  readonly forwardedBytes: number
+}
+
+interface Frame {
+  readonly sends: { readonly to: NodeId; readonly message: Message }[]
+  readonly position: Position
+}
+
+/** Reads that the core confirms together. */
+interface ReadGroup {
+  readonly id: number
+  readonly batches: { readonly from: NodeId; readonly id: number; readonly commands: readonly Arguments[] }[]
+  /** Answered from a state that has applied this; raised by the confirmation. */
+  index: LogIndex
+}
+
+interface WaitingBlock {
+  readonly opens: boolean
+  readonly block: Block
+  readonly bytes: number
+}
+
+const blockBytes = (block: Block): number => block.commands.reduce((sum, command) => sum + command.length, 32)
+
+export class Turn {
+  readonly self: NodeId
+  readonly replica: Replica
+  machine: Machine
+  readonly relay: Relay
+  readonly #ports: TurnPorts
+  readonly #limits: TurnLimits
+
+  #events: Event[] = []
+  #relayed: { from: NodeId; message: RelayMessage }[] = []
+  #records: LogRecord[] = []
+  #held: { to: NodeId; message: Message }[] = []
+  /** Frames handed to storage and not yet durable, oldest first. */
+  readonly #frames: Frame[] = []
+  #awake = false
+
+  /** At the leader: blocks of all sessions that wait for the next entry. */
+  #waiting: WaitingBlock[] = []
+  #waitingBytes = 0
+  #system: SystemCommand[] = []
+  #timeEntryWanted = false
+
+  #decided: LogIndex
+  /** The configuration in force after the last applied entry, and the index of its stop-sign. */
+  appliedConfiguration: Configuration
+  appliedConfigurationStart: LogIndex
+
+  #nextReadId = 1
+  #asked: ReadGroup[] = []
+  #confirmed: ReadGroup[] = []
+  #batches: ReadGroup['batches'] = []
+  #replies = new Map<number, { session: SessionId; replies: { sequence: number; reply: Reply }[] }>()
+
+  /** For a node that is no voter: whom to send commands to. */
+  #hint: NodeId | null = null
+  #rotation = 0
+  #resend = false
+  readonly #sink: ReplySink
+
+  constructor(
+    self: NodeId,
+    replica: Replica,
+    machine: Machine,
+    relay: Relay,
+    configuration: { readonly configuration: Configuration; readonly start: LogIndex },
+    ports: TurnPorts,
+    limits: TurnLimits,
+  ) {
+    this.self = self
+    this.replica = replica
+    this.machine = machine
+    this.relay = relay
+    this.appliedConfiguration = configuration.configuration
+    this.appliedConfigurationStart = configuration.start
+    this.#ports = ports
+    this.#limits = limits
+    this.#decided = machine.applied
+    this.#sink = { reply: (session, sequence, reply, duplicate) => this.#replied(session, sequence, reply, duplicate) }
+  }
+
+  // ---- what arrives between turns -------------------------------------------------------------------------------
+
+  /** Takes a command for the log. False: too much is outstanding, nothing was taken. */
+  write(origin: Origin, tag: number, args: Arguments): boolean {
+    const taken = this.relay.takeWrite(origin, tag, args)
+    if (taken) this.#wake()
+    return taken
+  }
+
+  /** Takes a linearizable read. False: too much is outstanding, nothing was taken. */
+  read(origin: Origin, tag: number, args: Arguments): boolean {
+    const taken = this.relay.takeRead(origin, tag, args)
+    if (taken) this.#wake()
+    return taken
+  }
+
+  receive(from: NodeId, message: PeerMessage): void {
+    if (message.kind === 'consensus') {
+      this.#events.push({ kind: 'message', now: this.#ports.now(), from, message: message.message })
+    } else {
+      this.#relayed.push({ from, message: message.message })
+    }
+    this.#wake()
+  }
+
+  tick(): void {
+    const now = this.#ports.now()
+    this.#events.push({ kind: 'tick', now })
+    if (this.relay.overdue(now)) this.#resend = true
+    const due = this.machine.nextExpiryMilliseconds()
+    if (due !== null && due <= this.#ports.wallClock()) this.#timeEntryWanted = true
+    this.#wake()
+  }
+
+  /** What was in flight to this peer may be gone. */
+  reconnected(peer: NodeId): void {
+    this.#events.push({ kind: 'reconnected', now: this.#ports.now(), peer })
+    if (peer === this.#target()) this.#resend = true
+    this.#wake()
+  }
+
+  /** At the leader: puts a system command into the next entry. */
+  propose(command: SystemCommand): void {
+    this.#system.push(command)
+    this.#wake()
+  }
+
+  reconfigure(next: Configuration): void {
+    this.#admin({ kind: 'reconfigure', now: this.#ports.now(), next })
+  }
+
+  withdraw(): void {
+    this.#admin({ kind: 'withdraw', now: this.#ports.now() })
+  }
+
+  transfer(to: NodeId): void {
+    this.#admin({ kind: 'transfer', now: this.#ports.now(), to })
+  }
+
+  /** A checkpoint of this node is durable: entries up to `index` may leave memory. */
+  trim(index: LogIndex): void {
+    this.#admin({ kind: 'trim', now: this.#ports.now(), index })
+  }
+
+  /** A checkpoint from a peer is durable, and `machine` holds its state. */
+  installed(machine: Machine, configuration: Configuration, start: LogIndex): void {
+    this.machine = machine
+    this.#decided = machine.applied
+    this.appliedConfiguration = configuration
+    this.appliedConfigurationStart = start
+    // Replies to our own commands may be inside the checkpoint: ask for them again.
+    this.#resend = true
+    this.#admin({
+      kind: 'checkpoint-installed',
+      now: this.#ports.now(),
+      index: machine.applied,
+      configuration,
+      start,
+    })
+  }
+
+  #admin(event: Event): void {
+    this.#events.push(event)
+    this.#wake()
+  }
+
+  #wake(): void {
+    if (this.#awake) return
+    this.#awake = true
+    this.#ports.wake()
+  }
+
+  // ---- the turn -------------------------------------------------------------------------------------------------
+
+  run(): void {
+    this.#awake = false
+    const events = this.#events
+    this.#events = []
+    for (const event of events) this.#step(event)
+    const relayed = this.#relayed
+    this.#relayed = []
+    for (const { from, message } of relayed) this.#relay(from, message)
+    this.#speakForClients()
+    this.#proposeWaiting()
+    this.#askReads()
+    this.#persist()
+    this.#apply()
+    this.#answerReads()
+    this.#sendReplies()
+    this.relay.flush()
+  }
+
+  #step(event: Event): void {
+    for (const effect of step(this.replica, event)) this.#perform(effect)
+  }
+
+  #perform(effect: Effect): void {
+    switch (effect.kind) {
+      case 'persist':
+        this.#records.push(effect.record)
+        break
+      case 'send':
+        if (effect.afterSync) this.#held.push({ to: effect.to, message: effect.message })
+        else this.#ports.send(effect.to, { kind: 'consensus', message: effect.message })
+        break
+      case 'decided':
+        this.#decided = effect.index
+        break
+      case 'read-ready':
+        this.#confirm(effect.id, effect.index)
+        break
+      case 'read-failed':
+        this.#asked = this.#asked.filter((group) => group.id > effect.id)
+        this.#resend = true
+        break
+      case 'leader-changed':
+        this.#leaderChanged(effect.leader)
+        break
+      case 'became-leader':
+        this.#resend = true
+        break
+      case 'configuration-changed':
+        this.#ports.configurationChanged(effect.configuration, effect.start)
+        this.#resend = true
+        break
+      case 'need-checkpoint':
+        this.#ports.needCheckpoint(effect.index, effect.from)
+        break
+      default:
+        unreachable(effect)
+    }
+  }
+
+  #leaderChanged(leader: NodeId | null): void {
+    if (leader !== this.self) {
+      // What waited here was never proposed: the nodes it came from send it to the new leader.
+      this.#waiting = []
+      this.#waitingBytes = 0
+    }
+    this.#hint = leader
+    this.#resend = true
+    this.#ports.leaderChanged(leader)
+  }
+
+  // ---- commands on their way to the leader -----------------------------------------------------------------------
+
+  /** Where commands of this node go: the leader, or, for a node that is no voter, a voter that tells. */
+  #target(): NodeId | null {
+    const leader = leaderOf(this.replica)
+    if (leader !== null) return leader
+    if (this.appliedConfiguration.voters.some((voter) => voter.id === this.self)) return null
+    if (this.#hint !== null) return this.#hint
+    const voters = this.appliedConfiguration.voters
+    return voters[this.#rotation % voters.length]!.id
+  }
+
+  #speakForClients(): void {
+    const target = this.#target()
+    if (target === null) return
+    const now = this.#ports.now()
+    if (this.#resend) {
+      this.#resend = false
+      for (const batch of this.relay.restart(now)) this.#speakRead(target, batch.id, batch.commands)
+    }
+    for (let next = this.relay.nextBlock(now); next; next = this.relay.nextBlock(now)) {
+      if (target === this.self) this.#admit(next.opens, next.block)
+      else this.#tell(target, { kind: 'forward', opens: next.opens, block: next.block })
+    }
+    const reads = this.relay.nextReads(now)
+    if (reads) this.#speakRead(target, reads.id, reads.commands)
+  }
+
+  #speakRead(target: NodeId, id: number, commands: readonly Arguments[]): void {
+    if (target === this.self) this.#batches.push({ from: this.self, id, commands })
+    else this.#tell(target, { kind: 'read', id, commands })
+  }
+
+  #tell(to: NodeId, message: RelayMessage): void {
+    this.#ports.send(to, { kind: 'relay', message })
+  }
+
+  #admit(opens: boolean, block: Block): void {
+    const bytes = blockBytes(block)
+    // Above the bound the block is left out: its node sends it again when it misses the answer.
+    if (this.#waitingBytes + bytes > this.#limits.forwardedBytes) return
+    this.#waiting.push({ opens, block, bytes })
+    this.#waitingBytes += bytes
+  }
+
+  #relay(from: NodeId, message: RelayMessage): void {
+    switch (message.kind) {
+      case 'forward':
+        if (leaderOf(this.replica) === this.self) this.#admit(message.opens, message.block)
+        else this.#redirect(from)
+        break
+      case 'read':
+        if (leaderOf(this.replica) === this.self) {
+          this.#batches.push({ from, id: message.id, commands: message.commands })
+        } else this.#redirect(from)
+        break
+      case 'replies':
+        if (message.session.incarnation !== this.relay.session.incarnation) break
+        for (const { sequence, reply } of message.replies) this.relay.answer(sequence, reply)
+        break
+      case 'read-replies':
+        this.relay.answerReads(message.id, message.replies)
+        break
+      case 'redirect':
+        this.#redirected(message.leader, message.configuration)
+        break
+      // Checkpoints in chunks are the shell's (node.ts): they touch the disk and not the core.
+      case 'fetch-manifest':
+      case 'manifest':
+      case 'fetch-chunk':
+      case 'chunk':
+        break
+      default:
+        unreachable(message)
+    }
+  }
+
+  #redirect(to: NodeId): void {
+    const leader = leaderOf(this.replica) ?? this.#hint
+    this.#tell(to, { kind: 'redirect', leader, configuration: this.appliedConfiguration })
+  }
+
+  #redirected(leader: NodeId | null, configuration: Configuration | null): void {
+    if (leaderOf(this.replica) !== null) return
+    if (configuration && configuration.id > this.appliedConfiguration.id) this.#ports.heardOf(configuration)
+    this.#rotation++
+    if (leader === null || leader === this.#hint || leader === this.self) return
+    this.#hint = leader
+    this.#resend = true
+    this.#wake()
+  }
+
+  // ---- entries ---------------------------------------------------------------------------------------------------
+
+  #proposeWaiting(): void {
+    while (isLeader(this.replica) && acceptsProposals(this.replica)) {
+      if (this.#waiting.length === 0 && this.#system.length === 0 && !this.#timeEntryWanted) return
+      this.#timeEntryWanted = false
+      let count = 0
+      for (let bytes = 0; count < this.#waiting.length && bytes < this.#limits.entryBytes; count++) {
+        bytes += this.#waiting[count]!.bytes
+      }
+      const taken = this.#waiting.splice(0, count)
+      for (const { bytes } of taken) this.#waitingBytes -= bytes
+      const system = this.#system
+      this.#system = []
+      for (const { opens, block } of taken) if (opens) system.push({ kind: 'open-session', session: block.session })
+      const payload = encodeEntry(
+        this.#ports.wallClock(),
+        system,
+        taken.map(({ block }) => block),
+      )
+      this.#step({ kind: 'propose', now: this.#ports.now(), payload })
+    }
+  }
+
+  #persist(): void {
+    if (this.#records.length === 0) {
+      if (this.#held.length === 0) return
+      // Nothing new to write: what the messages depend on is durable, or in the newest frame on its way.
+      const newest = this.#frames.at(-1)
+      if (newest) newest.sends.push(...this.#held)
+      else for (const { to, message } of this.#held) this.#ports.send(to, { kind: 'consensus', message })
+      this.#held = []
+      return
+    }
+    const frame: Frame = { sends: this.#held, position: position(this.replica) }
+    const records = this.#records
+    this.#held = []
+    this.#records = []
+    this.#frames.push(frame)
+    this.#ports.persist(records, () => this.#durable(frame))
+  }
+
+  #durable(frame: Frame): void {
+    this.#frames.shift()
+    for (const { to, message } of frame.sends) this.#ports.send(to, { kind: 'consensus', message })
+    this.#events.push({ kind: 'persisted', now: this.#ports.now(), position: frame.position })
+    this.#wake()
+  }
+
+  // ---- application -------------------------------------------------------------------------------------------------
+
+  #apply(): void {
+    const from = this.machine.applied + 1
+    if (this.#decided < from) return
+    for (const entry of entriesBetween(this.replica, logIndex(from), this.#decided)) {
+      this.machine.apply(entry, this.#sink)
+      if (entry.kind === 'stop-sign') {
+        this.appliedConfiguration = entry.next
+        this.appliedConfigurationStart = entry.index
+      }
+    }
+  }
+
+  /** A node answers its own clients; the leader answers nodes that may not apply, and repetitions. */
+  #replied(session: SessionId, sequence: number, reply: Reply, duplicate: boolean): void {
+    if (session.node === this.self) {
+      if (session.incarnation === this.relay.session.incarnation) this.relay.answer(sequence, reply)
+      return
+    }
+    if (!isLeader(this.replica)) return
+    if (!duplicate && this.appliedConfiguration.voters.some((voter) => voter.id === session.node)) return
+    let waiting = this.#replies.get(session.node)
+    if (!waiting) this.#replies.set(session.node, (waiting = { session, replies: [] }))
+    waiting.replies.push({ sequence, reply })
+  }
+
+  #sendReplies(): void {
+    for (const [node, { session, replies }] of this.#replies) {
+      this.#tell(nodeId(node), { kind: 'replies', session, replies })
+    }
+    this.#replies.clear()
+  }
+
+  // ---- reads -----------------------------------------------------------------------------------------------------
+
+  #askReads(): void {
+    if (this.#batches.length === 0) return
+    const batches = this.#batches
+    if (!isLeader(this.replica)) {
+      // Not leading yet: they stay. Not leading any more: the nodes they came from ask the next leader.
+      if (leaderOf(this.replica) !== this.self) this.#batches = []
+      return
+    }
+    this.#batches = []
+    const group: ReadGroup = { id: this.#nextReadId++, batches, index: logIndex(0) }
+    const due = this.machine.nextExpiryMilliseconds()
+    if (due !== null && due <= this.#ports.wallClock() && acceptsProposals(this.replica)) {
+      // Some key is due: its expiry is logged before it is read, so that no later leader shows it again.
+      this.#timeEntryWanted = true
+      this.#proposeWaiting()
+      group.index = position(this.replica).index
+    }
+    this.#asked.push(group)
+    this.#step({ kind: 'read', now: this.#ports.now(), id: group.id })
+  }
+
+  #confirm(id: number, index: LogIndex): void {
+    while (this.#asked.length > 0 && this.#asked[0]!.id <= id) {
+      const group = this.#asked.shift()!
+      if (group.index < index) group.index = index
+      this.#confirmed.push(group)
+    }
+  }
+
+  #answerReads(): void {
+    while (this.#confirmed.length > 0 && this.#confirmed[0]!.index <= this.machine.applied) {
+      const { batches } = this.#confirmed.shift()!
+      for (const { from, id, commands } of batches) {
+        const replies = commands.map((command) => this.machine.read(command))
+        if (from === this.self) this.relay.answerReads(id, replies)
+        else this.#tell(from, { kind: 'read-replies', id, index: this.machine.applied, replies })
+      }
+    }
+  }
+
+  /** For the status of the node. */
+  get status(): ReturnType<typeof statusOf> {
+    return statusOf(this.replica)
+  }
+
+  get decided(): LogIndex {
+    return this.#decided
+  }
+}
