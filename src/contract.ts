@@ -116,6 +116,12 @@ export const ADMIN_PATHS = {
   transfer: '/v1/transfer',
   /** POST -> CheckpointResponse, when the checkpoint is durable. */
   checkpoint: '/v1/checkpoint',
+  /**
+   * POST ResetRequest to a node whose phase is `removed` -> 202: it moves its data aside, stamps both volumes
+   * with a new volume id and is `waiting` again (it may restart for that). Idempotent: a node that already waits
+   * under another volume id answers 202. 409 IDENTITY_CONFLICT for another id, or for a node that is a member.
+   */
+  reset: '/v1/reset',
 } as const
 
 export type MemberRole = 'voter' | 'learner'
@@ -208,6 +214,12 @@ export interface ConfigurationRequest {
 export interface TransferRequest {
   readonly expectedConfigurationId: number
   readonly to: number
+}
+
+/** The identity that is given up, as the asker knows it. */
+export interface ResetRequest {
+  readonly nodeId: number
+  readonly volumeId: string
 }
 
 export interface CheckpointResponse {
@@ -338,6 +350,11 @@ export function parseTransferRequest(value: unknown): TransferRequest {
     expectedConfigurationId: integer(fields.expectedConfigurationId, 'expectedConfigurationId', 1),
     to: integer(fields.to, 'to', 1),
   }
+}
+
+export function parseResetRequest(value: unknown): ResetRequest {
+  const fields = object(value, 'body')
+  return { nodeId: integer(fields.nodeId, 'nodeId', 1), volumeId: hexId(fields.volumeId, 'volumeId') }
 }
 
 export function parseCheckpointResponse(value: unknown): CheckpointResponse {
