@@ -103,11 +103,6 @@ export const ADMIN_PATHS = {
   genesis: '/v1/genesis',
   /** POST JoinRequest to a node without identity, which becomes a learner. Idempotent as genesis. */
   join: '/v1/join',
-  /**
-   * POST ResetRequest to a node that was removed from its configuration: it moves its data aside, stamps its
-   * volumes anew and waits again. 202; the node restarts. Refused for a member.
-   */
-  reset: '/v1/reset',
   /** POST MemberRequest to the leader -> MemberResponse. Allots a node id to a volume id; idempotent by volume id. */
   members: '/v1/members',
   /** PUT ConfigurationRequest to the leader -> 202. Idempotent. DELETE withdraws what was not yet proposed. */
@@ -188,12 +183,6 @@ export interface JoinRequest {
   readonly self: MemberJson
   /** The current configuration: whom to fetch from. */
   readonly configuration: ConfigurationJson
-}
-
-/** What the caller believes the node to be; anything else is refused with IDENTITY_CONFLICT. */
-export interface ResetRequest {
-  readonly nodeId: number
-  readonly volumeId: string
 }
 
 export interface MemberRequest {
@@ -317,11 +306,6 @@ export function parseJoinRequest(value: unknown): JoinRequest {
     self: member(fields.self, 'self'),
     configuration: configuration(fields.configuration, 'configuration'),
   }
-}
-
-export function parseResetRequest(value: unknown): ResetRequest {
-  const fields = object(value, 'body')
-  return { nodeId: integer(fields.nodeId, 'nodeId', 1), volumeId: hexId(fields.volumeId, 'volumeId') }
 }
 
 export function parseMemberRequest(value: unknown): MemberRequest {
