@@ -58,6 +58,12 @@ const rows = {
     todo: 'correct the setting in the message',
   },
 
+  NOT_STARTED: { http: 503, what: 'the node has not come so far yet', todo: 'try again in a moment' },
+  NODE_RESET: {
+    http: 409,
+    what: 'a removed node moved its data aside and ends, to start anew with empty volumes',
+    todo: 'nothing; it is started again and waits for an identity',
+  },
   CLUSTER_MISMATCH: {
     http: 409,
     what: 'a peer or a file belongs to another cluster',
@@ -75,6 +81,7 @@ const rows = {
   },
 
   // Consensus
+  NO_ANSWER: { http: 504, what: 'a peer did not answer in time', todo: 'nothing; the node asks again' },
   NO_LEADER: { http: 503, what: 'no leader is known at the moment', todo: 'try again; a quorum must be reachable' },
   NOT_LEADER: { http: 409, what: 'this node does not lead', todo: 'ask the leader that the message names' },
   CONFIGURATION_CHANGED: {
@@ -95,6 +102,51 @@ const rows = {
   },
 
   // Storage (src/storage)
+  META_DAMAGED: {
+    http: 500,
+    what: 'no copy of the meta file of the write-ahead log can be read',
+    todo: 'restore the volume from a backup, or give the node an empty volume: it joins again as a new member',
+  },
+  LOG_DAMAGED: {
+    http: 500,
+    what: 'the write-ahead log has damage that no crash explains',
+    todo: 'the file and the place are in the message; give the node empty volumes: it joins again as a new member and fetches the data from its peers',
+  },
+  LOG_DAMAGED_ALONE: {
+    http: 500,
+    what: 'the end of the write-ahead log is damaged, and there is no other voter to compare it with',
+    todo: 'acknowledged writes may be among what is lost: restore the volume from a backup; nothing was written',
+  },
+  CHECKPOINT_DAMAGED: {
+    http: 500,
+    what: 'a checkpoint cannot be read, and the log does not reach back far enough to do without it',
+    todo: 'restore the volume from a backup, or give the node empty volumes: it fetches the data from its peers',
+  },
+  CHUNK_DAMAGED: {
+    http: 400,
+    what: 'a part of a checkpoint did not arrive as it was sent',
+    todo: 'it is asked for again; if this goes on, check the disk of the sender and the network',
+  },
+  FORMAT_TOO_NEW: {
+    http: 409,
+    what: 'the data was written by a newer version',
+    todo: 'start that version or a later one; nothing was written',
+  },
+  LOG_WRITE_FAILED: {
+    http: 500,
+    what: 'the write-ahead log could not be written or synced; the process ends, because memory is ahead of disk',
+    todo: 'see the system error in the message; the node starts again from what is durable',
+  },
+  CHECKPOINT_WRITE_FAILED: {
+    http: 500,
+    what: 'a checkpoint could not be written',
+    todo: 'see the system error in the message; the log is kept until a checkpoint succeeds',
+  },
+  DISK_FULL: {
+    http: 507,
+    what: 'the disk is nearly full and the node takes no writes but deletes',
+    todo: 'grow the volume or delete keys; the node recovers by itself when space returns',
+  },
 
   // Machine and edges (src/machine, src/edge)
 

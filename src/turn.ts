@@ -31,7 +31,15 @@ import type { Machine, ReplySink } from './machine/machine.ts'
 import type { Reply } from './machine/reply.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
-import { type Configuration, type LogIndex, type LogRecord, type NodeId, logIndex, nodeId } from './vocabulary.ts'
+import {
+  type Configuration,
+  type Entry,
+  type LogIndex,
+  type LogRecord,
+  type NodeId,
+  logIndex,
+  nodeId,
+} from './vocabulary.ts'
 
 export type PeerMessage =
   | { readonly kind: 'consensus'; readonly message: Message }
@@ -56,6 +64,8 @@ export interface TurnPorts {
 }
 
 export interface TurnLimits {
+  /** The limit of the data that this node, when it leads, puts in force by the log. 0: none. */
+  readonly maxMemoryBytes: number
   readonly entryBytes: number
   readonly forwardedBytes: number
 }
@@ -281,6 +291,10 @@ export class Turn {
         break
       case 'became-leader':
         this.#resend = true
+        this.#system.push({ kind: 'adopt-members', configuration: this.appliedConfiguration })
+        if (this.#limits.maxMemoryBytes !== this.machine.maxMemoryBytes) {
+          this.#system.push({ kind: 'limit-memory', maxMemoryBytes: this.#limits.maxMemoryBytes })
+        }
         break
       case 'configuration-changed':
         this.#ports.configurationChanged(effect.configuration, effect.start)
@@ -451,13 +465,20 @@ export class Turn {
   #apply(): void {
     const from = this.machine.applied + 1
     if (this.#decided < from) return
-    for (const entry of entriesBetween(this.replica, logIndex(from), this.#decided)) {
-      this.machine.apply(entry, this.#sink)
-      if (entry.kind === 'stop-sign') {
-        this.appliedConfiguration = entry.next
-        this.appliedConfigurationStart = entry.index
-      }
-    }
+    for (const entry of entriesBetween(this.replica, logIndex(from), this.#decided)) this.#applyEntry(entry, this.#sink)
+  }
+
+  /** At a start, before anything else: applies an entry that is known decided. Nobody waits for its replies. */
+  replay(entry: Entry): void {
+    this.#applyEntry(entry, null)
+    this.#decided = entry.index
+  }
+
+  #applyEntry(entry: Entry, sink: ReplySink | null): void {
+    this.machine.apply(entry, sink)
+    if (entry.kind === 'commands') return
+    this.appliedConfiguration = entry.next
+    this.appliedConfigurationStart = entry.index
   }
 
   /** A node answers its own clients; the leader answers nodes that may not apply, and repetitions. */

@@ -1,0 +1,109 @@
+/**
+ * Checkpoints from peer to peer, chunk by chunk: serving ours, and fetching one when the log that this node
+ * lacks is no longer in any log. Resumable (what storage already holds is not asked for again) and verified by
+ * storage. It touches neither the core nor the log; the caller installs what was fetched.
+ */
+import { LokiError } from './errors.ts'
+import type { RelayMessage } from './relay-messages.ts'
+import type { Storage } from './storage/storage.ts'
+import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
+
+type Answer = Extract<RelayMessage, { kind: 'manifest' | 'chunk' }>
+
+const ANSWER_MILLISECONDS = 3000
+const CHUNKS_IN_FLIGHT = 4
+
+export interface TransferPorts {
+  readonly storage: Storage
+  readonly send: (to: NodeId, message: RelayMessage) => void
+  readonly log: (message: string, fields: Record<string, unknown>) => void
+}
+
+export class CheckpointTransfer {
+  readonly #ports: TransferPorts
+  /** Who waits for which answer, by `peer/kind/index/chunk`. */
+  readonly #waiting = new Map<string, (answer: Answer) => void>()
+
+  constructor(ports: TransferPorts) {
+    this.#ports = ports
+  }
+
+  /** Takes a message of a transfer. Answers what is asked; hands answers to `fetch`. */
+  async receive(from: NodeId, message: RelayMessage): Promise<void> {
+    const { storage, send } = this.#ports
+    switch (message.kind) {
+      case 'fetch-manifest': {
+        const ours = storage.checkpoint
+        const manifest = ours && ours.index >= message.index ? await storage.manifestBytes() : null
+        const index = manifest && ours ? ours.index : logIndex(0)
+        send(from, { kind: 'manifest', index, manifest: manifest ?? Buffer.alloc(0) })
+        break
+      }
+      case 'fetch-chunk': {
+        const bytes = await storage.readChunk(message.index, message.chunk)
+        send(from, { kind: 'chunk', index: message.index, chunk: message.chunk, bytes })
+        break
+      }
+      case 'manifest':
+        this.#waiting.get(`${from}/manifest`)?.(message)
+        break
+      case 'chunk':
+        this.#waiting.get(`${from}/chunk/${message.index}/${message.chunk}`)?.(message)
+        break
+      default:
+        break
+    }
+  }
+
+  /**
+   * Fetches a checkpoint of at least `index` from one of `peers`; it is durable and published when this
+   * returns its index. Null: none of them has one, or none answered whole; ask again later.
+   */
+  async fetch(index: LogIndex, peers: readonly NodeId[]): Promise<LogIndex | null> {
+    for (const peer of peers) {
+      try {
+        const found = await this.#fetchFrom(peer, index)
+        if (found !== null) return found
+      } catch (error) {
+        if (!(error instanceof LokiError)) throw error
+        this.#ports.log('a checkpoint could not be fetched', { peer, reason: error.message })
+      }
+    }
+    return null
+  }
+
+  async #fetchFrom(peer: NodeId, index: LogIndex): Promise<LogIndex | null> {
+    const { storage } = this.#ports
+    const manifest = await this.#ask(peer, { kind: 'fetch-manifest', index }, `${peer}/manifest`)
+    if (manifest?.kind !== 'manifest' || manifest.index < index || manifest.index === 0) return null
+    const receiver = await storage.receive(Buffer.from(manifest.manifest))
+    const missing = receiver.missing()
+    this.#ports.log('fetching a checkpoint', { peer, index: manifest.index, chunks: missing.length })
+    const fetchChunks = async (): Promise<void> => {
+      for (let chunk = missing.shift(); chunk !== undefined; chunk = missing.shift()) {
+        const key = `${peer}/chunk/${manifest.index}/${chunk}`
+        const answer = await this.#ask(peer, { kind: 'fetch-chunk', index: manifest.index, chunk }, key)
+        if (answer?.kind !== 'chunk' || answer.bytes === null) {
+          throw new LokiError('NO_ANSWER', `chunk ${chunk} of the checkpoint at ${manifest.index} did not come`)
+        }
+        await receiver.put(chunk, answer.bytes)
+      }
+    }
+    await Promise.all(Array.from({ length: CHUNKS_IN_FLIGHT }, fetchChunks))
+    await receiver.commit()
+    return manifest.index
+  }
+
+  #ask(peer: NodeId, message: RelayMessage, key: string): Promise<Answer | null> {
+    return new Promise((resolve) => {
+      const finish = (answer: Answer | null): void => {
+        clearTimeout(timer)
+        this.#waiting.delete(key)
+        resolve(answer)
+      }
+      const timer = setTimeout(() => finish(null), ANSWER_MILLISECONDS)
+      this.#waiting.set(key, finish)
+      this.#ports.send(peer, message)
+    })
+  }
+}

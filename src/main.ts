@@ -1,0 +1,78 @@
+#!/usr/bin/env node
+/** argv, signals, start and stop of a node; nothing else. */
+import pino from 'pino'
+import { readConfig } from './config.ts'
+import { LokiError, explain } from './errors.ts'
+import { initialise } from './init.ts'
+import { Node, VERSION } from './node.ts'
+import { fsck } from './storage/fsck.ts'
+import { waldump } from './storage/waldump.ts'
+
+const USAGE = `lokikv ${VERSION}: a durable, strongly consistent key-value store
+
+usage: lokikv <command>
+
+  node                     run a node; it is configured by its environment (see docs/OPERATIONS.md)
+  init <admin address> …   make a cluster of nodes that wait: give each its identity, once
+  waldump <folder>         show the write-ahead log in a folder (--json)
+  fsck <folder>            verify log, meta and checkpoints; the exit code tells
+  help                     this text
+`
+
+const EXIT = { ok: 0, failure: 1, usage: 64, fatal: 70 } as const
+
+async function runNode(): Promise<number> {
+  const logger = pino({ name: 'lokikv', base: null, timestamp: pino.stdTimeFunctions.isoTime })
+  const log = (message: string, fields: Record<string, unknown>): void => logger.info(fields, message)
+  const fatal = (error: unknown): void => {
+    if (error instanceof LokiError) logger.fatal({ code: error.code }, explain(error))
+    else logger.fatal({ err: error }, 'a bug: the node ends before it does harm')
+    logger.flush()
+    process.exit(EXIT.fatal)
+  }
+  process.on('uncaughtException', fatal)
+  process.on('unhandledRejection', fatal)
+  const node = new Node({ config: readConfig(process.env), log, fatal })
+  await node.start()
+  return new Promise((resolve) => {
+    const stop = (): void => {
+      node.stop().then(() => resolve(EXIT.ok), fatal)
+    }
+    process.on('SIGTERM', stop)
+    process.on('SIGINT', stop)
+  })
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [command, ...rest] = argv
+  switch (command) {
+    case 'node':
+      return runNode()
+    case 'init':
+      return initialise(rest)
+    case 'waldump':
+      return waldump(rest)
+    case 'fsck':
+      return fsck(rest)
+    case 'help':
+    case '--help':
+    case '-h':
+      process.stdout.write(USAGE)
+      return EXIT.ok
+    case '--version':
+      process.stdout.write(`${VERSION}\n`)
+      return EXIT.ok
+    default:
+      process.stderr.write(command === undefined ? USAGE : `lokikv: unknown command '${command}'\n\n${USAGE}`)
+      return EXIT.usage
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2))
+} catch (error) {
+  if (!(error instanceof LokiError)) throw error
+  process.stderr.write(`lokikv: ${explain(error)}\n`)
+  process.exitCode = EXIT.failure
+}
+process.exit()

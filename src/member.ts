@@ -1,0 +1,301 @@
+/**
+ * A node that has an identity: the machine brought up to date from checkpoint and log, the consensus core, the
+ * turn that drives them, the connections to the other members, and checkpoints. It ends with the process; what
+ * it holds that matters is durable.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CheckpointTransfer } from './checkpoint-transfer.ts'
+import { type Config, LIMITS, lookUp } from './config.ts'
+import { type Replica, createReplica, entriesBetween, isLeader, leaderOf } from './consensus/replica.ts'
+import { PeerNetwork } from './edge/peer.ts'
+import { LokiError } from './errors.ts'
+import { Machine } from './machine/machine.ts'
+import { Relay } from './relay.ts'
+import type { Storage } from './storage/storage.ts'
+import { Turn, type TurnPorts } from './turn.ts'
+import {
+  type ClusterId,
+  type Configuration,
+  type LogIndex,
+  type Member as MemberOf,
+  type NodeId,
+  type RecoveredLog,
+  type VolumeId,
+  logIndex,
+} from './vocabulary.ts'
+
+export type Log = (message: string, fields: Record<string, unknown>) => void
+
+export interface MemberOptions {
+  readonly config: Config
+  readonly storage: Storage
+  readonly cluster: ClusterId
+  readonly node: NodeId
+  /** The log as it was found, with the configuration to start from. */
+  readonly recovered: RecoveredLog
+  readonly log: Log
+  /** The leader or the configuration changed: the control file should say so. */
+  readonly changed: () => void
+  /** A bug or a broken disk: the process must end. */
+  readonly fatal: (error: unknown) => void
+}
+
+const SLICE_PAUSE = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
+/** Entries replayed before the process looks after its probes again. */
+const REPLAY_SLICE_ENTRIES = 2000
+
+export class Member {
+  readonly turn: Turn
+  readonly network: PeerNetwork
+  readonly #options: MemberOptions
+  readonly #transfer: CheckpointTransfer
+  readonly #timers: NodeJS.Timeout[] = []
+  /** Members that are known beside the configuration: the ones a reconfiguration will bring. */
+  #expected: readonly MemberOf[] = []
+  #configuration: Configuration
+  #fetching = false
+  #checkpointing: Promise<LogIndex> | null = null
+  #lastCheckpointAt = performance.now()
+  leaderChanges = 0
+  lastLeaderAt = 0
+
+  /** Brings the machine up to date, then joins in. Errors: those of storage, coded. */
+  static async start(options: MemberOptions): Promise<Member> {
+    const { storage, recovered, config } = options
+    const machine = await restoreMachine(storage, config)
+    const configuration = recovered.state.configuration
+    if (configuration === null) throw new LokiError('NO_IDENTITY', 'the log holds no configuration')
+    const replica = createReplica({
+      self: options.node,
+      recovered,
+      options: {
+        electionTimeoutMilliseconds: config.settings.electionTimeoutMilliseconds,
+        keepEntriesBytes: LIMITS.keepEntriesBytes,
+      },
+      now: performance.now(),
+    })
+    const member = new Member(options, replica, machine, configuration)
+    await member.#replay()
+    await member.network.listen()
+    member.#connect()
+    member.#startTimers()
+    return member
+  }
+
+  private constructor(options: MemberOptions, replica: Replica, machine: Machine, configuration: Configuration) {
+    this.#options = options
+    this.#configuration = configuration
+    const { storage, config, node, cluster, log } = options
+    const session = { node, incarnation: storage.timeline }
+    const relay = new Relay(session, { ...LIMITS, blockBytes: LIMITS.entryBytes })
+    const applied = storage.checkpoint
+      ? { configuration: storage.checkpoint.configuration, start: storage.checkpoint.start }
+      : { configuration, start: options.recovered.state.configurationStart }
+    this.turn = new Turn(node, replica, machine, relay, applied, this.#ports(), LIMITS)
+    this.network = new PeerNetwork({
+      cluster,
+      node,
+      volume: storage.volume,
+      token: config.token,
+      listenHost: config.listenHost,
+      port: config.ports.peer,
+      lookUp: (address) => lookUp(config.addressBookPath, address),
+      knows: (id, volume) => this.#knows(id, volume),
+      receive: (from, payload) => {
+        if (payload.kind === 'relay' && isTransfer(payload.message.kind)) {
+          this.#transfer.receive(from, payload.message).then(() => this.network.flush(), options.fatal)
+        } else this.turn.receive(from, payload)
+      },
+      connected: (peer) => this.turn.reconnected(peer),
+      log,
+    })
+    this.#transfer = new CheckpointTransfer({
+      storage,
+      send: (to, message) => {
+        this.network.send(to, { kind: 'relay', message })
+        this.network.flush()
+      },
+      log,
+    })
+  }
+
+  #ports(): TurnPorts {
+    const { storage, log, changed, fatal } = this.#options
+    return {
+      now: () => performance.now(),
+      wallClock: () => Date.now(),
+      persist: (records, done) => storage.write(records, done),
+      send: (to, message) => this.network.send(to, message),
+      wake: () => {
+        setImmediate(() => {
+          try {
+            this.turn.run()
+            this.network.flush()
+          } catch (error) {
+            fatal(error)
+          }
+        })
+      },
+      needCheckpoint: (index, from) => {
+        this.#fetch(index, from).catch(fatal)
+      },
+      configurationChanged: (configuration, start) => {
+        log('configuration started', { configuration: configuration.id, start, voters: idsOf(configuration.voters) })
+        this.#configuration = configuration
+        this.#connect()
+        changed()
+      },
+      leaderChanged: (leader) => {
+        this.leaderChanges++
+        if (leader !== null) this.lastLeaderAt = performance.now()
+        log('leader changed', { leader })
+        changed()
+      },
+      heardOf: (configuration) => {
+        this.#expected = configuration.voters
+        this.#connect()
+      },
+    }
+  }
+
+  // ---- start ---------------------------------------------------------------------------------------------------------
+
+  async #replay(): Promise<void> {
+    const { recovered, log } = this.#options
+    const { machine, replica } = this.turn
+    const first = machine.applied + 1
+    const last = recovered.state.decided
+    const began = performance.now()
+    for (let from = first; from <= last; from += REPLAY_SLICE_ENTRIES) {
+      const to = Math.min(from + REPLAY_SLICE_ENTRIES - 1, last)
+      for (const entry of entriesBetween(replica, logIndex(from), logIndex(to))) this.turn.replay(entry)
+      await SLICE_PAUSE()
+    }
+    if (last >= first) {
+      log('log replayed', { entries: last - first + 1, milliseconds: Math.round(performance.now() - began) })
+    }
+  }
+
+  #startTimers(): void {
+    const { config, fatal } = this.#options
+    const { electionTimeoutMilliseconds } = config.settings
+    this.#timers.push(setInterval(() => this.turn.tick(), Math.max(5, Math.floor(electionTimeoutMilliseconds / 20))))
+    this.#timers.push(
+      setInterval(() => {
+        if (leaderOf(this.turn.replica) !== null) this.lastLeaderAt = performance.now()
+        if (this.#checkpointDue()) this.checkpoint().catch(fatal)
+      }, 250),
+    )
+  }
+
+  /** Nodes of the configuration and those that are expected; a node that is both is one. */
+  #connect(): void {
+    const members = new Map<NodeId, MemberOf>()
+    for (const member of this.#expected) members.set(member.id, member)
+    for (const member of this.#configuration.learners) members.set(member.id, member)
+    for (const member of this.#configuration.voters) members.set(member.id, member)
+    this.network.setMembers([...members.values()])
+  }
+
+  /** New members that a reconfiguration will bring, so that they are known and dialled. */
+  expect(members: readonly MemberOf[]): void {
+    this.#expected = members
+    this.#connect()
+  }
+
+  #knows(id: NodeId, volume: VolumeId): boolean {
+    if (this.turn.machine.idOf(volume) === id) return true
+    const named = [...this.#configuration.voters, ...this.#configuration.learners, ...this.#expected]
+    return named.some((member) => member.id === id && member.volume === volume)
+  }
+
+  // ---- checkpoints ---------------------------------------------------------------------------------------------------
+
+  #checkpointDue(): boolean {
+    const { storage, config } = this.#options
+    const { checkpointIntervalSeconds, checkpointLogBytes } = config.settings
+    const last = storage.checkpoint?.index ?? 0
+    if (this.#checkpointing || this.turn.machine.applied <= last) return false
+    const age = performance.now() - this.#lastCheckpointAt
+    return age >= checkpointIntervalSeconds * 1000 || storage.status().bytesSinceCheckpoint >= checkpointLogBytes
+  }
+
+  /** Takes a checkpoint, or waits for the one under way; its index. */
+  checkpoint(): Promise<LogIndex> {
+    this.#checkpointing ??= this.#takeCheckpoint().finally(() => {
+      this.#checkpointing = null
+      this.#lastCheckpointAt = performance.now()
+    })
+    return this.#checkpointing
+  }
+
+  async #takeCheckpoint(): Promise<LogIndex> {
+    const { storage, log } = this.#options
+    const { machine, appliedConfiguration, appliedConfigurationStart } = this.turn
+    const index = machine.applied
+    const source = machine.beginCheckpoint()
+    const began = performance.now()
+    const head = { index, configuration: appliedConfiguration, start: appliedConfigurationStart }
+    const info = await storage.writeCheckpoint(head, () => source.next(), SLICE_PAUSE)
+    await storage.truncateHead(index)
+    this.turn.trim(index)
+    log('checkpoint taken', { index, bytes: info.bytes, milliseconds: Math.round(performance.now() - began) })
+    return index
+  }
+
+  /** Fetches a checkpoint until there is one, and installs it. */
+  async #fetch(index: LogIndex, from: readonly NodeId[]): Promise<void> {
+    if (this.#fetching) return
+    this.#fetching = true
+    try {
+      const found = await this.#transfer.fetch(index, from)
+      const checkpoint = this.#options.storage.checkpoint
+      if (found === null || !checkpoint || checkpoint.index <= this.turn.machine.applied) return
+      const machine = await restoreMachine(this.#options.storage, this.#options.config)
+      this.turn.installed(machine, checkpoint.configuration, checkpoint.start)
+      this.#options.log('checkpoint installed', { index: checkpoint.index })
+    } finally {
+      this.#fetching = false
+    }
+  }
+
+  // ---- leaving -------------------------------------------------------------------------------------------------------
+
+  get isLeader(): boolean {
+    return isLeader(this.turn.replica)
+  }
+
+  /** Hands leadership to the voter that is furthest, if this node leads and there is one; waits a bounded time. */
+  async handOver(milliseconds: number): Promise<void> {
+    const deadline = performance.now() + milliseconds
+    while (this.isLeader && performance.now() < deadline) {
+      const target = this.turn.status.progress
+        .filter((peer) => peer.id !== this.#options.node && this.network.isConnected(peer.id))
+        .filter((peer) => this.#configuration.voters.some((voter) => voter.id === peer.id))
+        .sort((a, b) => b.acceptedIndex - a.acceptedIndex)[0]
+      if (!target) return
+      this.turn.transfer(target.id)
+      const round = performance.now() + 500
+      while (this.isLeader && performance.now() < Math.min(round, deadline)) await sleep(5)
+    }
+  }
+
+  async stop(): Promise<void> {
+    for (const timer of this.#timers) clearInterval(timer)
+    await this.#checkpointing?.catch(() => undefined)
+    await this.network.close()
+  }
+}
+
+const idsOf = (members: readonly MemberOf[]): NodeId[] => members.map((member) => member.id)
+
+const isTransfer = (kind: string): boolean =>
+  kind === 'fetch-manifest' || kind === 'manifest' || kind === 'fetch-chunk' || kind === 'chunk'
+
+async function restoreMachine(storage: Storage, config: Config): Promise<Machine> {
+  const options = { maxMemoryBytes: config.settings.maxMemoryBytes }
+  if (!storage.checkpoint) return new Machine(options)
+  const restorer = Machine.restorer(options)
+  for await (const chunk of storage.readCheckpoint()) restorer.add(chunk)
+  return restorer.finish()
+}

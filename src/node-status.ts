@@ -1,0 +1,79 @@
+/**
+ * The status of a node as the admin port tells it (contract.ts), from what consensus and machine know.
+ */
+import type { Config } from './config.ts'
+import type { ConfigurationJson, MemberJson, NodePhase, NodeStatus } from './contract.ts'
+import type { LokiError } from './errors.ts'
+import type { Member } from './member.ts'
+import type { Storage } from './storage/storage.ts'
+import type { Configuration, Member as MemberOf } from './vocabulary.ts'
+
+const memberJson = (member: MemberOf): MemberJson => ({
+  id: member.id,
+  volumeId: member.volume,
+  address: member.address,
+})
+
+const configurationJson = (configuration: Configuration): ConfigurationJson => ({
+  id: configuration.id,
+  voters: configuration.voters.map(memberJson),
+  learners: configuration.learners.map(memberJson),
+})
+
+/** A node that is no member yet, or was refused. */
+export function waitingStatus(
+  config: Config,
+  storage: Storage | null,
+  refusal: LokiError | null,
+  version: string,
+): NodeStatus {
+  const phase: NodePhase = refusal ? 'refused' : storage ? (storage.identity ? 'recovering' : 'waiting') : 'recovering'
+  return {
+    phase: storage?.identity && !storage.recovered.state.configuration ? 'waiting' : phase,
+    version,
+    ready: false,
+    volumeId: storage?.volume ?? null,
+    clusterId: storage?.identity?.cluster ?? null,
+    nodeId: storage?.identity?.node ?? null,
+    address: config.address,
+    timeline: storage?.timeline ?? 0,
+    role: 'none',
+    leaderId: null,
+    configuration: null,
+    configurationComplete: false,
+    decidedIndex: '0',
+    appliedIndex: '0',
+    acceptedIndex: '0',
+    caughtUp: false,
+    reconfiguration: null,
+    progress: [],
+    refusal: refusal && { code: refusal.code, message: refusal.message },
+    lastCheckpointIndex: String(storage?.checkpoint?.index ?? 0),
+  }
+}
+
+/** The part of the status that a member adds. */
+export function nodeStatus(member: Member) {
+  const { turn, network } = member
+  const { status } = turn
+  return {
+    phase: status.phase as NodePhase,
+    role: status.role,
+    leaderId: status.leader,
+    configuration: configurationJson(status.configuration),
+    configurationComplete: status.configurationComplete,
+    decidedIndex: String(status.decided),
+    appliedIndex: String(turn.machine.applied),
+    acceptedIndex: String(status.accepted),
+    caughtUp: status.caughtUp,
+    reconfiguration: status.reconfiguration && {
+      voters: status.reconfiguration.voters.map((voter) => voter.id),
+      state: status.reconfiguration.state,
+    },
+    progress: status.progress.map((peer) => ({
+      id: peer.id,
+      acceptedIndex: String(peer.acceptedIndex),
+      connected: peer.id === turn.self || network.isConnected(peer.id),
+    })),
+  }
+}

@@ -1,0 +1,480 @@
+/**
+ * The life of a node, from an empty volume to its last answer:
+ *
+ *   starting -> waiting -> member (voter, learner, removed)
+ *          \-> refused                       every state is alive; only a member can be ready
+ *
+ * It owns storage, admin port, Redis port and the member inside, and is what both ports ask (`Front`,
+ * `AdminActions`). A refused node stays alive and tells its code; a failed disk or a bug ends the process.
+ */
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import { type Config, LIMITS } from './config.ts'
+import type {
+  CheckpointResponse,
+  ConfigurationRequest,
+  GenesisRequest,
+  JoinRequest,
+  MemberJson,
+  MemberRequest,
+  MemberResponse,
+  NodeStatus,
+  ResetRequest,
+  TransferRequest,
+} from './contract.ts'
+import { type ControlFile, readControlFile, replaceControlFile } from './control-file.ts'
+import { type AdminActions, createAdmin } from './edge/admin.ts'
+import type { Arguments, Facts, Front, Origin } from './edge/front.ts'
+import { createMetrics } from './edge/metrics.ts'
+import { RespServer } from './edge/resp.ts'
+import { LokiError } from './errors.ts'
+import type { Reply } from './machine/reply.ts'
+import { type Log, Member } from './member.ts'
+import { nodeStatus, waitingStatus } from './node-status.ts'
+import { moveAside } from './storage/reset.ts'
+import { RealDisk } from './storage/real-disk.ts'
+import { type Storage, openStorage } from './storage/storage.ts'
+import {
+  type Configuration,
+  type Member as MemberOf,
+  type RecoveredLog,
+  clusterId,
+  configurationId,
+  logIndex,
+  nodeId,
+  timeline,
+  volumeId,
+} from './vocabulary.ts'
+
+export const VERSION = '0.1.0'
+
+/** Not ready only when no leader was known for longer than an election with all its retries may take. */
+const LEADERLESS_MILLISECONDS = 10_000
+const HAND_OVER_MILLISECONDS = 5000
+
+export interface NodeOptions {
+  readonly config: Config
+  readonly log: Log
+  /** Ends the process: `error` says why. Nothing is acknowledged after it. */
+  readonly fatal: (error: unknown) => void
+}
+
+const toMember = (member: MemberJson): MemberOf => ({
+  id: nodeId(member.id),
+  volume: volumeId(member.volumeId),
+  address: member.address,
+})
+
+export class Node implements Front, AdminActions {
+  readonly #options: NodeOptions
+  readonly #disk = new RealDisk()
+  readonly #startedAt = performance.now()
+  #storage: Storage | null = null
+  #member: Member | null = null
+  /** The identity act under way, so that a repeated request waits for it and does not begin another. */
+  #becoming: Promise<void> | null = null
+  #refusal: LokiError | null = null
+  #stopping = false
+  #admin: FastifyInstance | null = null
+  #resp: RespServer | null = null
+  #controlFileTimer: NodeJS.Timeout | null = null
+
+  constructor(options: NodeOptions) {
+    this.#options = options
+  }
+
+  // ---- start and stop ------------------------------------------------------------------------------------------------
+
+  async start(): Promise<void> {
+    const { config, log } = this.#options
+    this.#admin = createAdmin(
+      this,
+      config.token,
+      createMetrics(() => this.#figures()),
+    )
+    const host = config.listenHost
+    await this.#admin.listen(host === undefined ? { port: config.ports.admin } : { port: config.ports.admin, host })
+    log('admin port open', { port: config.ports.admin })
+    try {
+      await this.#open()
+    } catch (error) {
+      if (!(error instanceof LokiError)) throw error
+      this.#refuse(error)
+    }
+  }
+
+  async #open(): Promise<void> {
+    const { config, log, fatal } = this.#options
+    const controlFile = await readControlFile(this.#disk, config.controlFile)
+    const storage = await openStorage({
+      disk: this.#disk,
+      walDirectory: config.walDirectory,
+      checkpointDirectory: config.checkpointDirectory,
+      segmentBytes: config.settings.walSegmentBytes,
+      archive: true,
+      random: () => volumeId(randomBytes(16).toString('hex')),
+      onFatal: fatal,
+      expected: controlFile && expectation(controlFile),
+      ...(controlFile ? { lastTimeline: timeline(controlFile.lastWalTimeline) } : {}),
+      log: (message, fields) => log(message, fields as Record<string, unknown>),
+    })
+    this.#storage = storage
+    log('storage open', { volume: storage.volume, timeline: storage.timeline, node: storage.identity?.node ?? null })
+    if (storage.identity && storage.recovered.state.configuration) await this.#becomeMember(storage.recovered)
+  }
+
+  #refuse(error: LokiError): void {
+    this.#refusal = error
+    this.#options.log('refused', { code: error.code, reason: error.message })
+  }
+
+  async #becomeMember(recovered: RecoveredLog): Promise<void> {
+    const { config, log, fatal } = this.#options
+    const storage = this.#storage!
+    const identity = storage.identity!
+    this.#member = await Member.start({
+      config,
+      storage,
+      cluster: identity.cluster,
+      node: identity.node,
+      recovered,
+      log,
+      fatal,
+      changed: () => this.#controlFileSoon(),
+    })
+    await this.#writeControlFile()
+    this.#resp = new RespServer(this, {
+      maxClients: config.settings.maxClients,
+      maxValueBytes: config.settings.maxValueBytes,
+      maxPipelinedCommands: LIMITS.commandsInFlightPerConnection,
+      maxOutputBytes: LIMITS.outputBytesPerConnection,
+    })
+    await this.#resp.listen(config.listenHost, config.ports.client)
+    log('client port open', { port: config.ports.client })
+  }
+
+  /**
+   * Leaves in good order: leadership handed over, unready, still serving for as long as others need to notice,
+   * every command that was read answered, connections closed.
+   */
+  async stop(): Promise<void> {
+    if (this.#stopping) return
+    const { config, log } = this.#options
+    log('stopping', {})
+    await this.#becoming?.catch(() => undefined)
+    await this.#member?.handOver(HAND_OVER_MILLISECONDS)
+    this.#stopping = true
+    if (this.#resp && this.#member) {
+      await sleep(config.settings.shutdownForwardMilliseconds)
+      await this.#member.handOver(HAND_OVER_MILLISECONDS)
+      await this.#resp.drain()
+    }
+    if (this.#controlFileTimer) clearTimeout(this.#controlFileTimer)
+    await this.#member?.stop()
+    await this.#storage?.close()
+    await this.#admin?.close()
+    log('stopped', {})
+  }
+
+  // ---- identity ------------------------------------------------------------------------------------------------------
+
+  async genesis(request: GenesisRequest): Promise<void> {
+    const founders = request.founders.map(toMember)
+    const self = founders.find((founder) => founder.id === request.self)
+    if (!self) throw new LokiError('BAD_REQUEST', `self: ${request.self} is not one of the founders`)
+    await this.#become(request.clusterId, self, {
+      id: configurationId(1),
+      voters: founders,
+      learners: [],
+      preferredLeader: nodeId(0),
+    })
+  }
+
+  async join(request: JoinRequest): Promise<void> {
+    await this.#become(request.clusterId, toMember(request.self), {
+      id: configurationId(request.configuration.id),
+      voters: request.configuration.voters.map(toMember),
+      learners: request.configuration.learners.map(toMember),
+      preferredLeader: nodeId(0),
+    })
+  }
+
+  async #become(cluster: string, self: MemberOf, configuration: Configuration): Promise<void> {
+    await this.#becoming?.catch(() => undefined)
+    this.#becoming = this.#becomeOnce(cluster, self, configuration)
+    await this.#becoming
+  }
+
+  async #becomeOnce(cluster: string, self: MemberOf, configuration: Configuration): Promise<void> {
+    const storage = this.#opened()
+    if (self.volume !== storage.volume) {
+      throw new LokiError(
+        'VOLUME_MISMATCH',
+        `this node's volume is ${storage.volume}, the request names ${self.volume}`,
+      )
+    }
+    if (self.address !== this.#options.config.address) {
+      throw new LokiError(
+        'IDENTITY_CONFLICT',
+        `this node's address is ${this.#options.config.address}, the request names ${self.address}`,
+      )
+    }
+    const known = storage.identity
+    if (known && (known.cluster !== cluster || known.node !== self.id)) {
+      throw new LokiError('IDENTITY_CONFLICT', `this is node ${known.node} of cluster ${known.cluster}`)
+    }
+    if (this.#member) return
+    // Identity first, then the configuration: a crash between the two leaves a node that waits and can be asked again.
+    await storage.setIdentity(clusterId(cluster), self.id)
+    const start = logIndex(0)
+    await new Promise<void>((resolve) => storage.write([{ kind: 'configuration', configuration, start }], resolve))
+    const { recovered } = storage
+    const state = { ...recovered.state, configuration, configurationStart: start }
+    this.#options.log('identity given', { cluster, node: self.id, configuration: configuration.id })
+    await this.#becomeMember({ ...recovered, state })
+  }
+
+  /** Moves the data of a node that was removed aside and ends the process; the next start finds empty volumes. */
+  async reset(request: ResetRequest): Promise<void> {
+    const storage = this.#opened()
+    const { identity, volume } = storage
+    if (!identity) return
+    if (identity.node !== request.nodeId || volume !== request.volumeId) {
+      throw new LokiError('IDENTITY_CONFLICT', `this is node ${identity.node} on volume ${volume}`)
+    }
+    if (this.#member && this.status().phase !== 'removed') {
+      throw new LokiError('IDENTITY_CONFLICT', `node ${identity.node} is not removed from its configuration`)
+    }
+    const { config, fatal } = this.#options
+    await this.#resp?.drain()
+    await this.#member?.stop()
+    await storage.close()
+    await moveAside(this.#disk, config.walDirectory, config.checkpointDirectory)
+    setTimeout(() => fatal(new LokiError('NODE_RESET', `node ${request.nodeId} gave its volumes back`)), 100)
+  }
+
+  #opened(): Storage {
+    if (this.#refusal) throw this.#refusal
+    if (!this.#storage) throw new LokiError('NOT_STARTED', 'storage is not open yet')
+    return this.#storage
+  }
+
+  // ---- what the admin port asks --------------------------------------------------------------------------------------
+
+  status(): NodeStatus {
+    const base = waitingStatus(this.#options.config, this.#storage, this.#refusal, VERSION)
+    if (!this.#member || !this.#storage) return base
+    return { ...base, ...nodeStatus(this.#member), ready: this.ready().ready }
+  }
+
+  started(): boolean {
+    return (
+      this.#refusal !== null || (this.#storage !== null && (this.#storage.identity === null || this.#resp !== null))
+    )
+  }
+
+  #activeMember(): Member {
+    this.#opened()
+    if (!this.#member) throw new LokiError('NO_IDENTITY', 'the node waits for an identity')
+    return this.#member
+  }
+
+  #leading(): Member {
+    const member = this.#activeMember()
+    if (!member.isLeader) throw new LokiError('NOT_LEADER', `the leader is node ${member.turn.status.leader ?? 'none'}`)
+    return member
+  }
+
+  #expectConfiguration(member: Member, expected: number): void {
+    const current = member.turn.status.configuration.id
+    if (current !== expected) {
+      throw new LokiError('CONFIGURATION_CHANGED', `configuration ${current} is in force, ${expected} was expected`)
+    }
+  }
+
+  async allotId(request: MemberRequest): Promise<MemberResponse> {
+    const member = this.#leading()
+    const volume = volumeId(request.volumeId)
+    member.turn.propose({ kind: 'allot-id', volume })
+    for (let waited = 0; waited < 5000; waited += 5) {
+      const id = member.turn.machine.idOf(volume)
+      if (id !== null) return { id }
+      await sleep(5)
+    }
+    throw new LokiError('NO_LEADER', 'the id was not decided in time')
+  }
+
+  reconfigure(request: ConfigurationRequest): void {
+    const member = this.#leading()
+    const current = member.turn.status.configuration
+    const voters = request.voters.map(toMember)
+    const learners = request.learners.map(toMember)
+    if (current.id === request.expectedConfigurationId + 1 && sameIds(current.voters, voters)) return
+    this.#expectConfiguration(member, request.expectedConfigurationId)
+    for (const { id, volume } of [...voters, ...learners]) {
+      const known = current.voters.some((voter) => voter.id === id && voter.volume === volume)
+      if (!known && member.turn.machine.idOf(volume) !== id) {
+        throw new LokiError('MEMBER_UNKNOWN', `node ${id} on volume ${volume}: ask POST /v1/members for its id first`)
+      }
+    }
+    const running = member.turn.status.reconfiguration
+    if (running) {
+      if (sameIds(running.voters, voters)) return
+      throw new LokiError('RECONFIGURATION_RUNNING', `to voters ${running.voters.map((voter) => voter.id).join(', ')}`)
+    }
+    member.expect([...voters, ...learners])
+    member.turn.reconfigure({
+      id: configurationId(current.id + 1),
+      voters,
+      learners,
+      preferredLeader: nodeId(request.preferredLeader ?? 0),
+    })
+  }
+
+  withdraw(): void {
+    this.#leading().turn.withdraw()
+  }
+
+  transfer(request: TransferRequest): void {
+    const member = this.#activeMember()
+    if (member.turn.status.leader === request.to) return
+    this.#leading()
+    this.#expectConfiguration(member, request.expectedConfigurationId)
+    if (!member.turn.status.configuration.voters.some((voter) => voter.id === request.to)) {
+      throw new LokiError('BAD_REQUEST', `to: node ${request.to} is no voter`)
+    }
+    member.turn.transfer(nodeId(request.to))
+  }
+
+  async checkpoint(): Promise<CheckpointResponse> {
+    return { index: String(await this.#activeMember().checkpoint()) }
+  }
+
+  // ---- what the Redis port asks --------------------------------------------------------------------------------------
+
+  write(origin: Origin, tag: number, command: Arguments): boolean {
+    return this.#member!.turn.write(origin, tag, command)
+  }
+
+  read(origin: Origin, tag: number, command: Arguments): boolean {
+    return this.#member!.turn.read(origin, tag, command)
+  }
+
+  readStale(command: Arguments): Reply {
+    return this.#member!.turn.machine.read(command)
+  }
+
+  ready():
+    | { ready: true; code: string; message: string; reason: string }
+    | { ready: false; code: string; message: string; reason: string } {
+    const no = (code: string, message: string) =>
+      ({ ready: false, code, message, reason: `${code}: ${message}` }) as const
+    if (this.#refusal) return no(this.#refusal.code, this.#refusal.message)
+    if (!this.#member || !this.#resp) return no('NO_IDENTITY', 'the node waits or recovers')
+    if (this.#stopping) return no('STOPPING', 'the node is leaving')
+    const { phase, caughtUp } = nodeStatus(this.#member)
+    if (phase !== 'member') return no('NOT_A_MEMBER', `the node is ${phase}`)
+    if (!caughtUp) return no('RECOVERING', 'the node has not caught up since its start')
+    if (performance.now() - this.#member.lastLeaderAt > LEADERLESS_MILLISECONDS)
+      return no('NO_LEADER', 'no leader is known')
+    return { ready: true, code: '', message: '', reason: '' }
+  }
+
+  facts(): Facts {
+    const member = this.#member!
+    const status = member.turn.status
+    const { machine } = member.turn
+    const role = nodeStatus(member).role
+    const { config } = this.#options
+    return {
+      version: VERSION,
+      nodeId: member.turn.self,
+      clusterId: this.#storage!.identity!.cluster,
+      role,
+      leaderId: status.leader,
+      configurationId: status.configuration.id,
+      members: status.configuration.voters.map((voter) => ({
+        id: voter.id,
+        host: voter.address.slice(0, voter.address.lastIndexOf(':')),
+        clientPort: config.ports.client,
+        role: voter.id === status.leader ? 'leader' : 'follower',
+      })),
+      decidedIndex: member.turn.decided,
+      appliedIndex: machine.applied,
+      uptimeSeconds: Math.floor((performance.now() - this.#startedAt) / 1000),
+      keys: machine.keys,
+      usedMemoryBytes: machine.usedMemoryBytes,
+      connectedClients: this.#resp?.connections ?? 0,
+      commandsProcessed: this.#resp?.commandsProcessed ?? 0,
+    }
+  }
+
+  #figures(): Parameters<typeof createMetrics>[0] extends () => infer Figures ? Figures : never {
+    const storage = this.#storage?.status()
+    const turn = this.#member?.turn
+    return {
+      decidedIndex: turn?.decided ?? 0,
+      appliedIndex: turn?.machine.applied ?? 0,
+      leader: this.#member?.isLeader ?? false,
+      ready: this.ready().ready,
+      keys: turn?.machine.keys ?? 0,
+      usedMemoryBytes: turn?.machine.usedMemoryBytes ?? 0,
+      connectedClients: this.#resp?.connections ?? 0,
+      commandsProcessed: this.#resp?.commandsProcessed ?? 0,
+      outstandingCommands: turn?.relay.outstanding ?? 0,
+      leaderChanges: this.#member?.leaderChanges ?? 0,
+      checkpointIndex: this.#storage?.checkpoint?.index ?? 0,
+      walBytes: storage?.bytes ?? 0,
+      walSegments: storage?.segments ?? 0,
+      readOnly: storage?.readOnly ?? false,
+    }
+  }
+
+  // ---- control file --------------------------------------------------------------------------------------------------
+
+  #controlFileSoon(): void {
+    this.#controlFileTimer ??= setTimeout(() => {
+      this.#controlFileTimer = null
+      this.#writeControlFile().catch(this.#options.fatal)
+    }, 100)
+  }
+
+  async #writeControlFile(): Promise<void> {
+    const storage = this.#storage
+    if (!storage?.identity || !this.#member) return
+    const { config } = this.#options
+    const { configuration, leader } = this.#member.turn.status
+    const peers = (members: readonly MemberOf[], role: 'voter' | 'learner') =>
+      members
+        .filter((member) => member.id !== storage.identity!.node)
+        .map(({ id, address }) => ({ identifier: id, address, role }))
+    await replaceControlFile(this.#disk, config.controlFile, {
+      clusterId: storage.identity.cluster,
+      selfIdentifier: storage.identity.node,
+      volumeId: storage.volume,
+      configurationId: configuration.id,
+      currentLeaderValue: leader ?? 0,
+      lastWalTimeline: storage.timeline,
+      lastCheckpointId: storage.checkpoint?.id ?? 0,
+      walDirectoryPath: config.walDirectory,
+      checkpointDirectoryPath: config.checkpointDirectory,
+      peers: [...peers(configuration.voters, 'voter'), ...peers(configuration.learners, 'learner')],
+    })
+  }
+}
+
+const expectation = (file: ControlFile) => ({
+  cluster: clusterId(file.clusterId),
+  node: nodeId(file.selfIdentifier),
+  volume: volumeId(file.volumeId),
+})
+
+function sameIds(a: readonly MemberOf[], b: readonly MemberOf[]): boolean {
+  const ids = (members: readonly MemberOf[]): string =>
+    members
+      .map((member) => member.id)
+      .sort((x, y) => x - y)
+      .join()
+  return ids(a) === ids(b)
+}
