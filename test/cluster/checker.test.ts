@@ -66,7 +66,7 @@ describe('histories of a linearizable store are accepted', () => {
     fc.assert(
       fc.property(fc.array(draw, { maxLength: 400 }), (draws) => {
         const verdict = checkHistory(linearizableHistory(draws))
-        expect(verdict.kind, explainVerdict(verdict)).toBe('linearizable')
+        expect(explainVerdict(verdict)).toMatch(/^linearizable/)
       }),
       { numRuns: 150 },
     )
@@ -76,7 +76,7 @@ describe('histories of a linearizable store are accepted', () => {
     fc.assert(
       fc.property(fc.array(draw, { maxLength: 400 }), (draws) => {
         const verdict = checkHistory(linearizableHistory(draws, true))
-        expect(verdict.kind, explainVerdict(verdict)).toBe('linearizable')
+        expect(explainVerdict(verdict)).toMatch(/^linearizable/)
       }),
       { numRuns: 150 },
     )
@@ -105,13 +105,13 @@ describe('what no linearizable store answers is refused', () => {
         const end = draws.length * 10 + 1000
         history.push(operation(set('first'), true, end, end + 1), operation(set('second'), true, end + 2, end + 3))
         const honest = [...history, operation(get, 'second', end + 4, end + 5)]
-        const hasUnknownWrite = history.some((each) => each.completed === Infinity && each.action.kind !== 'get')
+        // An unknown DEL may still come; without one, nothing can have taken the value away.
+        const mayBeGone = history.some((each) => each.completed === Infinity && each.action.kind === 'delete')
+        const gone = operation(get, null, end + 4, end + 5)
+        const possible = mayBeGone ? ['linearizable', 'violation'] : ['violation']
+        expect(possible).toContain(checkHistory([...history, gone]).kind)
         expect(checkHistory(honest).kind).toBe('linearizable')
         expect(checkHistory([...history, operation(get, 'first', end + 4, end + 5)]).kind).toBe('violation')
-        // An unknown DEL may still come; without one, nothing can have taken the value away.
-        if (!hasUnknownWrite) {
-          expect(checkHistory([...history, operation(get, null, end + 4, end + 5)]).kind).toBe('violation')
-        }
       }),
       { numRuns: 100 },
     )
@@ -192,5 +192,5 @@ test('ten clients at once on one key with many unknown outcomes are decided quic
     }
   })
   const verdict = checkHistory(linearizableHistory(draws))
-  expect(verdict.kind, explainVerdict(verdict)).toBe('linearizable')
+  expect(explainVerdict(verdict)).toMatch(/^linearizable/)
 })

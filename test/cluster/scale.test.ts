@@ -1,0 +1,44 @@
+/** Promise 4 for membership: scale-out and scale-in under load fail no request. */
+import { expect, test } from 'vitest'
+import { withCluster } from './harness.ts'
+import { Recorder } from './recorder.ts'
+import { finish, untilAnswered } from './verify.ts'
+
+test('1 -> 3 -> 5 -> 3 -> 1 under load: no failed request, and nothing is lost', async () => {
+  await withCluster(1, {}, async (cluster) => {
+    const recorder = new Recorder(cluster.targets(0))
+    await untilAnswered(recorder, 300)
+    for (const size of [3, 5]) {
+      const before = cluster.running.length
+      await cluster.scale(size)
+      for (let ordinal = before; ordinal < size; ordinal++) {
+        await cluster.waitUntilCaughtUp(cluster.node(ordinal))
+        recorder.addTarget(cluster.node(ordinal).client)
+      }
+      await untilAnswered(recorder, 300)
+    }
+    // The leader must go as well, so that leadership moves while the set shrinks.
+    await cluster.transfer(cluster.node(4))
+    for (const size of [3, 1]) {
+      // Clients of a node that has left are served until they see its orderly close.
+      await cluster.scale(size)
+      await untilAnswered(recorder, 300)
+    }
+    const { node, status } = await cluster.leader()
+    expect(node.name).toBe(cluster.node(0).name)
+    expect(status.configuration?.voters.length).toBe(1)
+    await finish(cluster, recorder, { readOn: [0] })
+  })
+})
+
+test('a node that was removed comes back under a new id only', async () => {
+  await withCluster(3, {}, async (cluster) => {
+    const old = await cluster.node(2).admin.status()
+    await cluster.scale(1)
+    await cluster.node(2).emptyVolumes('both')
+    await cluster.scale(3)
+    const fresh = await cluster.waitUntilCaughtUp(cluster.node(2))
+    expect(fresh.nodeId).toBeGreaterThan(old.nodeId ?? 0)
+    expect(fresh.configuration?.id).toBe((old.configuration?.id ?? 0) + 2)
+  })
+})
