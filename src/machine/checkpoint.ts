@@ -1,0 +1,246 @@
+/**
+ * A checkpoint of the machine: taken in slices while the store goes on, and read back. PURE.
+ *
+ * A checkpoint is a sequence of chunks (storage compresses them and guards each with a CRC), each a sequence of
+ * sections:
+ *
+ *   section     uint8 kind, then by kind:
+ *     1 header      uint8 version (1), uint applied index, uint time, uint commands, uint max memory,
+ *                   uint last id, uint adopted configuration,
+ *                   uint ids, (string volume, uint id)…, uint members, uint member…, sessions (sessions.ts)
+ *     2 collection  string name, uint cleared version
+ *     3 bucket      string collection, uint index, uint removed version, uint records, record… (records.ts)
+ *     4 end         uint keys, uint used bytes
+ *
+ * The header is first, the end last. What a checkpoint holds is the state at its start: whoever changes a bucket
+ * that has not been written yet has it written first (`write`), and emptying a collection swaps its root.
+ * Readers throw `LokiError('FRAME_MALFORMED')`.
+ */
+import { ByteReader, ByteWriter } from '../bytes.ts'
+import { LokiError } from '../errors.ts'
+import { invariant } from '../invariant.ts'
+import { type VolumeId, logIndex, volumeId } from '../vocabulary.ts'
+import { type KeyRecord, readRecord, writeRecord } from './records.ts'
+import { readSessions, writeSessions } from './sessions.ts'
+import type { MachineState } from './state.ts'
+import { BUCKETS, type Bucket, Collection, bucketOf } from './store.ts'
+
+const VERSION = 1
+const SECTION_HEADER = 1
+const SECTION_COLLECTION = 2
+const SECTION_BUCKET = 3
+const SECTION_END = 4
+
+/** A chunk is handed out when it has about this size. A bucket is never split, so a chunk may be larger. */
+const CHUNK_BYTES = 65_536
+/** Records that one call of `next` writes at most, beyond its last bucket: about a millisecond. */
+const SLICE_RECORDS = 2000
+
+interface Root {
+  readonly collection: Collection
+  readonly buckets: readonly (Bucket | null)[]
+}
+
+export class CheckpointWriter {
+  readonly #state: MachineState
+  readonly #epoch: number
+  readonly #roots: Root[] = []
+  readonly #end: { readonly keys: number; readonly usedBytes: number }
+  #out = new ByteWriter(CHUNK_BYTES * 2)
+  #ready: Buffer[] = []
+  #root = 0
+  #bucket = 0
+  #finished = false
+
+  /** Starts at the state as it is now; a checkpoint that was running is abandoned. */
+  constructor(state: MachineState) {
+    const { store } = state
+    this.#state = state
+    this.#epoch = ++store.epoch
+    store.checkpoint = this
+    writeHeader(this.#out, state)
+    for (const collection of store.collections.values()) {
+      writeCollection(this.#out, collection)
+      this.#roots.push({ collection, buckets: collection.buckets })
+    }
+    this.#end = { keys: store.keys, usedBytes: store.usedBytes }
+  }
+
+  /** The next chunk, or null after the last one. */
+  next(): Buffer | null {
+    if (this.#finished && this.#ready.length === 0) return null
+    invariant(this.#finished || this.#state.store.checkpoint === this, 'a checkpoint that was abandoned goes on')
+    let records = 0
+    while (this.#ready.length === 0 && records < SLICE_RECORDS) {
+      const root = this.#roots[this.#root]
+      if (root === undefined) {
+        this.#finish()
+        break
+      }
+      const index = this.#bucket
+      const bucket = root.buckets[index]
+      if (bucket && bucket.epoch < this.#epoch) {
+        records += bucket.records.size
+        this.write(root.collection, index, bucket)
+        bucket.epoch = this.#epoch
+      }
+      this.#advance()
+    }
+    if (this.#ready.length === 0) this.#cut()
+    return this.#ready.shift() ?? null
+  }
+
+  /** Ends a checkpoint that nobody will finish, so that the store stops writing for it. */
+  abandon(): void {
+    this.#finished = true
+    this.#ready = []
+    if (this.#state.store.checkpoint === this) this.#state.store.checkpoint = null
+  }
+
+  /** Called by the store before it changes a bucket that this checkpoint has not written. */
+  write(collection: Collection, index: number, bucket: Bucket): void {
+    writeBucket(this.#out, collection.name, index, bucket)
+    if (this.#out.length >= CHUNK_BYTES) this.#cut()
+  }
+
+  #advance(): void {
+    if (++this.#bucket < BUCKETS) return
+    this.#bucket = 0
+    this.#root++
+  }
+
+  #finish(): void {
+    this.#out.uint8(SECTION_END).uint(this.#end.keys).uint(this.#end.usedBytes)
+    this.#cut()
+    this.#finished = true
+    this.#state.store.checkpoint = null
+  }
+
+  #cut(): void {
+    if (this.#out.length === 0) return
+    this.#ready.push(this.#out.finish())
+    this.#out.reset()
+  }
+}
+
+/** The whole state in one canonical sequence of pieces, each valid until the next: for the hash of a state. */
+export function* serialize(state: MachineState): Generator<Buffer> {
+  const out = new ByteWriter(CHUNK_BYTES)
+  writeHeader(out, state)
+  for (const collection of [...state.store.collections.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    writeCollection(out, collection)
+    for (const [index, bucket] of collection.buckets.entries()) {
+      if (!bucket) continue
+      writeBucket(out, collection.name, index, bucket)
+      yield out.view()
+      out.reset()
+    }
+  }
+  yield out.view()
+}
+
+function writeHeader(out: ByteWriter, state: MachineState): void {
+  out.uint8(SECTION_HEADER).uint8(VERSION).uint(state.applied).uint(state.store.timeMilliseconds)
+  out.uint(state.store.version).uint(state.maxMemoryBytes).uint(state.lastId).uint(state.adoptedConfigurationId)
+  out.uint(state.ids.size)
+  for (const [volume, id] of [...state.ids].sort(([, a], [, b]) => a - b)) out.string(volume).uint(id)
+  out.uint(state.members.size)
+  for (const member of [...state.members].sort((a, b) => a - b)) out.uint(member)
+  writeSessions(out, state.sessions)
+}
+
+function writeCollection(out: ByteWriter, collection: Collection): void {
+  out.uint8(SECTION_COLLECTION).string(collection.name).uint(collection.clearedVersion)
+}
+
+function writeBucket(out: ByteWriter, collection: string, index: number, bucket: Bucket): void {
+  out.uint8(SECTION_BUCKET).string(collection).uint(index).uint(bucket.removedVersion).uint(bucket.records.size)
+  for (const [key, record] of bucket.records) writeRecord(out, key, record)
+}
+
+const malformed = (what: string): LokiError => new LokiError('FRAME_MALFORMED', `checkpoint: ${what}`)
+
+/** Fills an empty state chunk by chunk, in the order in which they were written. */
+export class CheckpointReader {
+  readonly #state: MachineState
+  #phase: 'start' | 'middle' | 'end' = 'start'
+
+  constructor(state: MachineState) {
+    this.#state = state
+  }
+
+  /** The chunk may be changed after the call. */
+  add(chunk: Uint8Array): void {
+    const reader = new ByteReader(chunk)
+    while (reader.remaining > 0) this.#section(reader)
+  }
+
+  /** Throws unless the checkpoint is whole. */
+  finish(): void {
+    if (this.#phase !== 'end') throw malformed('it ends early')
+  }
+
+  #section(reader: ByteReader): void {
+    const kind = reader.uint8()
+    if (this.#phase === 'end') throw malformed('something after its end')
+    if ((kind === SECTION_HEADER) !== (this.#phase === 'start')) throw malformed('the header is not first')
+    if (kind === SECTION_HEADER) {
+      this.#phase = 'middle'
+      readHeader(reader, this.#state)
+    } else if (kind === SECTION_COLLECTION) this.#collection(reader)
+    else if (kind === SECTION_BUCKET) this.#bucket(reader)
+    else if (kind === SECTION_END) this.#end(reader)
+    else throw malformed(`unknown kind of a section ${kind}`)
+  }
+
+  #collection(reader: ByteReader): void {
+    const { store } = this.#state
+    const name = reader.string()
+    const collection = store.collections.get(name) ?? new Collection(store, name)
+    collection.clearedVersion = reader.uint()
+    store.collections.set(name, collection)
+  }
+
+  #bucket(reader: ByteReader): void {
+    const name = reader.string()
+    const collection = this.#state.store.collections.get(name)
+    const index = reader.uint()
+    const removedVersion = reader.uint()
+    if (!collection || index >= BUCKETS) throw malformed(`no bucket ${index} of collection '${name}'`)
+    if (collection.buckets[index]) throw malformed(`bucket ${index} of collection '${name}' twice`)
+    const records = new Map<string, KeyRecord>()
+    for (let left = reader.uint(); left > 0; left--) {
+      const { key, record } = readRecord(reader)
+      if (bucketOf(key) !== index || records.has(key)) throw malformed(`a key in the wrong bucket ${index}`)
+      records.set(key, record)
+    }
+    collection.load(index, removedVersion, records)
+  }
+
+  #end(reader: ByteReader): void {
+    this.#phase = 'end'
+    const keys = reader.uint()
+    const usedBytes = reader.uint()
+    const { store } = this.#state
+    if (keys !== store.keys) throw malformed(`${keys} keys expected, ${store.keys} found`)
+    if (usedBytes !== store.usedBytes) throw malformed(`${usedBytes} used bytes expected, ${store.usedBytes} found`)
+  }
+}
+
+function readHeader(reader: ByteReader, state: MachineState): void {
+  const version = reader.uint8()
+  if (version !== VERSION) throw malformed(`unknown version ${version}`)
+  state.applied = logIndex(reader.uint())
+  state.store.timeMilliseconds = reader.uint()
+  state.store.version = reader.uint()
+  state.maxMemoryBytes = reader.uint()
+  state.lastId = reader.uint()
+  state.adoptedConfigurationId = reader.uint()
+  const ids = new Map<VolumeId, number>()
+  for (let left = reader.uint(); left > 0; left--) ids.set(volumeId(reader.string()), reader.uint())
+  state.ids = ids
+  const members = new Set<number>()
+  for (let left = reader.uint(); left > 0; left--) members.add(reader.uint())
+  state.members = members
+  state.sessions = readSessions(reader)
+}

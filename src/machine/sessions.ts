@@ -1,0 +1,82 @@
+/**
+ * Exactly once: the table of sessions. PURE; part of the replicated state and of every checkpoint.
+ *
+ * A node has at most one session, that of its newest start. A command is applied only if its number is the
+ * next one of its session; a smaller one is a duplicate and answered from memory; a larger one, or one of a
+ * session that is not known, is refused and changes nothing. Replies are kept until the session says that
+ * they were delivered. The session of a node that is no member ends after ten minutes of log time without a
+ * command.
+ *
+ *   sessions  uint n, then each: uint node, uint incarnation, uint next, uint last active,
+ *             uint replies, (uint sequence, reply)…
+ */
+import type { ByteReader, ByteWriter } from '../bytes.ts'
+import type { SessionId } from './entry.ts'
+import { type Reply, decodeReply, encodeReply } from './reply.ts'
+
+/** How long the session of a node outside the configuration lives without a command. */
+export const SESSION_EXPIRY_MILLISECONDS = 600_000
+
+export interface Session {
+  readonly incarnation: number
+  /** Sequence number that is applied next. */
+  next: number
+  lastActiveMilliseconds: number
+  /** By sequence number, in its order: delivered ones are forgotten from the front. */
+  readonly replies: Map<number, Reply>
+}
+
+/** By node. */
+export type Sessions = Map<number, Session>
+
+/** Opens the session of a node's new start; an older start than the known one is refused, the same one is no news. */
+export function openSession(sessions: Sessions, id: SessionId, timeMilliseconds: number): void {
+  const known = sessions.get(id.node)
+  if (known && known.incarnation >= id.incarnation) return
+  const session = { incarnation: id.incarnation, next: 1, lastActiveMilliseconds: timeMilliseconds, replies: new Map() }
+  sessions.set(id.node, session)
+}
+
+export function findSession(sessions: Sessions, id: SessionId): Session | null {
+  const session = sessions.get(id.node)
+  return session?.incarnation === id.incarnation ? session : null
+}
+
+/** Forgets the replies up to `acknowledged`. */
+export function acknowledge(session: Session, acknowledged: number): void {
+  for (const sequence of session.replies.keys()) {
+    if (sequence > acknowledged) return
+    session.replies.delete(sequence)
+  }
+}
+
+/** Ends the sessions of nodes outside `members` that have been silent for too long. */
+export function expireSessions(sessions: Sessions, members: ReadonlySet<number>, timeMilliseconds: number): void {
+  for (const [node, session] of sessions) {
+    const silent = timeMilliseconds - session.lastActiveMilliseconds
+    if (!members.has(node) && silent >= SESSION_EXPIRY_MILLISECONDS) sessions.delete(node)
+  }
+}
+
+export function writeSessions(writer: ByteWriter, sessions: Sessions): void {
+  writer.uint(sessions.size)
+  for (const [node, session] of [...sessions].sort(([a], [b]) => a - b)) {
+    writer.uint(node).uint(session.incarnation).uint(session.next).uint(session.lastActiveMilliseconds)
+    writer.uint(session.replies.size)
+    for (const [sequence, reply] of session.replies) encodeReply(writer.uint(sequence), reply)
+  }
+}
+
+export function readSessions(reader: ByteReader): Sessions {
+  const sessions: Sessions = new Map()
+  for (let left = reader.uint(); left > 0; left--) {
+    const node = reader.uint()
+    const incarnation = reader.uint()
+    const next = reader.uint()
+    const lastActiveMilliseconds = reader.uint()
+    const replies = new Map<number, Reply>()
+    for (let more = reader.uint(); more > 0; more--) replies.set(reader.uint(), decodeReply(reader))
+    sessions.set(node, { incarnation, next, lastActiveMilliseconds, replies })
+  }
+  return sessions
+}
