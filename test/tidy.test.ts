@@ -52,7 +52,17 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   local: ['contract', 'errors'],
 }
 
-const PURE_ROOMS = ['consensus', 'machine', 'vocabulary', 'bytes', 'invariant', 'errors', 'turn', 'relay', 'relay-messages']
+const PURE_ROOMS = [
+  'consensus',
+  'machine',
+  'vocabulary',
+  'bytes',
+  'invariant',
+  'errors',
+  'turn',
+  'relay',
+  'relay-messages',
+]
 const PURE_OPERATOR = ['resource', 'plan', 'rules', 'manifests', 'status'].map((name) => `operator/${name}.ts`)
 const isPure = (path: string): boolean =>
   PURE_OPERATOR.includes(path) || (path.startsWith('src/') && PURE_ROOMS.includes(room(path)))
@@ -82,7 +92,8 @@ describe('tidy', () => {
         if (allowed && targetRoom !== room(source.path) && !allowed.includes(targetRoom)) {
           wrong.push(`${source.path} imports ${target}: allowed are ${allowed.join(', ') || 'none'}`)
         }
-        if (!allowed && (targetRoom === 'operator' || targetRoom === 'local')) wrong.push(`${source.path} imports ${target}`)
+        if (!allowed && (targetRoom === 'operator' || targetRoom === 'local'))
+          wrong.push(`${source.path} imports ${target}`)
       }
     }
     expect(wrong).toEqual([])
@@ -114,6 +125,8 @@ describe('tidy', () => {
   })
 
   it('there is no room called utils', () => {
-    expect(all.map(({ path }) => relative('.', path)).filter((path) => /util|helper|misc|common/i.test(path))).toEqual([])
+    expect(all.map(({ path }) => relative('.', path)).filter((path) => /util|helper|misc|common/i.test(path))).toEqual(
+      [],
+    )
   })
 })

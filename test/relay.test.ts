@@ -1,0 +1,145 @@
+/** The relay's promises: order, numbers without gaps, everything unanswered again after a change of leader. */
+import fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import type { Origin } from '../src/edge/front.ts'
+import type { Block } from '../src/machine/entry.ts'
+import type { Reply } from '../src/machine/reply.ts'
+import { Relay } from '../src/relay.ts'
+
+const limits = {
+  outstandingCommands: 100,
+  outstandingBytes: 1 << 20,
+  blockBytes: 200,
+  resendMilliseconds: 1000,
+  resendMostMilliseconds: 4000,
+}
+const command = (text: string) => [Buffer.from('SET'), Buffer.from('k'), Buffer.from(text)]
+
+class Recorder implements Origin {
+  readonly replies: [number, Reply][] = []
+  flushes = 0
+  reply(tag: number, reply: Reply): void {
+    this.replies.push([tag, reply])
+  }
+  flush(): void {
+    this.flushes++
+  }
+}
+
+function blocks(relay: Relay): Block[] {
+  const all: Block[] = []
+  for (let next = relay.nextBlock(0); next; next = relay.nextBlock(0)) all.push(next.block)
+  return all
+}
+
+const numbers = (list: readonly Block[]): number[] =>
+  list.flatMap((block) => block.commands.map((_, position) => block.first + position))
+
+describe('relay', () => {
+  it('numbers commands without gaps and sends each once', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    const origin = new Recorder()
+    for (let tag = 0; tag < 20; tag++) expect(relay.takeWrite(origin, tag, command(`value ${tag}`))).toBe(true)
+    expect(numbers(blocks(relay))).toEqual(Array.from({ length: 20 }, (_, position) => position + 1))
+    expect(blocks(relay)).toEqual([])
+  })
+
+  it('opens its session until the first answer', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    const origin = new Recorder()
+    relay.takeWrite(origin, 0, command('a'))
+    expect(relay.nextBlock(0)?.opens).toBe(true)
+    relay.answer(1, 'OK')
+    relay.takeWrite(origin, 1, command('b'))
+    expect(relay.nextBlock(0)).toMatchObject({ opens: false, block: { acknowledged: 1, first: 2 } })
+  })
+
+  it('refuses above its bound and takes again when there is room', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, outstandingCommands: 2 })
+    const origin = new Recorder()
+    expect(relay.takeWrite(origin, 0, command('a'))).toBe(true)
+    expect(relay.takeRead(origin, 1, [Buffer.from('GET')])).toBe(true)
+    expect(relay.takeWrite(origin, 2, command('c'))).toBe(false)
+    blocks(relay)
+    relay.answer(1, 'OK')
+    expect(relay.takeWrite(origin, 2, command('c'))).toBe(true)
+  })
+
+  it('answers each command once, and flushes each connection once a turn', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    const origin = new Recorder()
+    for (let tag = 0; tag < 3; tag++) relay.takeWrite(origin, tag, command('x'))
+    blocks(relay)
+    for (const sequence of [1, 1, 2, 3, 3]) relay.answer(sequence, sequence)
+    relay.flush()
+    relay.flush()
+    expect(origin.replies).toEqual([
+      [0, 1],
+      [1, 2],
+      [2, 3],
+    ])
+    expect(origin.flushes).toBe(1)
+    expect(relay.outstanding).toBe(0)
+  })
+
+  it('asks reads again of the next leader under the same id, and takes the first answer only', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    const origin = new Recorder()
+    relay.takeRead(origin, 7, [Buffer.from('GET'), Buffer.from('k')])
+    const batch = relay.nextReads(0)!
+    expect(relay.restart(1)).toEqual([batch])
+    relay.answerReads(batch.id, ['a'])
+    relay.answerReads(batch.id, ['b'])
+    expect(origin.replies).toEqual([[7, 'a']])
+    expect(relay.restart(2)).toEqual([])
+  })
+
+  it('waits longer after every repetition', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    relay.takeWrite(new Recorder(), 0, command('x'))
+    relay.nextBlock(0)
+    expect(
+      [999, 1000, 2999, 3000, 6999, 7000].map((now) => {
+        const due = relay.overdue(now)
+        if (due) {
+          relay.restart(now)
+          relay.nextBlock(now)
+        }
+        return due
+      }),
+    ).toEqual([false, true, false, true, false, true])
+  })
+
+  it('after any mixture of answers and restarts, what is sent again is what is unanswered, in order', () => {
+    const step = fc.oneof(
+      fc.constant('take' as const),
+      fc.constant('send' as const),
+      fc.constant('restart' as const),
+      fc.nat(30).map((sequence) => ({ answer: sequence + 1 })),
+    )
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
+        const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+        const origin = new Recorder()
+        let taken = 0
+        const answered = new Set<number>()
+        for (const each of steps) {
+          if (each === 'take') {
+            if (relay.takeWrite(origin, taken + 1, command(`v${taken}`))) taken++
+          } else if (each === 'send') blocks(relay)
+          else if (each === 'restart') relay.restart(0)
+          else if (each.answer <= taken) {
+            relay.answer(each.answer, 'OK')
+            answered.add(each.answer)
+          }
+        }
+        relay.restart(0)
+        const unanswered = Array.from({ length: taken }, (_, position) => position + 1).filter((n) => !answered.has(n))
+        expect(numbers(blocks(relay))).toEqual(unanswered)
+        expect(origin.replies.map(([tag]) => tag).toSorted((a, b) => a - b)).toEqual(
+          [...answered].toSorted((a, b) => a - b),
+        )
+      }),
+    )
+  })
+})
