@@ -10,6 +10,7 @@
  * 2. of unknown operations that do the same, only the oldest is tried: the others can only stand where it can;
  * 3. a value that only one write can bring is not left while reads of it are still to be placed.
  */
+import { unreachable } from '../../src/invariant.ts'
 
 /** What a client did to a key. Values that are set are unique in a history, so that a read names its write. */
 export type Action =
@@ -67,6 +68,8 @@ export function apply(state: State, action: Action): { readonly state: State; re
       if (!Number.isSafeInteger(number)) return { state, outcome: null }
       return { state: String(number + 1), outcome: number + 1 }
     }
+    default:
+      return unreachable(action)
   }
 }
 
@@ -321,5 +324,7 @@ export function explainVerdict(verdict: Verdict): string {
         ...verdict.stuck.slice(0, 16).map(line),
       ].join('\n')
     }
+    default:
+      return unreachable(verdict)
   }
 }

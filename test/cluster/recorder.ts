@@ -233,19 +233,13 @@ export class Recorder {
   }
 }
 
+const COMMANDS = { get: 'GET', set: 'SET', 'set-if-absent': 'SET', delete: 'DEL', increment: 'INCR' } as const
+
 function commandOf(key: string, action: Action): string[] {
-  switch (action.kind) {
-    case 'get':
-      return ['GET', key]
-    case 'set':
-      return ['SET', key, action.value]
-    case 'set-if-absent':
-      return ['SET', key, action.value, 'NX']
-    case 'delete':
-      return ['DEL', key]
-    case 'increment':
-      return ['INCR', key]
-  }
+  const command = [COMMANDS[action.kind], key]
+  if ('value' in action) command.push(action.value)
+  if (action.kind === 'set-if-absent') command.push('NX')
+  return command
 }
 
 /** The reply as the checker's model answers; a reply of another form is kept as text, which no model answers. */
