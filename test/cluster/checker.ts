@@ -226,8 +226,8 @@ class KeySearch {
       const { state, outcome } = apply(this.#state, operation.action)
       if (!isUnknown(operation)) {
         if (outcome !== operation.outcome) continue
-        // Shortcut 1: it fits and changes nothing.
-        if (state === this.#state) return [item]
+        // Shortcut 1. A SET of the value that is there already is no read: later it may change something.
+        if (state === this.#state && operation.action.kind !== 'set') return [item]
       } else if (state === this.#state) continue
       if (state !== this.#state && this.#leavesReads(operation)) continue
       found.push(item)
