@@ -9,7 +9,7 @@ import { type Config, LIMITS, lookUp } from './config.ts'
 import { type Replica, createReplica, entriesBetween, isLeader, leaderOf } from './consensus/replica.ts'
 import { PeerNetwork } from './edge/peer.ts'
 import { LokiError } from './errors.ts'
-import { Machine } from './machine/machine.ts'
+import { Machine, MachineRestorer } from './machine/machine.ts'
 import { Relay } from './relay.ts'
 import type { Storage } from './storage/storage.ts'
 import { Turn, type TurnPorts } from './turn.ts'
@@ -295,7 +295,7 @@ const isTransfer = (kind: string): boolean =>
 async function restoreMachine(storage: Storage, config: Config): Promise<Machine> {
   const options = { maxMemoryBytes: config.settings.maxMemoryBytes }
   if (!storage.checkpoint) return new Machine(options)
-  const restorer = Machine.restorer(options)
+  const restorer = new MachineRestorer(options)
   for await (const chunk of storage.readCheckpoint()) restorer.add(chunk)
   return restorer.finish()
 }

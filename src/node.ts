@@ -32,7 +32,7 @@ import { LokiError } from './errors.ts'
 import type { Reply } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
 import { nodeStatus, waitingStatus } from './node-status.ts'
-import { moveAside } from './storage/reset.ts'
+import { finishReset, moveAside } from './storage/reset.ts'
 import { RealDisk } from './storage/real-disk.ts'
 import { type Storage, openStorage } from './storage/storage.ts'
 import {
@@ -106,6 +106,7 @@ export class Node implements Front, AdminActions {
 
   async #open(): Promise<void> {
     const { config, log, fatal } = this.#options
+    await finishReset(this.#disk, config.walDirectory, config.checkpointDirectory)
     const controlFile = await readControlFile(this.#disk, config.controlFile)
     const storage = await openStorage({
       disk: this.#disk,

@@ -64,8 +64,6 @@ export interface TurnPorts {
 }
 
 export interface TurnLimits {
-  /** The limit of the data that this node, when it leads, puts in force by the log. 0: none. */
-  readonly maxMemoryBytes: number
   readonly entryBytes: number
   readonly forwardedBytes: number
 }
@@ -291,10 +289,6 @@ export class Turn {
         break
       case 'became-leader':
         this.#resend = true
-        this.#system.push({ kind: 'adopt-members', configuration: this.appliedConfiguration })
-        if (this.#limits.maxMemoryBytes !== this.machine.maxMemoryBytes) {
-          this.#system.push({ kind: 'limit-memory', maxMemoryBytes: this.#limits.maxMemoryBytes })
-        }
         break
       case 'configuration-changed':
         this.#ports.configurationChanged(effect.configuration, effect.start)
@@ -423,7 +417,7 @@ export class Turn {
       }
       const taken = this.#waiting.splice(0, count)
       for (const { bytes } of taken) this.#waitingBytes -= bytes
-      const system = this.#system
+      const system = [...this.machine.commandsToLog(this.appliedConfiguration), ...this.#system]
       this.#system = []
       for (const { opens, block } of taken) if (opens) system.push({ kind: 'open-session', session: block.session })
       const payload = encodeEntry(
