@@ -155,6 +155,11 @@ export class Machine {
     return new CheckpointWriter(this.#state)
   }
 
+  /** Builds a machine from chunks as they come. */
+  static restorer(options: MachineOptions): MachineRestorer {
+    return new MachineRestorer(options)
+  }
+
   static restore(options: MachineOptions, chunks: Iterable<Uint8Array>): Machine {
     const restorer = new MachineRestorer(options)
     for (const chunk of chunks) restorer.add(chunk)
