@@ -84,6 +84,11 @@ export class NodeProcess {
     return this.#child !== null
   }
 
+  /** Process id, 0 when it does not run. */
+  get pid(): number {
+    return this.#child?.pid ?? 0
+  }
+
   /** How the last process ended; resolves when it has. */
   get exited(): Promise<Exit> {
     return this.#exited
@@ -169,7 +174,7 @@ export async function freePorts(): Promise<Record<PortName, number>> {
 
 const taken = new Set<number>()
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 20_000)
     if (!taken.has(port) && (await canListen(port))) {

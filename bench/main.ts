@@ -1,0 +1,191 @@
+/**
+ * `npm run bench`: side-by-side measurements. Runs are interleaved (every peer once, then every peer again), so that
+ * what else happens on the machine hits all of them; medians and spread are reported, and ratios to Redis. Results go
+ * to bench/results/ with machine, versions and commit.
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { cpus, totalmem } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { type LoadOptions, runLoad } from './load.ts'
+import { type Peer, type PeerKind, lokikv, redis } from './peers.ts'
+
+interface Case {
+  readonly name: string
+  readonly load: Partial<LoadOptions>
+}
+
+const CASES: readonly Case[] = [
+  { name: 'SET, 1 client', load: { clients: 1, mix: 'set' } },
+  { name: 'SET, 16 clients', load: { clients: 16, mix: 'set' } },
+  { name: 'SET, 64 clients', load: { clients: 64, mix: 'set' } },
+  { name: 'SET, 256 clients', load: { clients: 256, mix: 'set' } },
+  { name: 'SET, 64 clients, pipeline 16', load: { clients: 64, pipeline: 16, mix: 'set' } },
+  { name: 'GET, 64 clients', load: { clients: 64, mix: 'get' } },
+  { name: 'GET, 64 clients, pipeline 16', load: { clients: 64, pipeline: 16, mix: 'get' } },
+]
+
+/** One run of one case on one peer. */
+interface Run {
+  readonly case: string
+  readonly peer: string
+  readonly perSecond: number
+  readonly p50Milliseconds: number
+  readonly p99Milliseconds: number
+  readonly longestGapMilliseconds: number
+  readonly cpuMicrosecondsPerOperation: number
+  readonly errors: Readonly<Record<string, number>>
+}
+
+async function measure(peer: Peer, one: Case, seconds: number): Promise<Run> {
+  const cpuBefore = peer.cpuMilliseconds()
+  const warmUpSeconds = Math.min(1, seconds / 4)
+  const report = await runLoad({ targets: [peer.target], seconds, warmUpSeconds, ...one.load })
+  // The warm-up used CPU as well: its share is taken off by time.
+  const cpu = (peer.cpuMilliseconds() - cpuBefore) * (seconds / (seconds + warmUpSeconds))
+  return {
+    case: one.name,
+    peer: peer.name,
+    perSecond: report.perSecond,
+    p50Milliseconds: report.latencyMilliseconds.p50,
+    p99Milliseconds: report.latencyMilliseconds.p99,
+    longestGapMilliseconds: report.longestGapMilliseconds,
+    cpuMicrosecondsPerOperation: report.operations === 0 ? 0 : Math.round((cpu * 10_000) / report.operations) / 10,
+    errors: report.errors,
+  }
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const middle = sorted.length >> 1
+  return sorted.length % 2 === 1 ? sorted[middle]! : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2
+}
+
+/** A Markdown table: one line a case and peer, with the ratio to `reference`. */
+function table(runs: readonly Run[], peers: readonly Peer[], reference: string): string {
+  const lines = [
+    '| what | peer | a second (least … most) | ratio to Redis | p50 ms | p99 ms | longest gap ms | CPU µs an operation | errors |',
+    '|---|---|---|---|---|---|---|---|---|',
+  ]
+  for (const name of new Set(runs.map((run) => run.case))) {
+    const of = (peer: string): Run[] => runs.filter((run) => run.case === name && run.peer === peer)
+    const base = median(of(reference).map((run) => run.perSecond))
+    for (const peer of peers) {
+      const mine = of(peer.name)
+      if (mine.length === 0) continue
+      const at = (pick: (run: Run) => number): number => median(mine.map(pick))
+      const rates = mine.map((run) => run.perSecond)
+      const errors = mine.reduce((all, run) => all + Object.values(run.errors).reduce((a, b) => a + b, 0), 0)
+      lines.push(
+        `| ${name} | ${peer.name} | ${at((run) => run.perSecond)} (${Math.min(...rates)} … ${Math.max(...rates)}) ` +
+          `| ${base > 0 ? (at((run) => run.perSecond) / base).toFixed(2) : '–'} ` +
+          `| ${at((run) => run.p50Milliseconds)} | ${at((run) => run.p99Milliseconds)} ` +
+          `| ${at((run) => run.longestGapMilliseconds)} | ${at((run) => run.cpuMicrosecondsPerOperation)} | ${errors} |`,
+      )
+    }
+  }
+  return lines.join('\n')
+}
+
+function commit(): string {
+  try {
+    const head = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim()
+    const changed = execFileSync('git', ['status', '--porcelain'], { encoding: 'utf8' }) !== ''
+    return changed ? `${head} with changes` : head
+  } catch {
+    return 'unknown'
+  }
+}
+
+function machine(): string {
+  const all = cpus()
+  return `${all.length} × ${all[0]?.model ?? 'unknown CPU'}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform}, Node.js ${process.version}`
+}
+
+interface BenchOptions {
+  readonly seconds: number
+  readonly rounds: number
+  /** Only cases whose name contains this. */
+  readonly only: string
+  readonly save: boolean
+}
+
+/** Three nodes, one node and Redis, one after the other in each round; every peer keeps running, but idle. */
+async function comparePeers(options: BenchOptions): Promise<number> {
+  const kinds: readonly PeerKind[] = [lokikv(3), lokikv(1), redis]
+  const cases = CASES.filter((one) => one.name.includes(options.only))
+  const peers: Peer[] = []
+  const runs: Run[] = []
+  try {
+    for (const kind of kinds) {
+      const peer = await kind.start()
+      if (peer) peers.push(peer)
+      else console.log(`skipped: ${kind.name} is not on this machine`)
+    }
+    for (const one of cases) {
+      for (let round = 1; round <= options.rounds; round++) {
+        for (const peer of peers) {
+          const run = await measure(peer, one, options.seconds)
+          runs.push(run)
+          const errors = Object.keys(run.errors).length === 0 ? '' : `  ERRORS ${JSON.stringify(run.errors)}`
+          console.log(`${one.name}, round ${round}: ${peer.name}: ${run.perSecond} a second${errors}`)
+        }
+      }
+    }
+    const text = [
+      `# Side by side, ${new Date().toISOString()}`,
+      '',
+      `commit ${commit()}; ${machine()}; ${options.rounds} rounds of ${options.seconds} s; 100-byte values, 100 000 keys`,
+      ...peers.map((peer) => `- ${peer.name}: ${peer.version}`),
+      '',
+      table(runs, peers, redis.name),
+      '',
+    ].join('\n')
+    console.log(`\n${text}`)
+    if (options.save) await save(text, runs)
+  } finally {
+    for (const peer of peers) await peer.stop()
+  }
+  return 0
+}
+
+async function save(text: string, runs: readonly Run[]): Promise<void> {
+  const folder = join(import.meta.dirname, 'results')
+  await mkdir(folder, { recursive: true })
+  const name = new Date().toISOString().slice(0, 16).replaceAll(':', '')
+  await writeFile(join(folder, `${name}.md`), text)
+  await writeFile(join(folder, `${name}.json`), `${JSON.stringify(runs, null, 1)}\n`)
+  console.log(`written: bench/results/${name}.md and .json`)
+}
+
+const HELP = `npm run bench [-- peers] [options]: three nodes, one node and redis-server side by side
+
+  --seconds n     of each run (3)
+  --rounds n      runs of each case and peer, interleaved (3)
+  --only text     only cases whose name contains the text
+  --no-save       do not write bench/results/`
+
+async function main(argv: string[]): Promise<number> {
+  const { values, positionals } = parseArgs({
+    args: argv,
+    allowPositionals: true,
+    allowNegative: true,
+    options: {
+      seconds: { type: 'string', default: '3' },
+      rounds: { type: 'string', default: '3' },
+      only: { type: 'string', default: '' },
+      save: { type: 'boolean', default: true },
+      help: { type: 'boolean', default: false },
+    },
+  })
+  const what = positionals[0] ?? 'peers'
+  if (values.help || what !== 'peers') {
+    console.log(HELP)
+    return values.help ? 0 : 2
+  }
+  const { only, save } = values
+  return comparePeers({ seconds: Number(values.seconds), rounds: Number(values.rounds), only, save })
+}
+
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2))
