@@ -1,0 +1,185 @@
+/** The peer port: who is let in, what is delivered, and that garbage disturbs nobody. */
+import { connect, createServer } from 'node:net'
+import { crc32 } from 'node:zlib'
+import fc from 'fast-check'
+import { afterEach, describe, expect, it } from 'vitest'
+import { type PeerFrame, FrameDecoder, FrameWriter } from '../src/edge/peer-frames.ts'
+import { PeerNetwork } from '../src/edge/peer.ts'
+import type { RelayMessage } from '../src/relay-messages.ts'
+import { type Member, type NodeId, clusterId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
+
+const CLUSTER = clusterId('c'.repeat(32))
+const TOKEN = 'a token of sixteen characters or more'
+const open: PeerNetwork[] = []
+
+async function freePort(): Promise<number> {
+  const server = createServer()
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { port: number }
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
+
+interface Node {
+  readonly member: Member
+  readonly network: PeerNetwork
+  readonly port: number
+  readonly received: { from: NodeId; message: RelayMessage }[]
+  readonly connected: NodeId[]
+  readonly logged: Record<string, unknown>[]
+}
+
+async function start(
+  id: number,
+  options: { token?: string; cluster?: string; knows?: (id: number) => boolean } = {},
+): Promise<Node> {
+  const port = await freePort()
+  const member = { id: nodeId(id), volume: volumeId(String(id).repeat(32)), address: `127.0.0.1:${port}` }
+  const node: Omit<Node, 'network'> = { member, port, received: [], connected: [], logged: [] }
+  const network = new PeerNetwork({
+    cluster: options.cluster ? clusterId(options.cluster) : CLUSTER,
+    node: member.id,
+    volume: member.volume,
+    token: options.token ?? TOKEN,
+    listenHost: '127.0.0.1',
+    port,
+    lookUp: (address) => address,
+    knows: (other, volume) => (options.knows?.(other) ?? true) && volume === String(other).repeat(32),
+    receive: (from, payload) => {
+      if (payload.kind === 'relay') node.received.push({ from, message: payload.message })
+    },
+    connected: (peer) => node.connected.push(peer),
+    log: (_message, fields) => node.logged.push(fields),
+  })
+  await network.listen()
+  open.push(network)
+  return { ...node, network }
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  for (let waited = 0; !condition(); waited += 5) {
+    if (waited > 10_000) throw new Error('nothing happened')
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+
+const ask = (index: number): RelayMessage => ({ kind: 'fetch-manifest', index: logIndex(index) })
+
+describe('peer network', () => {
+  afterEach(async () => {
+    await Promise.all(open.splice(0).map((network) => network.close()))
+  })
+
+  it('delivers in order, both ways over one connection, whoever dialled', async () => {
+    const [a, b] = [await start(1), await start(2)]
+    a.network.setMembers([b.member])
+    await until(() => a.network.isConnected(b.member.id) && b.network.isConnected(a.member.id))
+    for (let index = 1; index <= 100; index++) {
+      a.network.send(b.member.id, { kind: 'relay', message: ask(index) })
+      b.network.send(a.member.id, { kind: 'relay', message: ask(1000 + index) })
+    }
+    a.network.flush()
+    b.network.flush()
+    await until(() => a.received.length === 100 && b.received.length === 100)
+    expect(b.received.map(({ message }) => message)).toEqual(Array.from({ length: 100 }, (_, i) => ask(i + 1)))
+    expect(a.received.map(({ message }) => message)).toEqual(Array.from({ length: 100 }, (_, i) => ask(1001 + i)))
+  })
+
+  it('comes back by itself when a connection is lost', async () => {
+    const [a, b] = [await start(1), await start(2)]
+    a.network.setMembers([b.member])
+    await until(() => a.network.isConnected(b.member.id))
+    await b.network.close()
+    open.splice(open.indexOf(b.network), 1)
+    await until(() => !a.network.isConnected(b.member.id))
+    const again = await start(2)
+    a.network.setMembers([{ ...b.member, address: again.member.address }])
+    await until(() => a.connected.length === 2)
+  })
+
+  it.each([
+    ['another token', { token: 'another token, also long enough' }, 'UNAUTHORIZED'],
+    ['another cluster', { cluster: 'd'.repeat(32) }, 'CLUSTER_MISMATCH'],
+    ['a node that is not known', { knows: (id: number) => id !== 1 }, 'MEMBER_UNKNOWN'],
+  ])('refuses %s with its code', async (_name, options, code) => {
+    const [a, b] = [await start(1), await start(2, options)]
+    a.network.setMembers([b.member])
+    await until(() => [...a.logged, ...b.logged].some((fields) => fields.code === code))
+    expect(a.network.isConnected(b.member.id) && b.network.isConnected(a.member.id)).toBe(false)
+    expect(a.received).toEqual([])
+  })
+
+  it('closes a connection that sends garbage, and disturbs nobody', async () => {
+    const [a, b] = [await start(1), await start(2)]
+    a.network.setMembers([b.member])
+    await until(() => a.network.isConnected(b.member.id))
+    const lie = Buffer.alloc(16)
+    lie.writeUInt32LE(0xffffffff, 0)
+    const wrongCrc = Buffer.from([1, 0, 0, 0, 1, 2, 3, 4, 4])
+    const early = new FrameWriter()
+    early.relay(ask(1))
+    for (const garbage of [Buffer.from('GET / HTTP/1.1\r\n\r\n'), lie, wrongCrc, early.take()]) {
+      const socket = connect(b.port, '127.0.0.1')
+      socket.on('error', () => undefined)
+      const closed = new Promise((resolve) => socket.on('close', resolve))
+      socket.resume()
+      socket.write(garbage)
+      await closed
+    }
+    expect(b.logged.filter(({ code }) => code === 'FRAME_MALFORMED' || code === 'UNAUTHORIZED')).toHaveLength(4)
+    a.network.send(b.member.id, { kind: 'relay', message: ask(7) })
+    a.network.flush()
+    await until(() => b.received.length === 1)
+  })
+})
+
+describe('peer frames', () => {
+  const bytesOf = (build: (writer: FrameWriter) => void): Buffer => {
+    const writer = new FrameWriter()
+    build(writer)
+    return writer.take()
+  }
+
+  it('come out the same in any cut', () => {
+    const bytes = bytesOf((writer) => {
+      writer.ping()
+      writer.relay(ask(3))
+      writer.refusal('CODE', 'a message')
+      writer.relay({ kind: 'chunk', index: logIndex(9), chunk: 4, bytes: Buffer.alloc(300, 7) })
+    })
+    const decode = (cuts: readonly number[]): PeerFrame[] => {
+      const decoder = new FrameDecoder(10_000)
+      const frames: PeerFrame[] = []
+      let from = 0
+      for (const to of [...cuts.toSorted((x, y) => x - y), bytes.length]) {
+        decoder.push(bytes.subarray(from, to), (frame) => frames.push(frame))
+        from = to
+      }
+      return frames
+    }
+    const whole = decode([])
+    expect(whole.map(({ kind }) => kind)).toEqual(['ping', 'relay', 'refusal', 'relay'])
+    fc.assert(
+      fc.property(fc.array(fc.nat(bytes.length)), (cuts) => {
+        expect(decode(cuts)).toEqual(whole)
+      }),
+    )
+    expect(decode(Array.from({ length: bytes.length }, (_, position) => position))).toEqual(whole)
+  })
+
+  it('any flipped bit is noticed', () => {
+    const bytes = bytesOf((writer) => writer.relay(ask(3)))
+    for (let bit = 0; bit < bytes.length * 8; bit++) {
+      const damaged = Buffer.from(bytes)
+      damaged[bit >> 3]! ^= 1 << (bit & 7)
+      const frames: PeerFrame[] = []
+      try {
+        new FrameDecoder(10_000).push(damaged, (frame) => frames.push(frame))
+      } catch (error) {
+        expect((error as Error).message).toContain('FRAME_MALFORMED')
+      }
+      expect(frames).toEqual([])
+    }
+    expect(crc32(bytes.subarray(8))).toBe(bytes.readUInt32LE(4))
+  })
+})
