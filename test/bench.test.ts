@@ -1,0 +1,130 @@
+/**
+ * The load generator tells the truth: it counts what was answered, names errors by kind, sees pauses, and never sends
+ * a command twice. Runs against a server of a few lines, so that the test knows what the truth is.
+ */
+import { type AddressInfo, type Server, type Socket, createServer } from 'node:net'
+import * as fc from 'fast-check'
+import { afterEach, expect, test } from 'vitest'
+import { runLoad } from '../bench/load.ts'
+import { median } from '../bench/main.ts'
+import { RespConnection, RespDecoder, RespError, type RespReply, encodeCommand, textOf } from '../bench/resp-client.ts'
+
+const open: { server: Server; sockets: Set<Socket> }[] = []
+
+afterEach(async () => {
+  for (const { server, sockets } of open.splice(0)) {
+    for (const socket of sockets) socket.destroy()
+    await new Promise((resolve) => server.close(resolve))
+  }
+})
+
+/** A server that answers the n-th command (from 1) with `answer(n)`; null closes the connection instead. */
+async function serve(answer: (count: number) => string | null): Promise<{ target: string; received: () => number }> {
+  let received = 0
+  const sockets = new Set<Socket>()
+  const server = createServer((socket) => {
+    sockets.add(socket)
+    socket.on('error', () => socket.destroy())
+    // A command is an array: the same decoder reads it.
+    const decoder = new RespDecoder(() => {
+      const reply = answer(++received)
+      if (reply === null) socket.destroy()
+      else socket.write(reply)
+    })
+    socket.on('data', (chunk) => decoder.push(chunk))
+  })
+  open.push({ server, sockets })
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as AddressInfo
+  return { target: `127.0.0.1:${port}`, received: () => received }
+}
+
+test('every answered command is counted, none twice', async () => {
+  const { target, received } = await serve(() => '+OK\r\n')
+  const report = await runLoad({
+    targets: [target],
+    clients: 5,
+    seconds: 0.4,
+    warmUpSeconds: 0,
+    pipeline: 3,
+    threads: 2,
+  })
+  expect(report.errors).toEqual({})
+  expect(report.operations).toBeGreaterThan(100)
+  // What is in flight at the end was received and is not counted.
+  expect(received()).toBeGreaterThanOrEqual(report.operations)
+  expect(received()).toBeLessThanOrEqual(report.operations + 5 * 3)
+  expect(report.latencyMilliseconds.p50).toBeLessThanOrEqual(report.latencyMilliseconds.p99)
+})
+
+test('errors are counted by kind, and a lost connection is an unknown outcome', async () => {
+  const { target } = await serve((count) => (count === 50 ? null : count % 10 === 0 ? '-ERR no\r\n' : '+OK\r\n'))
+  const report = await runLoad({ targets: [target], clients: 1, seconds: 0.4, warmUpSeconds: 0 })
+  const lost = Object.entries(report.errors).filter(([kind]) => kind.startsWith('connection lost'))
+  expect(report.errors['ERR no']).toBeGreaterThan(4)
+  expect(lost).toEqual([[expect.stringContaining('outcome unknown'), 1]])
+  expect(report.reconnects).toBe(1)
+})
+
+test('a pause of the server is the longest gap', async () => {
+  let pausedUntil = 0
+  const { target } = await serve((count) => {
+    if (count === 20) pausedUntil = performance.now() + 150
+    while (performance.now() < pausedUntil);
+    return '+OK\r\n'
+  })
+  const report = await runLoad({ targets: [target], clients: 2, seconds: 0.6, warmUpSeconds: 0 })
+  expect(report.longestGapMilliseconds).toBeGreaterThanOrEqual(149)
+})
+
+test('options that make no sense are refused', async () => {
+  await expect(runLoad({ mix: 'put' })).rejects.toThrow(/no part of a mix/)
+  await expect(runLoad({ targets: ['nowhere'] })).rejects.toThrow(/host:port/)
+  await expect(runLoad({ clients: 0 })).rejects.toThrow(/at least one/)
+})
+
+test('replies are the same, whole and in any pieces', () => {
+  interface Item {
+    readonly wire: string
+    readonly seen: unknown
+  }
+  const leaf: fc.Arbitrary<Item> = fc.oneof(
+    fc.integer().map((value) => ({ wire: `:${value}\r\n`, seen: value })),
+    fc.constant({ wire: '$-1\r\n', seen: null }),
+    fc.string().map((text) => ({ wire: `$${Buffer.byteLength(text)}\r\n${text}\r\n`, seen: text })),
+    fc.constant({ wire: '-ERR x\r\n', seen: 'error: ERR x' }),
+    fc.constant({ wire: '+OK\r\n', seen: 'OK' }),
+  )
+  const list: fc.Arbitrary<Item> = fc.array(leaf, { maxLength: 4 }).map((items) => ({
+    wire: `*${items.length}\r\n${items.map((item) => item.wire).join('')}`,
+    seen: items.map((item) => item.seen),
+  }))
+  const plain = (reply: RespReply): unknown => {
+    if (reply instanceof RespError) return `error: ${reply.text}`
+    if (Buffer.isBuffer(reply)) return reply.toString()
+    return Array.isArray(reply) ? reply.map(plain) : reply
+  }
+  fc.assert(
+    fc.property(fc.array(fc.oneof(leaf, list), { maxLength: 8 }), fc.integer({ min: 1, max: 7 }), (replies, piece) => {
+      const seen: unknown[] = []
+      const decoder = new RespDecoder((reply) => seen.push(plain(reply)))
+      const bytes = Buffer.from(replies.map((reply) => reply.wire).join(''))
+      for (let at = 0; at < bytes.length; at += piece) decoder.push(bytes.subarray(at, at + piece))
+      expect(seen).toEqual(replies.map((reply) => reply.seen))
+    }),
+  )
+  expect(encodeCommand(['SET', 'k', 'ä']).toString()).toBe('*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2\r\nä\r\n')
+})
+
+test('a connection tells what is unanswered when it ends', async () => {
+  const { target } = await serve((count) => (count === 2 ? null : ':7\r\n'))
+  const connection = await RespConnection.open('127.0.0.1', Number(target.split(':')[1]))
+  expect(textOf(await connection.call('INCR', 'k'))).toBe('7')
+  await expect(connection.call('INCR', 'k')).rejects.toThrow(/unanswered/)
+  expect((await connection.closed).unanswered).toBe(1)
+  expect(connection.usable).toBe(false)
+})
+
+test('the median is the middle', () => {
+  expect([median([3, 1, 2]), median([4, 1, 2, 3]), median([5])]).toEqual([2, 2.5, 5])
+})
