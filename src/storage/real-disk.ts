@@ -1,0 +1,141 @@
+/**
+ * The `Disk` port over node:fs. A write returns when every byte is written (short writes are continued); a
+ * durable write goes through O_DSYNC where the system has it, and is a write and an fdatasync elsewhere.
+ */
+import * as fs from 'node:fs'
+import * as path from 'node:path'
+import type { Disk, DiskFile, OpenMode } from './disk.ts'
+
+/** macOS has an O_DSYNC that does not reach the platter; libuv's fdatasync there does (F_FULLFSYNC). */
+const durableFlag = process.platform === 'linux' ? fs.constants.O_DSYNC : 0
+
+const { O_CREAT, O_EXCL, O_RDWR, O_RDONLY } = fs.constants
+const FLAGS: Readonly<Record<OpenMode, number>> = {
+  create: O_RDWR | O_CREAT | O_EXCL,
+  'create-durable': O_RDWR | O_CREAT | O_EXCL | durableFlag,
+  write: O_RDWR,
+  read: O_RDONLY,
+}
+
+class RealFile implements DiskFile {
+  readonly #descriptor: number
+  readonly #syncsEachWrite: boolean
+
+  constructor(descriptor: number, syncsEachWrite: boolean) {
+    this.#descriptor = descriptor
+    this.#syncsEachWrite = syncsEachWrite
+  }
+
+  write(bytes: Uint8Array, offset: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const step = (from: number): void => {
+        fs.write(this.#descriptor, bytes, from, bytes.length - from, offset + from, (error, written) => {
+          if (error !== null) reject(error)
+          else if (from + written < bytes.length) step(from + written)
+          else if (this.#syncsEachWrite) this.sync().then(resolve, reject)
+          else resolve()
+        })
+      }
+      step(0)
+    })
+  }
+
+  writeNow(bytes: Uint8Array, offset: number): void {
+    let from = 0
+    while (from < bytes.length) {
+      from += fs.writeSync(this.#descriptor, bytes, from, bytes.length - from, offset + from)
+    }
+    if (this.#syncsEachWrite) fs.fdatasyncSync(this.#descriptor)
+  }
+
+  async read(offset: number, length: number): Promise<Buffer> {
+    const buffer = Buffer.allocUnsafeSlow(length)
+    let filled = 0
+    while (filled < length) {
+      const got = await new Promise<number>((resolve, reject) => {
+        fs.read(this.#descriptor, buffer, filled, length - filled, offset + filled, (error, count) => {
+          if (error === null) resolve(count)
+          else reject(error)
+        })
+      })
+      if (got === 0) return buffer.subarray(0, filled)
+      filled += got
+    }
+    return buffer
+  }
+
+  sync(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.fdatasync(this.#descriptor, (error) => (error === null ? resolve() : reject(error)))
+    })
+  }
+
+  size(): Promise<number> {
+    return new Promise((resolve, reject) => {
+      fs.fstat(this.#descriptor, (error, stats) => (error === null ? resolve(stats.size) : reject(error)))
+    })
+  }
+
+  truncate(size: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.ftruncate(this.#descriptor, size, (error) => (error === null ? resolve() : reject(error)))
+    })
+  }
+
+  close(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.close(this.#descriptor, (error) => (error ? reject(error) : resolve()))
+    })
+  }
+}
+
+export class RealDisk implements Disk {
+  open(file: string, mode: OpenMode): Promise<DiskFile> {
+    return new Promise((resolve, reject) => {
+      fs.open(file, FLAGS[mode], 0o600, (error, descriptor) => {
+        if (error !== null) reject(error)
+        else resolve(new RealFile(descriptor, mode === 'create-durable' && durableFlag === 0))
+      })
+    })
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    return fs.promises.rename(from, to)
+  }
+
+  unlink(file: string): Promise<void> {
+    return fs.promises.unlink(file)
+  }
+
+  async makeDirectory(directory: string): Promise<void> {
+    const first = await fs.promises.mkdir(directory, { recursive: true, mode: 0o700 })
+    if (first !== undefined) await this.syncDirectory(path.dirname(first))
+  }
+
+  removeDirectory(directory: string): Promise<void> {
+    return fs.promises.rm(directory, { recursive: true, force: true })
+  }
+
+  async list(directory: string): Promise<string[] | null> {
+    try {
+      return (await fs.promises.readdir(directory)).sort()
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
+      throw error
+    }
+  }
+
+  async syncDirectory(directory: string): Promise<void> {
+    const handle = await fs.promises.open(directory, 'r')
+    try {
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+  }
+
+  async space(directory: string): Promise<{ readonly free: number; readonly total: number }> {
+    const { bavail, blocks, bsize } = await fs.promises.statfs(directory)
+    return { free: bavail * bsize, total: blocks * bsize }
+  }
+}

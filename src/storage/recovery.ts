@@ -1,0 +1,320 @@
+/**
+ * The start of the storage, in numbered steps. Up to and including step 5 nothing is written: a start that is
+ * refused leaves both volumes as they were, byte by byte.
+ *
+ *   1 stamps        both volumes belong together (stamp.ts)
+ *   2 meta          identity and first index; the control file must not contradict them (meta.ts)
+ *   3 checkpoints   the newest one that is whole
+ *   4 replay        every segment in order, verified; the torn tail of the newest one is left out
+ *   5 judgement     what damage means: covered by the checkpoint, refused, or doubtful
+ *   6 house         finish what a crash interrupted: stamps, lame meta slot, temporary files, head truncation
+ *   7 timeline      a new segment on a new timeline continues the log (storage.ts opens it)
+ */
+import { ByteReader } from '../bytes.ts'
+import { LokiError } from '../errors.ts'
+import { type DurableState, EMPTY_STATE, type Entry, type LogIndex, type RecoveredLog } from '../vocabulary.ts'
+import { logIndex } from '../vocabulary.ts'
+import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './checkpoint.ts'
+import { type Disk, readWhole } from './disk.ts'
+import { FRAME_STATE, type FrameHeader, type Stop } from './frames.ts'
+import { readRecords, readState, stateAfter } from './records.ts'
+import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
+import { decodeSegmentHeader, readSegment, segmentsAmong } from './segment.ts'
+
+/** Damage in a file of the log: where, and what it means in a word. */
+export interface Damage {
+  readonly path: string
+  readonly offset: number
+  readonly reason: string
+}
+
+/** What the segments amount to. `entries` rise by index; gaps are what rot took. */
+export interface ReplayedLog {
+  readonly state: DurableState
+  readonly first: LogIndex
+  readonly entries: readonly Entry[]
+  /** One behind the last index the log had, as far as can be told. */
+  readonly next: LogIndex
+  /** Rot at the end of the newest segment: entries from `next` on may be lost. */
+  readonly lostTail: boolean
+  readonly doubtfulFrom: LogIndex | null
+  readonly damage: readonly Damage[]
+  readonly segments: readonly SegmentName[]
+  /** Segments without a frame that a later one has replaced. */
+  readonly dead: readonly SegmentName[]
+  /** Where the newest segment ends; what the next one is chained to. Null if there is none. */
+  readonly link: SegmentLink | null
+  /** Whether the newest segment has no frame; then `newestPrevious` is what it is chained to. */
+  readonly newestEmpty: boolean
+  readonly newestPrevious: SegmentLink | null
+}
+
+/** Applies what segments hold, in order; keeps going where damage left a hole. */
+class Replay {
+  state: DurableState = EMPTY_STATE
+  first: number
+  next = 1
+  entries: Entry[] = []
+  lostTail = false
+  doubtfulFrom: LogIndex | null = null
+  damage: Damage[] = []
+
+  constructor(first: LogIndex) {
+    this.first = first
+  }
+
+  enter(decoded: DecodedHeader): void {
+    const { header } = decoded
+    this.truncate(header.base)
+    this.first = Math.max(this.first, header.first)
+    this.lostTail = false
+    this.doubtfulFrom = header.doubtfulFrom
+    this.state = { ...header.state, decided: logIndex(Math.max(header.state.decided, this.state.decided)) }
+  }
+
+  truncate(base: number): void {
+    while (this.entries.length > 0 && this.entries.at(-1)!.index >= base) this.entries.pop()
+    this.next = base
+  }
+
+  #append(entries: readonly Entry[]): void {
+    for (const entry of entries) {
+      this.next = entry.index + 1
+      if (entry.index >= this.first) this.entries.push(entry)
+    }
+  }
+
+  frame(header: FrameHeader, payload: Buffer): void {
+    if (header.kind === FRAME_STATE) {
+      this.state = readState(new ByteReader(payload))
+      this.next = header.last + 1
+      return
+    }
+    for (const record of readRecords(new ByteReader(payload))) {
+      this.state = stateAfter(this.state, record)
+      if (record.kind === 'entries') this.#append(record.entries)
+      if (record.kind === 'accept-sync') {
+        this.truncate(record.base)
+        this.#append(record.entries)
+        this.doubtfulFrom = null
+      }
+      if (record.kind === 'installed') {
+        this.entries = []
+        this.first = Math.max(this.first, record.index + 1)
+        this.next = record.index + 1
+        this.doubtfulFrom = null
+      }
+    }
+    // Behind damage, a frame says how far the log went, although it may carry no entry.
+    this.next = header.last + 1
+  }
+}
+
+/** Step 4. Throws `LOG_DAMAGED` where the files do not make one log, and `FORMAT_TOO_NEW`. */
+export async function replayLog(disk: Disk, directory: string, first: LogIndex, volume: string): Promise<ReplayedLog> {
+  const replay = new Replay(first)
+  const { segments, dead, headers } = await openChain(disk, directory, volume, first)
+  let link: SegmentLink | null = null
+  let newestEmpty = false
+  for (const [at, segment] of segments.entries()) {
+    const path = `${directory}/${segment.name}`
+    const bytes = (await readWhole(disk, path)) ?? Buffer.alloc(0)
+    const decoded = headers.get(segment.name)!
+    const following = segments[at + 1]
+    const known = following === undefined ? null : headers.get(following.name)!.header.previous
+    replay.enter(decoded)
+    let frames = 0
+    let stop: Stop = { kind: 'end' }
+    for (const item of readSegment(bytes, decoded, known)) {
+      if (item.kind === 'frame') {
+        frames++
+        replay.lostTail = false
+        replay.frame(item.header, item.payload)
+      } else if (item.kind === 'rot') {
+        replay.damage.push({ path, offset: item.from, reason: item.reason })
+        replay.lostTail = true
+      } else {
+        stop = item.stop
+        link = { timeline: segment.timeline, base: segment.base, end: item.end, check: item.check }
+      }
+    }
+    if (stop.kind !== 'rot') replay.lostTail = false
+    newestEmpty = frames === 0 && stop.kind === 'end'
+  }
+  const { state, entries, lostTail, doubtfulFrom, damage } = replay
+  return {
+    state,
+    first: logIndex(replay.first),
+    entries: entries.length > 0 && entries[0]!.index < replay.first ? dropBelow(entries, replay.first) : entries,
+    next: logIndex(replay.next),
+    lostTail,
+    doubtfulFrom,
+    damage,
+    segments,
+    dead,
+    link,
+    newestEmpty,
+    newestPrevious: segments.length === 0 ? null : headers.get(segments.at(-1)!.name)!.header.previous,
+  }
+}
+
+const dropBelow = (entries: readonly Entry[], first: number): Entry[] => entries.filter((entry) => entry.index >= first)
+
+interface Chain {
+  readonly segments: readonly SegmentName[]
+  readonly dead: readonly SegmentName[]
+  readonly headers: ReadonlyMap<string, DecodedHeader>
+}
+
+/** Reads the headers and follows the links from the newest segment back. */
+async function openChain(disk: Disk, directory: string, volume: string, first: LogIndex): Promise<Chain> {
+  const found = segmentsAmong((await disk.list(directory)) ?? [])
+  const headers = new Map<string, DecodedHeader>()
+  for (const segment of found) headers.set(segment.name, await readHeader(disk, directory, segment, volume))
+  const segments: SegmentName[] = []
+  const dead: SegmentName[] = []
+  let wanted: SegmentLink | null | undefined
+  for (const segment of found.toReversed()) {
+    const isWanted = wanted === undefined || (wanted?.timeline === segment.timeline && wanted.base === segment.base)
+    if (!isWanted) {
+      dead.push(segment)
+      continue
+    }
+    segments.unshift(segment)
+    wanted = headers.get(segment.name)!.header.previous
+  }
+  for (const segment of dead) {
+    const oldest = segments[0]!
+    if (segment.timeline > oldest.timeline && !(await isEmptySegment(disk, directory, segment, headers))) {
+      throw new LokiError('LOG_DAMAGED', `${directory}/${segment.name} is in no chain with the newest segment`)
+    }
+    if (segment.timeline <= oldest.timeline && oldest.base > first) {
+      throw new LokiError('LOG_DAMAGED', `${directory}: the segment before ${oldest.name} is missing`)
+    }
+  }
+  return { segments, dead, headers }
+}
+
+async function readHeader(disk: Disk, directory: string, name: SegmentName, volume: string): Promise<DecodedHeader> {
+  const path = `${directory}/${name.name}`
+  const file = await disk.open(path, 'read')
+  try {
+    let bytes = await file.read(0, 4096)
+    const size = bytes.length >= 16 ? bytes.readUInt32LE(12) : 0
+    if (size > bytes.length && size <= 1024 * 1024) bytes = await file.read(0, size)
+    const decoded = decodeSegmentHeader(bytes, path)
+    const { header } = decoded
+    if (header.volume !== volume) {
+      throw new LokiError('VOLUME_MISMATCH', `${path} belongs to volume ${header.volume}, this is ${volume}`)
+    }
+    if (header.timeline !== name.timeline || header.base !== name.base) {
+      throw new LokiError('LOG_DAMAGED', `${path} has the header of another segment`)
+    }
+    return decoded
+  } finally {
+    await file.close()
+  }
+}
+
+async function isEmptySegment(
+  disk: Disk,
+  directory: string,
+  segment: SegmentName,
+  headers: ReadonlyMap<string, DecodedHeader>,
+): Promise<boolean> {
+  const bytes = await readWhole(disk, `${directory}/${segment.name}`)
+  if (bytes === null) return true
+  for (const item of readSegment(bytes, headers.get(segment.name)!, null)) {
+    if (item.kind === 'stop') return item.stop.kind === 'end' && item.end === headers.get(segment.name)!.size
+  }
+  return false
+}
+
+/** Step 3. The checkpoints that are whole, oldest first, and the damage of the others. Writes nothing. */
+export async function goodCheckpoints(
+  disk: Disk,
+  directory: string,
+): Promise<{ readonly good: readonly CheckpointInfo[]; readonly damage: readonly string[] }> {
+  const good: CheckpointInfo[] = []
+  const damage: string[] = []
+  for (const name of ((await disk.list(directory)) ?? []).filter(isCheckpointName)) {
+    try {
+      good.push(await verifyCheckpoint(disk, directory, name))
+    } catch (error) {
+      if (!(error instanceof LokiError) || error.code === 'FORMAT_TOO_NEW') throw error
+      damage.push(error.message)
+    }
+  }
+  return { good, damage }
+}
+
+/** Step 5. What consensus may rely on. Throws `LOG_DAMAGED`, `LOG_DAMAGED_ALONE`, `CHECKPOINT_DAMAGED`. */
+export function judge(
+  log: ReplayedLog,
+  checkpoint: CheckpointInfo | null,
+  checkpointDamage: readonly string[],
+  directory: string,
+): RecoveredLog {
+  let state = log.state
+  let first: number = log.first
+  let entries = log.entries
+  const covered = checkpoint?.index ?? 0
+  if (first > covered + 1) {
+    const why = checkpointDamage.length > 0 ? checkpointDamage.join('; ') : 'there is no checkpoint'
+    throw new LokiError('CHECKPOINT_DAMAGED', `${why}; the log begins at ${first}`)
+  }
+  if (checkpoint !== null && covered > state.decided) {
+    // A checkpoint that is durable although the log does not know it yet: what it covers is decided.
+    state = { ...state, decided: checkpoint.index }
+    if (state.configuration === null || checkpoint.configuration.id > state.configuration.id) {
+      state = { ...state, configuration: checkpoint.configuration, configurationStart: checkpoint.start }
+    }
+    first = covered + 1
+    entries = dropBelow(entries, first)
+  }
+  let gapFrom: number | null = null
+  for (const gap of gapsOf(first, entries, log)) {
+    if (gap.from <= covered) first = Math.min(gap.to, covered) + 1
+    if (gap.to > covered) gapFrom ??= Math.max(gap.from, covered + 1)
+  }
+  if (first > log.first) entries = dropBelow(entries, first)
+  const place = log.damage[0] ? `${log.damage[0].path} at ${log.damage[0].offset}: ${log.damage[0].reason}` : directory
+  if (gapFrom !== null && gapFrom <= state.decided) {
+    throw new LokiError(
+      'LOG_DAMAGED',
+      `${place}; entries from ${gapFrom} on are lost, up to ${state.decided} is decided`,
+    )
+  }
+  const doubtful = gapFrom ?? log.doubtfulFrom
+  if (gapFrom !== null) {
+    if ((state.configuration?.voters.length ?? 1) === 1) {
+      throw new LokiError('LOG_DAMAGED_ALONE', `${place}; entries from ${gapFrom} on are lost`)
+    }
+    const from = gapFrom
+    entries = entries.filter((entry) => entry.index < from)
+  }
+  return {
+    state,
+    first: logIndex(first),
+    entries,
+    doubtfulFrom: doubtful === null ? null : logIndex(doubtful),
+  }
+}
+
+interface Gap {
+  readonly from: number
+  readonly to: number
+}
+
+/** Ranges of indices that the log had and rot took, in order. */
+function gapsOf(first: number, entries: readonly Entry[], log: ReplayedLog): Gap[] {
+  const gaps: Gap[] = []
+  let expected = first
+  for (const entry of entries) {
+    if (entry.index > expected) gaps.push({ from: expected, to: entry.index - 1 })
+    expected = entry.index + 1
+  }
+  if (expected < log.next) gaps.push({ from: expected, to: log.next - 1 })
+  if (log.lostTail) gaps.push({ from: Math.max(expected, log.next), to: Number.POSITIVE_INFINITY })
+  return gaps
+}

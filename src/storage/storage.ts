@@ -1,0 +1,359 @@
+/**
+ * The public face of the storage: one object that owns both volumes of a node.
+ *
+ * What it promises: `done` of a write means durable; a start gives back everything for which `done` was called,
+ * and nothing that contradicts it; bytes that are damaged are never handed out; a refused start changes nothing.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import { LokiError } from '../errors.ts'
+import { invariant } from '../invariant.ts'
+import { type ClusterId, type LogIndex, type LogRecord, type NodeId, type RecoveredLog } from '../vocabulary.ts'
+import { type Timeline, type VolumeId, logIndex, timeline } from '../vocabulary.ts'
+import { CheckpointReceiver } from './checkpoint-receiver.ts'
+import { type CheckpointHead, type CheckpointInfo, encodeManifest, isCheckpointName } from './checkpoint.ts'
+import { decodeManifest, readSlices, readStoredChunk, writeCheckpointFiles } from './checkpoint.ts'
+import type { Disk } from './disk.ts'
+import { Meta, loadMeta } from './meta.ts'
+import { type ReplayedLog, goodCheckpoints, judge, replayLog } from './recovery.ts'
+import { segmentsAmong } from './segment.ts'
+import { inspectVolumes } from './stamp.ts'
+import { Wal, diskError } from './wal.ts'
+
+export type { CheckpointHead, CheckpointInfo } from './checkpoint.ts'
+export type { CheckpointReceiver } from './checkpoint-receiver.ts'
+
+/** Bounds of `segmentBytes`. Offsets and times to replay stay reasonable below the upper one. */
+export const SEGMENT_BYTES_MINIMUM = 4096
+export const SEGMENT_BYTES_MAXIMUM = 1024 * 1024 * 1024
+const ARCHIVE = 'archive'
+/** Checkpoints that are kept: the newest, and one to fall back to. */
+const CHECKPOINTS_KEPT = 2
+
+export interface StorageOptions {
+  readonly disk: Disk
+  readonly walDirectory: string
+  readonly checkpointDirectory: string
+  readonly segmentBytes: number
+  /** Whether segments that are no longer needed go to `archive/`; otherwise they are deleted. */
+  readonly archive: boolean
+  /** Stamps an empty pair of volumes. */
+  readonly random: () => VolumeId
+  /** A write or sync of the log failed: the process must end. Nothing is acknowledged after it. */
+  readonly onFatal: (error: LokiError) => void
+  /** What the control file says; where the volume says otherwise the start is refused. */
+  readonly expected?: { readonly cluster: ClusterId; readonly node: NodeId } | null
+  /** From the control file; the new timeline is above it. */
+  readonly lastTimeline?: Timeline
+  readonly log?: (message: string, fields: object) => void
+  /** Between two slices of background work on the disk; by default two milliseconds. */
+  readonly pause?: () => Promise<void>
+}
+
+export interface StorageStatus {
+  readonly readOnly: boolean
+  readonly failed: boolean
+  /** Written to the log since the start, and in how many frames. */
+  readonly bytes: number
+  readonly frames: number
+  readonly segments: number
+  readonly timeline: Timeline
+  readonly first: LogIndex
+  readonly last: LogIndex
+  readonly lastError: string | null
+}
+
+/** Opens the volumes, recovers, and begins a new timeline. The steps are told in recovery.ts. */
+export async function openStorage(options: StorageOptions): Promise<Storage> {
+  const { disk, walDirectory, checkpointDirectory, segmentBytes } = options
+  if (segmentBytes < SEGMENT_BYTES_MINIMUM || segmentBytes > SEGMENT_BYTES_MAXIMUM) {
+    const range = `${SEGMENT_BYTES_MINIMUM} to ${SEGMENT_BYTES_MAXIMUM}`
+    throw new LokiError('CONFIGURATION_INVALID', `segmentBytes is ${segmentBytes}, allowed is ${range}`)
+  }
+  const log = options.log ?? (() => {})
+  // 1 stamps
+  const volumes = await inspectVolumes(disk, walDirectory, checkpointDirectory, options.random)
+  // 2 meta
+  const loaded = await loadMeta(disk, walDirectory)
+  const identity = loaded?.content.identity ?? null
+  if (loaded !== null && loaded.content.volume !== volumes.volume) {
+    const message = `${walDirectory} is stamped ${volumes.volume}, and its meta file is of volume ${loaded.content.volume}`
+    throw new LokiError('VOLUME_MISMATCH', message)
+  }
+  refuseOtherIdentity(identity, options.expected ?? null, walDirectory)
+  // 3 checkpoints
+  const checkpoints = await goodCheckpoints(disk, checkpointDirectory)
+  const newest = checkpoints.good.at(-1) ?? null
+  for (const damage of checkpoints.damage) log('a checkpoint is damaged', { damage })
+  // 4 replay
+  const replayed = await replayLog(disk, walDirectory, loaded?.content.first ?? logIndex(1), volumes.volume)
+  if (identity !== null && replayed.segments.length === 0) {
+    throw new LokiError('LOG_DAMAGED', `${walDirectory} has an identity and no segment`)
+  }
+  // 5 judgement
+  const recovered = judge(replayed, newest, checkpoints.damage, walDirectory)
+  for (const damage of replayed.damage) log('the log is damaged', damage)
+  // 6 house
+  await volumes.stamp()
+  await removeLeftovers(options, newest)
+  const above = await largestTimeline(options, replayed, loaded?.content.timeline ?? 0)
+  const meta =
+    loaded === null
+      ? await Meta.create(disk, walDirectory, {
+          volume: volumes.volume,
+          identity: null,
+          first: logIndex(1),
+          timeline: timeline(0),
+        })
+      : await Meta.open(disk, walDirectory, loaded)
+  // 7 timeline
+  const wal = openWal(options, meta, timeline(above + 1), recovered, replayed)
+  await wal.start()
+  for (const dead of [...replayed.dead, ...(replayed.newestEmpty ? replayed.segments.slice(-1) : [])]) {
+    await disk.unlink(`${walDirectory}/${dead.name}`)
+  }
+  const storage = new Storage(options, meta, wal, recovered, checkpoints.good)
+  await storage.tidyHead()
+  log('storage opened', { timeline: wal.timeline, first: recovered.first, entries: recovered.entries.length })
+  return storage
+}
+
+function refuseOtherIdentity(
+  identity: { cluster: ClusterId; node: NodeId } | null,
+  expected: { cluster: ClusterId; node: NodeId } | null,
+  directory: string,
+): void {
+  if (identity === null || expected === null) return
+  if (identity.cluster === expected.cluster && identity.node === expected.node) return
+  throw new LokiError(
+    'IDENTITY_CONFLICT',
+    `${directory} belongs to node ${identity.node} of cluster ${identity.cluster}, ` +
+      `and the control file says node ${expected.node} of cluster ${expected.cluster}`,
+  )
+}
+
+/** Temporary files of a start or a writer that was cut short. */
+async function removeLeftovers(options: StorageOptions, newest: CheckpointInfo | null): Promise<void> {
+  const { disk, walDirectory, checkpointDirectory } = options
+  for (const name of (await disk.list(walDirectory)) ?? []) {
+    if (name === 'next.tmp' || name === 'meta.tmp' || name.endsWith('.wal.tmp')) {
+      await disk.unlink(`${walDirectory}/${name}`)
+    }
+  }
+  for (const name of (await disk.list(checkpointDirectory)) ?? []) {
+    const receiving = /^receiving-(\d{16})$/.exec(name)
+    const stale = receiving !== null && Number(receiving[1]) <= (newest?.index ?? 0)
+    if (name === 'writing' || stale) await disk.removeDirectory(`${checkpointDirectory}/${name}`)
+  }
+}
+
+async function largestTimeline(options: StorageOptions, replayed: ReplayedLog, inMeta: number): Promise<number> {
+  const archived = segmentsAmong((await options.disk.list(`${options.walDirectory}/${ARCHIVE}`)) ?? [])
+  const all = [...archived, ...replayed.dead, ...replayed.segments]
+  return Math.max(inMeta, options.lastTimeline ?? 0, ...all.map((segment) => segment.timeline))
+}
+
+function openWal(
+  options: StorageOptions,
+  meta: Meta,
+  line: Timeline,
+  recovered: RecoveredLog,
+  replayed: ReplayedLog,
+): Wal {
+  const { disk, walDirectory: directory, segmentBytes, onFatal } = options
+  const pause = options.pause ?? (() => sleep(2, undefined, { ref: false }))
+  const { state, first, entries, doubtfulFrom } = recovered
+  const last = logIndex(entries.at(-1)?.index ?? first - 1)
+  // A newest segment without a frame is replaced: a crash loop must not leave a file for each start.
+  const kept = replayed.newestEmpty ? replayed.segments.slice(0, -1) : replayed.segments
+  const link = replayed.newestEmpty ? replayed.newestPrevious : replayed.link
+  return new Wal(
+    { disk, directory, segmentBytes, volume: meta.content.volume, onFatal, pause },
+    meta.content.identity?.cluster ?? null,
+    line,
+    { state, first, last, doubtfulFrom },
+    link,
+    kept,
+  )
+}
+
+export class Storage {
+  readonly volume: VolumeId
+  readonly recovered: RecoveredLog
+  readonly #options: StorageOptions
+  readonly #meta: Meta
+  readonly #wal: Wal
+  #checkpoints: CheckpointInfo[]
+  #writing = false
+  #lastError: string | null = null
+
+  constructor(
+    options: StorageOptions,
+    meta: Meta,
+    wal: Wal,
+    recovered: RecoveredLog,
+    checkpoints: readonly CheckpointInfo[],
+  ) {
+    this.#options = options
+    this.#meta = meta
+    this.#wal = wal
+    this.volume = meta.content.volume
+    this.recovered = recovered
+    this.#checkpoints = [...checkpoints]
+  }
+
+  /** Rises with every start, and with every cut of the log. */
+  get timeline(): Timeline {
+    return this.#wal.timeline
+  }
+
+  get identity(): { readonly cluster: ClusterId; readonly node: NodeId } | null {
+    return this.#meta.content.identity
+  }
+
+  /** The newest one that is whole, or null. */
+  get checkpoint(): CheckpointInfo | null {
+    return this.#checkpoints.at(-1) ?? null
+  }
+
+  /** Durable when it returns. The same identity again is fine; another one is refused: `IDENTITY_CONFLICT`. */
+  async setIdentity(cluster: ClusterId, node: NodeId): Promise<void> {
+    refuseOtherIdentity(this.identity, { cluster, node }, this.#options.walDirectory)
+    if (this.identity === null) await this.#meta.update({ identity: { cluster, node } })
+    this.#wal.cluster = cluster
+  }
+
+  /**
+   * Takes records in their order; `done` is called, in the order of the calls and never from inside, when they
+   * are durable. A record that contradicts the log is a bug and thrown (`InvariantViolation`) before anything
+   * is written.
+   */
+  write(records: readonly LogRecord[], done: () => void): void {
+    this.#wal.write(records, done)
+  }
+
+  /** The slices of `checkpoint` as the machine gave them, verified. Throws `CHECKPOINT_DAMAGED`. */
+  async *readCheckpoint(): AsyncGenerator<Buffer, void> {
+    const { checkpoint } = this
+    if (checkpoint === null) return
+    yield* readSlices(this.#options.disk, this.#options.checkpointDirectory, checkpoint)
+  }
+
+  /**
+   * Writes a checkpoint: `next` gives the next slice or null, `pause` is awaited between two slices. One at a
+   * time. Where one of this index or a later one is there already, that one is the answer and `next` is not
+   * called. Throws `CHECKPOINT_WRITE_FAILED`.
+   */
+  async writeCheckpoint(
+    head: CheckpointHead,
+    next: () => Buffer | null,
+    pause: () => Promise<void>,
+  ): Promise<CheckpointInfo> {
+    invariant(!this.#writing, 'one checkpoint at a time')
+    const { checkpoint } = this
+    if (checkpoint !== null && checkpoint.index >= head.index) return checkpoint
+    this.#writing = true
+    const { disk, checkpointDirectory } = this.#options
+    try {
+      const cluster = this.identity?.cluster ?? null
+      const info = await writeCheckpointFiles(disk, checkpointDirectory, { ...head, cluster }, next, pause)
+      await this.#published(info)
+      return info
+    } catch (error) {
+      const failed = diskError('CHECKPOINT_WRITE_FAILED', `checkpoint ${head.index}`, error)
+      this.#lastError = failed.message
+      throw failed
+    } finally {
+      this.#writing = false
+    }
+  }
+
+  async #published(info: CheckpointInfo): Promise<void> {
+    this.#checkpoints = [...this.#checkpoints.filter(({ index }) => index !== info.index), info]
+    this.#checkpoints.sort((a, b) => a.index - b.index)
+    this.#checkpoints = this.#checkpoints.slice(-CHECKPOINTS_KEPT)
+    const kept = new Set(this.#checkpoints.map(({ id }) => id))
+    const { disk, checkpointDirectory } = this.#options
+    for (const name of (await disk.list(checkpointDirectory)) ?? []) {
+      if (isCheckpointName(name) && !kept.has(name)) await disk.removeDirectory(`${checkpointDirectory}/${name}`)
+    }
+  }
+
+  /**
+   * Lets go of entries up to `index`, as far as the older of the kept checkpoints covers them (a damaged
+   * checkpoint must find the log that goes with the one before). Publishes the first index, then moves whole
+   * segments to `archive/` or deletes them.
+   */
+  async truncateHead(index: LogIndex): Promise<void> {
+    const fallback = this.#checkpoints.length < CHECKPOINTS_KEPT ? 0 : this.#checkpoints[0]!.index
+    const first = logIndex(Math.min(index, fallback) + 1)
+    if (first > this.#meta.content.first) await this.#meta.update({ first, timeline: this.timeline })
+    await this.tidyHead()
+  }
+
+  /** Moves away the segments that hold nothing at or above the first index. */
+  async tidyHead(): Promise<void> {
+    const { disk, walDirectory, archive } = this.#options
+    const first = Math.max(this.#meta.content.first, 1)
+    const { segments } = this.#wal
+    let count = 0
+    for (let at = segments.length - 1; at > 0 && count === 0; at--) {
+      // Everything before a segment that begins at or below the first index holds only what is gone.
+      if (segments[at]!.base <= first) count = at
+    }
+    if (count === 0) return
+    const archived = `${walDirectory}/${ARCHIVE}`
+    if (archive) await disk.makeDirectory(archived)
+    for (const { name } of segments.slice(0, count)) {
+      if (archive) await disk.rename(`${walDirectory}/${name}`, `${archived}/${name}`)
+      else await disk.unlink(`${walDirectory}/${name}`)
+    }
+    this.#wal.forget(count)
+    if (archive) await disk.syncDirectory(archived)
+    await disk.syncDirectory(walDirectory)
+  }
+
+  /** The manifest of `checkpoint`, for a peer; null if there is none. */
+  manifestBytes(): Promise<Buffer | null> {
+    const { checkpoint } = this
+    return Promise.resolve(checkpoint === null ? null : encodeManifest(checkpoint))
+  }
+
+  /** Stored bytes of a chunk, for a peer; null if that checkpoint or chunk is not (or no longer) here. */
+  readChunk(index: LogIndex, chunk: number): Promise<Buffer | null> {
+    const info = this.#checkpoints.find((each) => each.index === index)
+    if (info === undefined) return Promise.resolve(null)
+    return readStoredChunk(this.#options.disk, this.#options.checkpointDirectory, info, chunk)
+  }
+
+  /** Begins, or goes on, to receive a peer's checkpoint. Throws `CHECKPOINT_DAMAGED` for a bad manifest. */
+  receive(manifest: Uint8Array): Promise<CheckpointReceiver> {
+    const { disk, checkpointDirectory } = this.#options
+    const copy = Buffer.from(manifest)
+    const { cluster } = decodeManifest(copy, 'manifest of a peer')
+    if (this.identity !== null && cluster !== null && cluster !== this.identity.cluster) {
+      throw new LokiError('IDENTITY_CONFLICT', `a checkpoint of cluster ${cluster} was offered`)
+    }
+    return CheckpointReceiver.open(disk, checkpointDirectory, copy, (info) => this.#published(info))
+  }
+
+  status(): StorageStatus {
+    const { first, last } = this.#wal.position
+    return {
+      readOnly: false,
+      failed: this.#wal.failed,
+      bytes: this.#wal.bytesWritten,
+      frames: this.#wal.frames,
+      segments: this.#wal.segments.length,
+      timeline: this.timeline,
+      first,
+      last,
+      lastError: this.#lastError,
+    }
+  }
+
+  /** Waits for what was given, writes what is left, closes the files. */
+  async close(): Promise<void> {
+    await this.#wal.close()
+    await this.#meta.close()
+  }
+}

@@ -1,0 +1,388 @@
+/**
+ * The open end of the log: takes records, makes them durable in order, tells when.
+ *
+ * Guarantees
+ * - One frame, one durable write at a time. What is given while it is under way is the next frame, all of it.
+ * - `done` is called in the order of `write`, never from inside it, and only when everything given so far is
+ *   durable. After a failed write nothing is called any more: memory is ahead of disk, and a sync that failed
+ *   must not be tried again (the kernel may have dropped the pages).
+ * - A record that replaces a part of the log (`isCut`) is the first of the first frame of a new segment on a
+ *   higher timeline; the segment appears with that frame or not at all.
+ * - A promise, an accept-sync or a configuration is followed, in the same write, by a state frame in sectors of
+ *   its own: one damaged place never makes a node forget a promise.
+ * - `decided` alone waits for company: it needs no sync of its own.
+ */
+import { ByteWriter } from '../bytes.ts'
+import { LokiError } from '../errors.ts'
+import { invariant } from '../invariant.ts'
+import { type ClusterId, type LogIndex, type LogRecord, type Timeline, type VolumeId } from '../vocabulary.ts'
+import { logIndex, timeline } from '../vocabulary.ts'
+import type { Disk, DiskFile } from './disk.ts'
+import {
+  FRAME_HEADER_BYTES,
+  FRAME_RECORDS,
+  FRAME_STATE,
+  MAXIMUM_FRAME_BYTES,
+  SECTOR_BYTES,
+  alignUp,
+  beginFrame,
+  finishFrame,
+} from './frames.ts'
+import { type LogPosition, advance, isCut, writePadding, writeRecord, writeState } from './records.ts'
+import { type SegmentLink, encodeSegmentHeader, segmentName } from './segment.ts'
+
+/** Turns are gathered into one frame up to about here; a single record may be larger. */
+const FRAME_TARGET_BYTES = 16 * 1024 * 1024
+const PREPARED_FILE = 'next.tmp'
+const ZERO_SLICE_BYTES = 256 * 1024
+/** A segment that has this part of its size in it gets a successor prepared. */
+const PREPARE_PART = 1 / 64
+
+export interface SegmentOnDisk {
+  readonly timeline: Timeline
+  readonly base: LogIndex
+  readonly name: string
+}
+
+export interface WalOptions {
+  readonly disk: Disk
+  readonly directory: string
+  readonly segmentBytes: number
+  readonly volume: VolumeId
+  readonly onFatal: (error: LokiError) => void
+  /** Between two slices of zeros; gives the disk back to the log. */
+  readonly pause: () => Promise<void>
+}
+
+interface Item {
+  readonly records: readonly LogRecord[]
+  /** Records before it are in a frame already. */
+  from: number
+  readonly done: () => void
+}
+
+interface OpenSegment {
+  readonly file: DiskFile
+  readonly name: SegmentOnDisk
+  readonly seed: number
+  offset: number
+  check: number
+  frames: number
+  readonly prepared: boolean
+}
+
+/** Failures of the disk as one coded error that names what was under way. */
+export function diskError(
+  code: 'LOG_WRITE_FAILED' | 'CHECKPOINT_WRITE_FAILED',
+  what: string,
+  error: unknown,
+): LokiError {
+  if (error instanceof LokiError) return error
+  return new LokiError(code, `${what}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+}
+
+export class Wal {
+  readonly #options: WalOptions
+  readonly #writer = new ByteWriter(256 * 1024)
+  #cluster: ClusterId | null
+  #timeline: Timeline
+  /** Behind everything that is in a frame. */
+  #position: LogPosition
+  /** Behind everything that was given. */
+  #given: LogPosition
+  /** A decided index that no frame has yet. */
+  #lazy: LogRecord | null = null
+  #segment: OpenSegment | null = null
+  #previous: SegmentLink | null
+  readonly #older: SegmentOnDisk[]
+  #queue: Item[] = []
+  #running = false
+  #failed = false
+  #closing = false
+  #closed = false
+  #idle: (() => void)[] = []
+  #prepared: { file: DiskFile | null; ready: boolean } | null = null
+  #preparing: Promise<void> = Promise.resolve()
+  bytesWritten = 0
+  frames = 0
+
+  /** `previous`: where the newest segment ends. `older`: the segments that are there. */
+  constructor(
+    options: WalOptions,
+    cluster: ClusterId | null,
+    line: Timeline,
+    position: LogPosition,
+    previous: SegmentLink | null,
+    older: readonly SegmentOnDisk[],
+  ) {
+    this.#options = options
+    this.#cluster = cluster
+    this.#timeline = line
+    this.#position = position
+    this.#given = position
+    this.#previous = previous
+    this.#older = [...older]
+  }
+
+  get timeline(): Timeline {
+    return this.#timeline
+  }
+
+  /** Behind everything that was given, durable or not. */
+  get position(): LogPosition {
+    return this.#given
+  }
+
+  /** Oldest first, the open one last. */
+  get segments(): readonly SegmentOnDisk[] {
+    return this.#segment === null ? this.#older : [...this.#older, this.#segment.name]
+  }
+
+  get failed(): boolean {
+    return this.#failed
+  }
+
+  /** Headers of segments to come name the cluster. */
+  set cluster(cluster: ClusterId) {
+    this.#cluster = cluster
+  }
+
+  /** Opens the timeline of this start: a segment with nothing but its header. */
+  async start(): Promise<void> {
+    await this.#newSegment(logIndex(this.#position.last + 1), this.#position, null)
+  }
+
+  write(records: readonly LogRecord[], done: () => void): void {
+    invariant(!this.#closed, 'the log is closed')
+    let given = this.#given
+    for (const record of records) given = advance(given, record)
+    this.#given = given
+    this.#queue.push({ records, from: 0, done })
+    if (!this.#running && !this.#failed) {
+      this.#running = true
+      void this.#run()
+    }
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (this.#queue.length > 0) await this.#writeFrame()
+    } catch (error) {
+      this.#failed = true
+      this.#queue = []
+      this.#options.onFatal(diskError('LOG_WRITE_FAILED', `cannot write the log in ${this.#options.directory}`, error))
+    }
+    this.#running = false
+    for (const idle of this.#idle.splice(0)) idle()
+  }
+
+  async #writeFrame(): Promise<void> {
+    const before = this.#position
+    const finished: Item[] = []
+    this.#writer.reset()
+    const start = beginFrame(this.#writer)
+    const taken = this.#take(finished)
+    this.#takeLazy(start)
+    if (this.#writer.length > start + FRAME_HEADER_BYTES) {
+      invariant(this.#writer.length < MAXIMUM_FRAME_BYTES, 'a turn must fit into a frame')
+      if (taken.cut !== null) {
+        this.#timeline = timeline(this.#timeline + 1)
+        await this.#newSegment(taken.cut.base, { ...before, first: taken.cut.first }, taken)
+      } else {
+        await this.#append(before, taken)
+      }
+    } else {
+      // `done` is never called from inside `write`.
+      await Promise.resolve()
+    }
+    for (const item of finished) item.done()
+  }
+
+  /**
+   * Encodes records from the queue: up to a target size, and up to a record that has to begin a segment.
+   * `decided` alone stays for the next frame, unless the log closes.
+   */
+  #take(finished: Item[]): Taken {
+    let vital = false
+    let cut: Taken['cut'] = null
+    let empty = true
+    while (this.#queue.length > 0) {
+      const item = this.#queue[0]!
+      while (item.from < item.records.length) {
+        const record = item.records[item.from]!
+        if (isCut(this.#position, record)) {
+          if (!empty) return { vital, cut }
+          const base = record.kind === 'installed' ? logIndex(record.index + 1) : (record as { base: LogIndex }).base
+          cut = { base, first: record.kind === 'installed' ? base : this.#position.first }
+        }
+        this.#position = advance(this.#position, record)
+        item.from++
+        if (record.kind === 'decided') {
+          this.#lazy = record
+          continue
+        }
+        writeRecord(this.#writer, record)
+        empty = false
+        if (record.kind !== 'entries') vital = true
+      }
+      finished.push(this.#queue.shift()!)
+      if (this.#writer.length >= FRAME_TARGET_BYTES) break
+    }
+    return { vital, cut }
+  }
+
+  /** The decided index travels with a frame that is written anyway, or with the last one. */
+  #takeLazy(start: number): void {
+    if (this.#lazy === null || (this.#writer.length === start + FRAME_HEADER_BYTES && !this.#closing)) return
+    writeRecord(this.#writer, this.#lazy)
+    this.#lazy = null
+  }
+
+  async #append(before: LogPosition, taken: Taken): Promise<void> {
+    let segment = this.#segment!
+    const size = this.#writer.length + (taken.vital ? 2 * SECTOR_BYTES : 0)
+    const full = segment.offset + size > this.#options.segmentBytes && segment.frames > 0
+    if (full || (this.#prepared?.ready === true && !segment.prepared)) {
+      const base = logIndex(before.last + 1)
+      if (base === segment.name.base) this.#timeline = timeline(this.#timeline + 1)
+      await this.#newSegment(base, before, taken)
+      return
+    }
+    this.#seal(segment, taken)
+    const bytes = this.#writer.view()
+    await segment.file.write(bytes, segment.offset)
+    this.#written(segment, bytes.length)
+    if (segment.offset > this.#options.segmentBytes * PREPARE_PART) this.#prepare()
+  }
+
+  #written(segment: OpenSegment, bytes: number): void {
+    segment.offset += bytes
+    segment.frames++
+    this.frames++
+    this.bytesWritten += bytes
+  }
+
+  /** Signs the frame in the writer for its place; with a state frame in sectors of its own behind a vital one. */
+  #seal(segment: OpenSegment, taken: Taken): void {
+    const { seed, offset } = segment
+    const last = this.#position.last
+    const writer = this.#writer
+    if (taken.vital) writePadding(writer, alignUp(offset + writer.length, SECTOR_BYTES) - offset - writer.length)
+    segment.check = finishFrame(writer, 0, { segmentSeed: seed, offset, previous: segment.check }, FRAME_RECORDS, last)
+    if (!taken.vital) return
+    const start = beginFrame(writer)
+    writeState(writer, this.#position.state)
+    const place = { segmentSeed: seed, offset: offset + start, previous: segment.check }
+    segment.check = finishFrame(writer, start, place, FRAME_STATE, last)
+  }
+
+  /** Makes the next segment, with the frame in the writer as its first where `taken` says there is one. */
+  async #newSegment(base: LogIndex, position: LogPosition, taken: Taken | null): Promise<void> {
+    const { disk, directory, volume } = this.#options
+    const old = this.#segment
+    const previous = old === null ? this.#previous : { ...old.name, end: old.offset, check: old.check }
+    const { bytes: header, seed } = encodeSegmentHeader({
+      volume,
+      cluster: this.#cluster,
+      timeline: this.#timeline,
+      base,
+      first: position.first,
+      doubtfulFrom: position.doubtfulFrom,
+      previous,
+      state: position.state,
+    })
+    const name = segmentName(this.#timeline, base)
+    const prepared = await this.#takePrepared()
+    const temporary = prepared === null ? `${name}.tmp` : PREPARED_FILE
+    const file = prepared ?? (await disk.open(`${directory}/${temporary}`, 'create-durable'))
+    const segment: OpenSegment = {
+      file,
+      name: { timeline: this.#timeline, base, name },
+      seed,
+      offset: header.length,
+      check: seed,
+      frames: 0,
+      prepared: prepared !== null,
+    }
+    if (taken === null) {
+      await file.write(header, 0)
+    } else {
+      this.#seal(segment, taken)
+      await file.write(Buffer.concat([header, this.#writer.view()]), 0)
+      this.#written(segment, this.#writer.length)
+    }
+    await disk.rename(`${directory}/${temporary}`, `${directory}/${name}`)
+    await disk.syncDirectory(directory)
+    this.#segment = segment
+    if (old !== null) {
+      this.#older.push(old.name)
+      await old.file.close()
+    }
+  }
+
+  /** The prepared file, if it is ready; it is durable as zeros, under its temporary name. */
+  async #takePrepared(): Promise<DiskFile | null> {
+    const prepared = this.#prepared
+    if (prepared === null || !prepared.ready) return null
+    await this.#preparing
+    this.#prepared = null
+    return prepared.file
+  }
+
+  /** Writes the next segment with zeros, in slices, beside the log. */
+  #prepare(): void {
+    if (this.#prepared !== null || this.#closed) return
+    this.#preparing = this.#writeZeros().catch((error: unknown) => {
+      // The log itself is not touched: the next segment grows as it is written.
+      this.#prepared = null
+      this.prepareError = error instanceof Error ? error.message : String(error)
+    })
+  }
+  prepareError: string | null = null
+
+  async #writeZeros(): Promise<void> {
+    const { disk, directory, segmentBytes, pause } = this.#options
+    const zeros = Buffer.alloc(Math.min(ZERO_SLICE_BYTES, segmentBytes))
+    const prepared: { file: DiskFile | null; ready: boolean } = { file: null, ready: false }
+    this.#prepared = prepared
+    const file = await disk.open(`${directory}/${PREPARED_FILE}`, 'create-durable')
+    prepared.file = file
+    for (let at = 0; at < segmentBytes && !this.#closed; at += zeros.length) {
+      await file.write(zeros.subarray(0, Math.min(zeros.length, segmentBytes - at)), at)
+      await pause()
+    }
+    prepared.ready = !this.#closed
+  }
+
+  /** Forgets segments that the caller moved away; they are the oldest ones. */
+  forget(count: number): void {
+    this.#older.splice(0, count)
+  }
+
+  /** When everything given so far is durable, or the log has failed. */
+  async settled(): Promise<void> {
+    if (this.#running) await new Promise<void>((resolve) => this.#idle.push(resolve))
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true
+    await this.settled()
+    if (this.#lazy !== null && !this.#failed) this.write([], () => {})
+    await this.settled()
+    this.#closed = true
+    await this.#preparing
+    if (this.#prepared?.file) {
+      await this.#prepared.file.close()
+      await this.#options.disk.unlink(`${this.#options.directory}/${PREPARED_FILE}`)
+      this.#prepared = null
+    }
+    await this.#segment?.file.close()
+    this.#segment = null
+  }
+}
+
+interface Taken {
+  /** Has a promise, accept-sync, configuration or installation in it. */
+  readonly vital: boolean
+  readonly cut: { readonly base: LogIndex; readonly first: LogIndex } | null
+}
