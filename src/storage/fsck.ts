@@ -1,0 +1,105 @@
+/**
+ * `lokikv fsck <folder> [<checkpoint folder>] [--json]`: verifies stamps, meta, log and checkpoints of a node
+ * that does not run, and says what its next start would make of them. Reads only.
+ *
+ * `<folder>` has `wal` and `checkpoints` in it, or is the WAL volume and the second folder the other one.
+ * Exit code: 0 everything is whole, 1 there is damage and the node would start, 2 its start would be refused,
+ * 64 wrong use.
+ */
+import { LokiError, explain } from '../errors.ts'
+import { logIndex } from '../vocabulary.ts'
+import { readSlices } from './checkpoint.ts'
+import type { Disk } from './disk.ts'
+import { loadMeta } from './meta.ts'
+import { RealDisk } from './real-disk.ts'
+import { goodCheckpoints, judge, replayLog } from './recovery.ts'
+import { inspectVolumes } from './stamp.ts'
+import { green, red, showState, volumeIn } from './waldump.ts'
+
+export interface Finding {
+  /** `damage`: the node starts in spite of it; `refused`: it does not. */
+  readonly level: 'good' | 'damage' | 'refused'
+  readonly text: string
+}
+
+/** Everything there is to say about a pair of volumes. Throws nothing that the volumes can cause. */
+export async function check(disk: Disk, walDirectory: string, checkpointDirectory: string): Promise<Finding[]> {
+  const findings: Finding[] = []
+  try {
+    await checkAll(disk, walDirectory, checkpointDirectory, findings)
+  } catch (error) {
+    if (!(error instanceof LokiError)) throw error
+    findings.push({ level: 'refused', text: explain(error) })
+  }
+  return findings
+}
+
+async function checkAll(
+  disk: Disk,
+  walDirectory: string,
+  checkpointDirectory: string,
+  findings: Finding[],
+): Promise<void> {
+  const good = (text: string): unknown => findings.push({ level: 'good', text })
+  const damage = (text: string): unknown => findings.push({ level: 'damage', text })
+  let empty = false
+  const unused = (): never => {
+    empty = true
+    throw new LokiError('NO_IDENTITY', `${walDirectory} is an empty volume`)
+  }
+  const volumes = await inspectVolumes(disk, walDirectory, checkpointDirectory, unused).catch((error: unknown) => {
+    if (empty) return null
+    throw error
+  })
+  if (volumes === null) {
+    good(`${walDirectory} is an empty volume: a start would stamp it`)
+    return
+  }
+  good(`stamps: volume ${volumes.volume}`)
+  const meta = await loadMeta(disk, walDirectory)
+  if (meta === null) good('meta: none yet, the first start did not finish')
+  else if (meta.lame) damage('meta: one of the two slots is damaged or older; a start writes it again')
+  else good(`meta: first index ${meta.content.first}, node ${meta.content.identity?.node ?? 'without identity'}`)
+  const checkpoints = await goodCheckpoints(disk, checkpointDirectory)
+  for (const text of checkpoints.damage) damage(`${text}; a start uses the one before`)
+  for (const info of checkpoints.good) {
+    for await (const _ of readSlices(disk, checkpointDirectory, info));
+    good(
+      `checkpoint ${info.index}: ${info.chunks.length} chunks, ${info.storedBytes} bytes stored, ${info.bytes} in all`,
+    )
+  }
+  const log = await replayLog(disk, walDirectory, meta?.content.first ?? logIndex(1), volumes.volume)
+  for (const { path, offset, reason } of log.damage) damage(`${path} at ${offset}: ${reason}`)
+  const recovered = judge(log, checkpoints.good.at(-1) ?? null, checkpoints.damage, walDirectory)
+  if (recovered.doubtfulFrom !== null) {
+    damage(`entries from ${recovered.doubtfulFrom} on are doubtful: the leader would send them again`)
+  }
+  const last = recovered.entries.at(-1)?.index ?? recovered.first - 1
+  good(`log: ${log.segments.length} segments, entries ${recovered.first} to ${last}; ${showState(recovered.state)}`)
+}
+
+/** The command line tool; gives the exit code. */
+export async function fsck(argv: readonly string[]): Promise<number> {
+  const folders = argv.filter((argument) => !argument.startsWith('--'))
+  const json = argv.includes('--json')
+  if (folders.length < 1 || folders.length > 2 || argv.length > folders.length + (json ? 1 : 0)) {
+    process.stderr.write('usage: lokikv fsck <folder> [<checkpoint folder>] [--json]\n')
+    return 64
+  }
+  const disk = new RealDisk()
+  try {
+    const wal = await volumeIn(disk, folders[0]!, 'wal')
+    const checkpoints = await volumeIn(disk, folders[1] ?? folders[0]!, 'checkpoints')
+    const findings = await check(disk, wal, checkpoints)
+    const marks = { good: green('good   '), damage: red('damage '), refused: red('refused') }
+    for (const finding of findings) {
+      process.stdout.write(json ? `${JSON.stringify(finding)}\n` : `${marks[finding.level]}  ${finding.text}\n`)
+    }
+    if (findings.some(({ level }) => level === 'refused')) return 2
+    return findings.some(({ level }) => level === 'damage') ? 1 : 0
+  } catch (error) {
+    if (!(error instanceof LokiError)) throw error
+    process.stderr.write(`${explain(error)}\n`)
+    return 64
+  }
+}
