@@ -13,7 +13,7 @@ import { AdminError } from './admin.ts'
 import { type Cluster, withCluster } from './harness.ts'
 import type { NodeProcess } from './process.ts'
 import { Recorder } from './recorder.ts'
-import { finish, untilAnswered } from './verify.ts'
+import { finish, problemsOf, untilAnswered } from './verify.ts'
 
 /** Names and contents of everything under a folder, as one hash. */
 async function fingerprint(...folders: string[]): Promise<string> {
@@ -100,7 +100,8 @@ test('garbage on the peer port and wrong requests on the admin port disturb nobo
     const after = await cluster.leader()
     expect(after.node.name).toBe(leader.name)
     expect(after.status.configuration).toEqual(status.configuration)
-    await finish(cluster, recorder, { readOn: [0, 1, 2] })
+    const recording = await finish(cluster, recorder, [0, 1, 2])
+    expect(problemsOf(recording)).toEqual([])
   })
 })
 
@@ -199,7 +200,8 @@ describe('a node with a damaged or foreign volume is refused, with a code, and t
       await damage(join(node.walFolder, 'meta'), (bytes) => bytes.fill(0xaa, 100, 200).fill(0xbb, 4200, 4300))
       await expectRefused(node, ['META_DAMAGED'])
       expect(meta.length).toBe(8192)
-      await finish(cluster, recorder, { readOn: [0, 1] })
+      const recording = await finish(cluster, recorder, [0, 1])
+      expect(problemsOf(recording)).toEqual([])
     })
   })
 
@@ -230,7 +232,8 @@ describe('a node with a damaged or foreign volume is refused, with a code, and t
       })
       await expectRefused(node, ['LOG_DAMAGED'])
       await untilAnswered(recorder, 200)
-      const recording = await finish(cluster, recorder, { readOn: [0, 1] })
+      const recording = await finish(cluster, recorder, [0, 1])
+      expect(problemsOf(recording)).toEqual([])
       expect(recording.reconnects).toBe(0)
     })
   })
@@ -246,7 +249,8 @@ describe('a node with a damaged or foreign volume is refused, with a code, and t
       await file.writeFile(foreign)
       await file.close()
       await expectRefused(node, ['VOLUME_MISMATCH'])
-      const recording = await finish(cluster, recorder, { readOn: [0, 1] })
+      const recording = await finish(cluster, recorder, [0, 1])
+      expect(problemsOf(recording)).toEqual([])
       expect(recording.reconnects).toBe(0)
     })
   })

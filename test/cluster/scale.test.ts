@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { withCluster } from './harness.ts'
 import { Recorder } from './recorder.ts'
-import { finish, untilAnswered } from './verify.ts'
+import { finish, problemsOf, untilAnswered } from './verify.ts'
 
 test('1 -> 3 -> 5 -> 3 -> 1 under load: no failed request, and nothing is lost', async () => {
   await withCluster(1, {}, async (cluster) => {
@@ -27,7 +27,8 @@ test('1 -> 3 -> 5 -> 3 -> 1 under load: no failed request, and nothing is lost',
     const { node, status } = await cluster.leader()
     expect(node.name).toBe(cluster.node(0).name)
     expect(status.configuration?.voters.length).toBe(1)
-    await finish(cluster, recorder, { readOn: [0] })
+    const recording = await finish(cluster, recorder, [0])
+    expect(problemsOf(recording)).toEqual([])
   })
 })
 
