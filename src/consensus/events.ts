@@ -41,11 +41,15 @@ export type Event =
   /** The connection to a peer was lost or made anew: what was in flight may be gone. */
   | { readonly kind: 'reconnected'; readonly now: Milliseconds; readonly peer: NodeId }
 
-/** How far the log reached, under which accepted ballot, when a frame was handed to storage. */
+/**
+ * How far the log reached, under which accepted ballot, when a frame was handed to storage. `generation` counts
+ * the times the log's tail was replaced in this process: an index of an earlier generation says nothing now.
+ */
 export interface Position {
   readonly promise: Ballot
   readonly acceptedBallot: Ballot
   readonly index: LogIndex
+  readonly generation: number
 }
 
 export type Effect =

@@ -1,0 +1,229 @@
+/**
+ * Fetching decided entries from any node that has them, from several at once. PURE.
+ *
+ * What is decided is decided: it may be taken from anyone, in any phase but where a leader's log is followed
+ * (or led) already. Used by learners, which poll at their tip; by nodes that must reach the stop-sign of an
+ * older configuration; by voters too far behind for one AcceptSync; by a candidate that is behind the log
+ * it must adopt. The gap is cut into segments, one at a time asked of each source; what comes early waits.
+ */
+import type { Ballot, Configuration, Entry, LogIndex, NodeId } from '../vocabulary.ts'
+import { ZERO_BALLOT, compareBallots, logIndex, sameBallot } from '../vocabulary.ts'
+import { lastIndex, slice } from './log.ts'
+import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
+import { type Replica, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
+
+export interface Fetch {
+  /** The largest index that is known to be decided somewhere. */
+  goal: number
+  /** Nodes that are known to be ahead, beside the members of the configuration. */
+  hinted: Set<NodeId>
+  pending: Map<NodeId, { readonly from: number; readonly upTo: number; readonly at: number }>
+  buffered: Map<number, readonly Entry[]>
+  /** Sources that did not answer, and until when they are not asked. */
+  avoided: Map<NodeId, number>
+  polledAt: number
+  turn: number
+  /** A leader wants this node as a voter: poll often. */
+  invitedUntil: number
+  /** Of the ballot promised: nothing of an older one above `index` can have been chosen. */
+  safe: { readonly ballot: Ballot; readonly index: LogIndex } | null
+  askedCheckpointAt: number
+}
+
+export const createFetch = (): Fetch => ({
+  goal: 0,
+  hinted: new Set(),
+  pending: new Map(),
+  buffered: new Map(),
+  avoided: new Map(),
+  polledAt: -Infinity,
+  turn: 0,
+  invitedUntil: -Infinity,
+  safe: null,
+  askedCheckpointAt: -Infinity,
+})
+
+/** Segments that are fetched and wait for one before them: at most this many segments ahead. */
+const WINDOW_SEGMENTS = 8
+
+/** `from` has decided up to `goal`: get there. */
+export function hint(replica: Replica, from: NodeId, goal: number): void {
+  const { fetch } = replica
+  if (from !== replica.self) fetch.hinted.add(from)
+  fetch.goal = Math.max(fetch.goal, goal)
+  pump(replica)
+}
+
+/** Whoever follows or leads in the accept phase gets its log from there. */
+const mayLearn = (replica: Replica): boolean => replica.phase !== 'accept' && !isLeading(replica)
+
+const isInvited = (replica: Replica): boolean => replica.now < replica.fetch.invitedUntil
+
+/** Learners poll for entries; nodes that were removed ask only who leads, so that they can forward. */
+function pollPeriod(replica: Replica): number {
+  const timeout = replica.options.electionTimeoutMilliseconds
+  if (votes(replica)) return Infinity
+  if (isInvited(replica)) return timeout / 20
+  return replica.removed ? timeout / 2 : timeout / 5
+}
+
+function sources(replica: Replica): NodeId[] {
+  const { configuration, fetch, self, now } = replica
+  const all = new Set<NodeId>([...configuration.voters.map((member) => member.id), ...fetch.hinted])
+  return [...all].filter((id) => id !== self && (fetch.avoided.get(id) ?? -Infinity) <= now)
+}
+
+/** Asks for what is missing, of every source that has nothing to do. A question depends on nothing durable. */
+export function pump(replica: Replica): void {
+  const { fetch, options } = replica
+  if (!mayLearn(replica)) return
+  const idle = sources(replica).filter((id) => !fetch.pending.has(id))
+  const passive = replica.removed && !isInvited(replica)
+  const limit = passive ? 0 : Math.min(fetch.goal, replica.known + WINDOW_SEGMENTS * options.fetchSegmentEntries)
+  let cursor = replica.known + 1
+  while (idle.length > 0 && cursor <= limit) {
+    const gap = nextGap(replica, cursor, limit)
+    if (gap === null) break
+    const upTo = Math.min(gap.upTo, gap.from + options.fetchSegmentEntries - 1)
+    ask(replica, idle.splice(fetch.turn++ % idle.length, 1)[0]!, gap.from, upTo)
+    cursor = upTo + 1
+  }
+  if (fetch.goal > replica.known && !passive) return
+  if (idle.length === 0 || replica.now - fetch.polledAt < pollPeriod(replica)) return
+  fetch.polledAt = replica.now
+  const from = replica.known + 1
+  const preferred = replica.followed === null ? undefined : idle.find((id) => id === replica.followed!.node)
+  const to = preferred ?? idle[fetch.turn++ % idle.length]!
+  ask(replica, to, from, passive ? from - 1 : replica.known + options.fetchSegmentEntries)
+}
+
+/** The first stretch from `cursor` on that is neither asked for nor here. */
+function nextGap(replica: Replica, cursor: number, limit: number): { from: number; upTo: number } | null {
+  const { pending, buffered } = replica.fetch
+  const taken = [...pending.values()].map(({ from, upTo }) => ({ from, upTo }))
+  for (const [from, entries] of buffered) taken.push({ from, upTo: from + entries.length - 1 })
+  taken.sort((a, b) => a.from - b.from)
+  let from = cursor
+  for (const one of taken) {
+    if (one.upTo < from) continue
+    if (one.from > from) return { from, upTo: Math.min(one.from - 1, limit) }
+    from = one.upTo + 1
+  }
+  return from <= limit ? { from, upTo: limit } : null
+}
+
+function ask(replica: Replica, to: NodeId, from: number, upTo: number): void {
+  replica.fetch.pending.set(to, { from, upTo, at: replica.now })
+  const { decided } = replica
+  send(replica, to, { kind: 'fetch-decided', from: logIndex(from), upTo: logIndex(upTo), decided }, 'now')
+}
+
+/** Serves anyone who is let in: a node that is to join is in no configuration yet. What is sent is decided and durable. */
+export function onFetchDecided(replica: Replica, from: NodeId, message: FetchDecided): void {
+  replica.leadership?.reports.set(from, message.decided)
+  const { log, decided, options } = replica
+  if (message.from < log.first && message.from <= message.upTo) {
+    send(replica, from, { kind: 'no-longer-here', first: logIndex(log.first), decided }, 'now')
+    return
+  }
+  const entries = slice(log, message.from, Math.min(message.upTo, decided), options.maxBatchBytes)
+  const leader = isLeading(replica) ? replica.leadership!.ballot : (replica.followed ?? ZERO_BALLOT)
+  send(replica, from, { kind: 'decided-entries', from: message.from, decided, leader, entries }, 'now')
+}
+
+export function onDecidedEntries(replica: Replica, from: NodeId, message: DecidedEntries): void {
+  const { fetch } = replica
+  const asked = fetch.pending.get(from)
+  if (asked?.from === message.from) fetch.pending.delete(from)
+  if (!mayLearn(replica)) return
+  fetch.goal = Math.max(fetch.goal, message.decided)
+  if (!votes(replica)) {
+    replica.rejoinedAt ??= message.decided
+    const newer = replica.followed === null || compareBallots(message.leader, replica.followed) > 0
+    if (message.leader.n > 0 && newer) replica.followed = message.leader
+  }
+  const last = message.entries.at(-1)
+  const bound = replica.known + (WINDOW_SEGMENTS + 1) * replica.options.fetchSegmentEntries
+  if (last !== undefined && last.index > replica.known && last.index <= bound) {
+    fetch.buffered.set(message.from, message.entries)
+  } else if (last === undefined && asked !== undefined && asked.upTo >= asked.from && message.decided < fetch.goal) {
+    // It does not have what was asked for: leave it alone for a moment.
+    fetch.avoided.set(from, replica.now + replica.options.resendMilliseconds)
+  }
+  drain(replica)
+  pump(replica)
+}
+
+/** Takes what joins the known part of the log. */
+function drain(replica: Replica): void {
+  const { buffered } = replica.fetch
+  for (let moved = true; moved;) {
+    moved = false
+    for (const [from, entries] of buffered) {
+      if (from > replica.known + 1) continue
+      buffered.delete(from)
+      learn(replica, entries)
+      moved = true
+    }
+  }
+}
+
+export function onNoLongerHere(replica: Replica, from: NodeId, message: NoLongerHere): void {
+  const { fetch, options } = replica
+  fetch.pending.delete(from)
+  if (!mayLearn(replica) || message.first <= replica.known + 1) return
+  fetch.goal = Math.max(fetch.goal, message.decided)
+  fetch.avoided.set(from, replica.now + options.resendMilliseconds)
+  if (replica.now - fetch.askedCheckpointAt < options.electionTimeoutMilliseconds) return
+  fetch.askedCheckpointAt = replica.now
+  const index = logIndex(Math.max(message.first - 1, safeCheckpoint(replica)))
+  replica.effects.push({ kind: 'need-checkpoint', index, from: [from, ...sources(replica)] })
+}
+
+/**
+ * The least index of a checkpoint of this configuration that may replace the log. Accepted entries above it
+ * would be gone, and one of them may have been chosen; unless the leader that we have promised has adopted
+ * all that was, up to an index that the checkpoint covers.
+ */
+function safeCheckpoint(replica: Replica): number {
+  const { safe } = replica.fetch
+  const last = lastIndex(replica.log)
+  if (safe === null || !sameBallot(safe.ballot, replica.promise)) return last
+  return compareBallots(replica.acceptedBallot, safe.ballot) < 0 ? Math.min(last, safe.index) : last
+}
+
+/**
+ * Whether a checkpoint up to `index`, with that configuration in force, may replace the log now. The shell
+ * asks before it lets the checkpoint replace anything.
+ */
+export function acceptsCheckpoint(replica: Replica, index: LogIndex, configuration: Configuration): boolean {
+  if (!mayLearn(replica) || index <= replica.known || configuration.id < replica.configuration.id) return false
+  // Of an older configuration everything is decided, and covered.
+  return configuration.id > replica.configuration.id || index >= safeCheckpoint(replica)
+}
+
+/** Replaces the log; the caller has asked `acceptsCheckpoint` and sees to a newer configuration. */
+export function installCheckpoint(
+  replica: Replica,
+  index: LogIndex,
+  configuration: Configuration,
+  start: LogIndex,
+): void {
+  replaceByCheckpoint(replica, index, configuration, start)
+  replica.fetch.buffered.clear()
+  replica.fetch.pending.clear()
+  replica.fetch.goal = Math.max(replica.fetch.goal, index)
+  // What was below is lost to nobody, and a doubt about it has no object any more.
+  if (replica.doubtfulFrom !== null && replica.doubtfulFrom <= index) replica.doubtfulFrom = logIndex(index + 1)
+}
+
+/** A question that was not answered goes to somebody else. */
+export function tickFetch(replica: Replica): void {
+  const { fetch, now, options } = replica
+  for (const [to, asked] of fetch.pending) {
+    if (now - asked.at < 2 * options.resendMilliseconds) continue
+    fetch.pending.delete(to)
+    fetch.avoided.set(to, now + options.resendMilliseconds)
+  }
+  pump(replica)
+}

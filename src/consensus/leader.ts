@@ -1,0 +1,397 @@
+/**
+ * Sequence Paxos (Omni-Paxos, EuroSys 2023), the leader's side: prepare, adopt, replicate, decide, hand over. PURE.
+ *
+ * - A ballot is used once: it is promised durably by its owner before anyone hears of it, and every takeover
+ *   takes a larger one than was ever promised here. So no process leads under a ballot from before its start.
+ * - Entries leave before the leader's own sync; the leader counts itself only when storage has confirmed.
+ */
+import { invariant } from '../invariant.ts'
+import {
+  type Ballot,
+  type Entry,
+  type LogIndex,
+  type NodeId,
+  compareBallots,
+  logIndex,
+  sameBallot,
+} from '../vocabulary.ts'
+import { hint } from './catch-up.ts'
+import { entryBytes, entryAt, fits, lastIndex, slice } from './log.ts'
+import type { Accepted, NotAccepted, Promise_, Resend } from './messages.ts'
+import { acceptQuorum, doubtfulQuorum, isVoter, prepareQuorum, reachedBy } from './quorum.ts'
+import { confirmReads, failReads, restartReads } from './reads.ts'
+import {
+  type Replica,
+  advanceDecided,
+  appendEntries,
+  hearDecided,
+  isLeading,
+  peers,
+  pendingConfiguration,
+  promise,
+  replaceSuffix,
+  send,
+  votes,
+} from './state.ts'
+import type { Configuration } from '../vocabulary.ts'
+
+/** How far the leader knows one voter to be. */
+interface Progress {
+  /** `unknown`: needs Prepare. `syncing`: AcceptSync is on its way. `replicating`: holds a prefix of our log. */
+  state: 'unknown' | 'syncing' | 'replicating'
+  /** Accepted in this ballot, durably, up to here. */
+  acked: number
+  /** Next entry to send. */
+  next: number
+  inFlightBytes: number
+  /** The decided index it was last told. */
+  decidedSent: number
+  /** When Prepare, or the beacon, last went out. */
+  sentAt: number
+}
+
+export interface Leadership {
+  readonly ballot: Ballot
+  phase: 'prepare' | 'accept'
+  readonly since: number
+  readonly promises: Map<NodeId, Promise_>
+  readonly progress: Map<NodeId, Progress>
+  /** (accepted ballot, last index) of the log that was adopted. */
+  adopted: { readonly ballot: Ballot; readonly index: LogIndex }
+  /** Nothing chosen in a smaller ballot is above this. */
+  adoptedEnd: LogIndex
+  undecidedBytes: number
+  transfer: { readonly to: NodeId; readonly since: number; toldAt: number } | null
+  /** A change of membership whose new voters are still catching up. */
+  reconfiguration: { readonly next: Configuration; invitedAt: number } | null
+  /** How far nodes say they are that are not voters yet: what they hold decided. */
+  readonly reports: Map<NodeId, number>
+}
+
+/** Becomes a candidate at once, with a ballot above everything seen in this configuration. */
+export function takeOver(replica: Replica): void {
+  invariant(votes(replica), 'only a voter takes over')
+  const { election, configuration, options, self } = replica
+  const promised = replica.promise.configuration === configuration.id ? replica.promise.n : 0
+  const n = Math.max(election.leader.n, election.own.n, promised) + 1
+  const ballot: Ballot = { configuration: configuration.id, n, priority: options.priority, node: self }
+  election.own = ballot
+  election.leader = ballot
+  election.happy = true
+  promise(replica, ballot)
+  replica.phase = 'lead'
+  replica.followed = null
+  replica.leadership = {
+    ballot,
+    phase: 'prepare',
+    since: replica.now,
+    promises: new Map(),
+    progress: new Map(peers(replica).map((id) => [id, unknownProgress()])),
+    adopted: { ballot: replica.acceptedBallot, index: lastIndex(replica.log) },
+    adoptedEnd: logIndex(0),
+    undecidedBytes: 0,
+    transfer: null,
+    reconfiguration: null,
+    reports: new Map(),
+  }
+  for (const to of peers(replica)) sendPrepare(replica, to)
+}
+
+const unknownProgress = (): Progress => ({
+  state: 'unknown',
+  acked: 0,
+  next: 0,
+  inFlightBytes: 0,
+  decidedSent: 0,
+  sentAt: 0,
+})
+
+/** After the sync: a ballot that its owner could forget could be led twice. */
+export function sendPrepare(replica: Replica, to: NodeId): void {
+  const leadership = replica.leadership!
+  const progress = leadership.progress.get(to)
+  if (progress === undefined) return
+  progress.state = 'unknown'
+  progress.sentAt = replica.now
+  const { ballot } = leadership
+  const accepted = lastIndex(replica.log)
+  const { decided, acceptedBallot } = replica
+  send(replica, to, { kind: 'prepare', ballot, decided, acceptedBallot, accepted }, 'after-sync')
+}
+
+/** Steps back to being nobody; the caller says what comes next. */
+export function stepDown(replica: Replica): void {
+  if (replica.leadership === null) return
+  replica.leadership = null
+  replica.phase = 'recover'
+  failReads(replica)
+}
+
+/** A voter has lost track (it was restarted, or caught up): begin with it anew. */
+export function onPrepareRequest(replica: Replica, from: NodeId): void {
+  const progress = replica.leadership?.progress.get(from)
+  if (progress === undefined) return
+  // What it had accepted may be lost to rot; it will say again.
+  progress.acked = 0
+  sendPrepare(replica, from)
+}
+
+export function onPromise(replica: Replica, from: NodeId, message: Promise_): void {
+  const leadership = replica.leadership
+  if (leadership === null || !sameBallot(message.ballot, leadership.ballot)) return
+  if (!leadership.progress.has(from)) return
+  leadership.promises.set(from, message)
+  if (leadership.phase === 'prepare') tryAdopt(replica)
+  else if (isEnough(replica, leadership)) synchronize(replica, from, message)
+}
+
+/**
+ * Whether the promises suffice. Doubtful ones count only where so many are here that an intact copy of every
+ * decided entry is among them; that holds for one that comes late, too: it may have forgotten a larger promise.
+ */
+function isEnough(replica: Replica, leadership: Leadership): boolean {
+  const doubts = [...leadership.promises.values()].filter((one) => one.doubtfulFrom > 0).length
+  const all = leadership.promises.size + 1
+  if (leadership.phase === 'prepare' && all - doubts >= prepareQuorum(replica.configuration)) return true
+  const needed = doubts > 0 ? doubtfulQuorum(replica.configuration) : prepareQuorum(replica.configuration)
+  return all >= needed
+}
+
+/** With a prepare quorum, itself included once its promise is durable: takes the most advanced log and leads. */
+export function tryAdopt(replica: Replica): void {
+  const leadership = replica.leadership
+  if (leadership?.phase !== 'prepare' || !sameBallot(replica.durablePromise, leadership.ballot)) return
+  if (!isEnough(replica, leadership)) return
+  const best = mostAdvanced(replica, leadership)
+  if (best !== null) {
+    const [from, message] = best
+    // Own entries are good up to what is decided, or wholly where they were accepted in the same ballot.
+    const joins = sameBallot(replica.acceptedBallot, message.acceptedBallot) ? lastIndex(replica.log) : replica.known
+    if (message.base > joins + 1) return hint(replica, from, message.decided)
+  }
+  adopt(replica, leadership, best?.[1] ?? null)
+}
+
+/** The promise of the largest (accepted ballot, last index), where it is ahead of our own log. */
+function mostAdvanced(replica: Replica, leadership: Leadership): [NodeId, Promise_] | null {
+  let best: [NodeId, Promise_] | null = null
+  let ballot = replica.acceptedBallot
+  let index = lastIndex(replica.log)
+  for (const [from, message] of leadership.promises) {
+    const order = compareBallots(message.acceptedBallot, ballot) || message.accepted - index
+    if (order <= 0) continue
+    best = [from, message]
+    ballot = message.acceptedBallot
+    index = message.accepted
+  }
+  return best
+}
+
+function adopt(replica: Replica, leadership: Leadership, best: Promise_ | null): void {
+  leadership.adopted = best
+    ? { ballot: best.acceptedBallot, index: best.accepted }
+    : { ballot: replica.acceptedBallot, index: lastIndex(replica.log) }
+  const end = logIndex(lastIndex(replica.log) + 1)
+  if (best) replaceSuffix(replica, leadership.ballot, best.base, best.entries)
+  else replaceSuffix(replica, leadership.ballot, end, [])
+  leadership.phase = 'accept'
+  leadership.adoptedEnd = lastIndex(replica.log)
+  const decided = [...leadership.promises.values()].map((one) => one.decided)
+  hearDecided(replica, Math.max(0, ...decided))
+  for (let index = replica.known + 1; index <= leadership.adoptedEnd; index++) {
+    leadership.undecidedBytes += entryBytes(entryAt(replica.log, index)!)
+  }
+  // The first entry of a configuration shows that a quorum of it holds the whole prefix.
+  const empty = lastIndex(replica.log) === replica.configurationStart
+  if (empty) appendAsLeader(replica, { kind: 'commands', index: logIndex(end), payload: new Uint8Array(0) })
+  replica.rejoinedAt ??= leadership.adoptedEnd
+  replica.doubtfulFrom = null
+  replica.effects.push({ kind: 'became-leader', ballot: leadership.ballot })
+  for (const [from, message] of leadership.promises) synchronize(replica, from, message)
+  restartReads(replica)
+}
+
+/**
+ * Makes the log of one that has promised a copy of ours. It may leave before our own sync: the ballot is
+ * durable, and nothing of it counts for us before storage confirms.
+ * The message must reach to `adoptedEnd`: what it replaces may be a copy of something chosen below that.
+ */
+function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
+  const leadership = replica.leadership!
+  const progress = leadership.progress.get(to)!
+  const { ballot, adopted, adoptedEnd } = leadership
+  const valid = sameBallot(from.acceptedBallot, ballot)
+    ? from.accepted
+    : sameBallot(from.acceptedBallot, adopted.ballot)
+      ? Math.max(from.decided, Math.min(from.accepted, adopted.index))
+      : from.decided
+  const base = logIndex(valid + 1)
+  const decided = replica.known
+  progress.sentAt = replica.now
+  if (base < replica.log.first || !fits(replica.log, base, decided, replica.options.maxBatchBytes)) {
+    progress.state = 'unknown'
+    send(replica, to, { kind: 'catch-up', ballot, decided: replica.decided, adopted: adoptedEnd }, 'now')
+    return
+  }
+  const most = slice(replica.log, base, lastIndex(replica.log), replica.options.maxBatchBytes)
+  const reaches = base + most.length - 1 >= adoptedEnd
+  const entries = reaches ? most : slice(replica.log, base, adoptedEnd, Infinity)
+  progress.state = 'syncing'
+  progress.next = base + entries.length
+  progress.inFlightBytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
+  progress.decidedSent = decided
+  // Only what was accepted in this very ballot counts already.
+  progress.acked = sameBallot(from.acceptedBallot, ballot) ? valid : 0
+  send(replica, to, { kind: 'accept-sync', ballot, decided, base, entries }, 'now')
+}
+
+/** Appends an entry to the leader's log and sends it on. */
+export function appendAsLeader(replica: Replica, entry: Entry): void {
+  const leadership = replica.leadership!
+  appendEntries(replica, [entry])
+  leadership.undecidedBytes += entryBytes(entry)
+  for (const to of leadership.progress.keys()) replicate(replica, to)
+}
+
+/**
+ * Sends a follower what it has not been sent, as far as the window allows, and the decided index. It leaves
+ * before our own sync: see the file's head. What is decided is durable on a quorum already.
+ */
+function replicate(replica: Replica, to: NodeId): void {
+  const { ballot, progress: all } = replica.leadership!
+  const progress = all.get(to)
+  if (progress?.state !== 'replicating') return
+  const { maxBatchBytes, maxInFlightBytes } = replica.options
+  const decided = replica.known
+  const end = lastIndex(replica.log)
+  while (progress.next <= end && progress.inFlightBytes < maxInFlightBytes) {
+    const entries = slice(replica.log, progress.next, end, maxBatchBytes)
+    if (entries.length === 0) return sendPrepare(replica, to)
+    send(replica, to, { kind: 'accept-decide', ballot, decided, entries }, 'now')
+    progress.next += entries.length
+    for (const entry of entries) progress.inFlightBytes += entryBytes(entry)
+    progress.decidedSent = decided
+  }
+  if (progress.decidedSent < decided) {
+    send(replica, to, { kind: 'decide', ballot, decided }, 'now')
+    progress.decidedSent = decided
+  }
+}
+
+export function onAccepted(replica: Replica, from: NodeId, message: Accepted): void {
+  const leadership = replica.leadership
+  if (leadership?.phase !== 'accept' || !sameBallot(message.ballot, leadership.ballot)) return
+  const progress = leadership.progress.get(from)
+  if (progress === undefined || message.index > lastIndex(replica.log)) return
+  // `unknown` too: the sender has accepted in this ballot, so it holds a prefix of this log, whatever we sent.
+  if (progress.state === 'unknown' && message.index + 1 < replica.log.first) return
+  if (progress.state === 'unknown') progress.next = message.index + 1
+  progress.state = 'replicating'
+  if (message.index > progress.acked) {
+    progress.acked = message.index
+    progress.next = Math.max(progress.next, message.index + 1)
+    progress.inFlightBytes = bytesBetween(replica, progress.acked + 1, progress.next - 1)
+  }
+  tally(replica)
+  replicate(replica, from)
+}
+
+function bytesBetween(replica: Replica, from: number, to: number): number {
+  let bytes = 0
+  for (let index = from; index <= to; index++) {
+    const entry = entryAt(replica.log, index)
+    if (entry) bytes += entryBytes(entry)
+  }
+  return bytes
+}
+
+/** Decides what an accept quorum has accepted in this ballot; the leader counts itself as far as it is durable. */
+export function tally(replica: Replica): void {
+  const leadership = replica.leadership
+  if (leadership?.phase !== 'accept') return
+  const own = sameBallot(replica.durableBallot, leadership.ballot) ? replica.durable : 0
+  const reached = [own, ...[...leadership.progress.values()].map((one) => one.acked)]
+  const decided = reachedBy(reached, acceptQuorum(replica.configuration))
+  if (decided > replica.known) {
+    leadership.undecidedBytes -= bytesBetween(replica, replica.known + 1, decided)
+    replica.known = logIndex(decided)
+    for (const to of leadership.progress.keys()) replicate(replica, to)
+  }
+  advanceDecided(replica)
+  confirmReads(replica)
+}
+
+export function onResend(replica: Replica, from: NodeId, message: Resend): void {
+  const leadership = replica.leadership
+  if (leadership?.phase !== 'accept' || !sameBallot(message.ballot, leadership.ballot)) return
+  const progress = leadership.progress.get(from)
+  if (progress?.state !== 'replicating' || message.from <= progress.acked) return
+  progress.next = Math.min(progress.next, message.from)
+  progress.inFlightBytes = bytesBetween(replica, progress.acked + 1, progress.next - 1)
+  replicate(replica, from)
+}
+
+/** It follows somebody else: nothing more is sent to it. Stepping down is the election's matter. */
+export function onNotAccepted(replica: Replica, from: NodeId, message: NotAccepted): void {
+  const progress = replica.leadership?.progress.get(from)
+  if (progress === undefined || !sameBallot(message.ballot, replica.leadership!.ballot)) return
+  progress.state = 'unknown'
+  progress.sentAt = replica.now
+}
+
+/** Repeats what may have been lost, and shows followers that the leader is there. */
+export function tickLeader(replica: Replica): void {
+  const leadership = replica.leadership
+  if (leadership === null) return
+  for (const [to, progress] of leadership.progress) {
+    if (replica.now - progress.sentAt < replica.options.resendMilliseconds) continue
+    if (progress.state === 'replicating') sendBeacon(replica, to)
+    else if (leadership.phase === 'accept' || !leadership.promises.has(to)) sendPrepare(replica, to)
+  }
+  tickTransfer(replica)
+}
+
+/** Depends on nothing of ours that is not durable. */
+export function sendBeacon(replica: Replica, to: NodeId): void {
+  const { ballot, progress: all } = replica.leadership!
+  const progress = all.get(to)!
+  progress.sentAt = replica.now
+  progress.decidedSent = replica.known
+  const end = logIndex(progress.next - 1)
+  send(replica, to, { kind: 'beacon', ballot, decided: replica.known, end }, 'now')
+}
+
+// ---- transfer -------------------------------------------------------------------------------------------------
+
+/** Holds proposals back and hands over to `to` as soon as it has everything. Not a voter, or not leading: nothing. */
+export function onTransfer(replica: Replica, to: NodeId): void {
+  const leadership = replica.leadership
+  if (leadership?.phase !== 'accept' || to === replica.self || !isVoter(replica.configuration, to)) return
+  if (leadership.transfer?.to === to) return
+  leadership.transfer = { to, since: replica.now, toldAt: -Infinity }
+  tickTransfer(replica)
+}
+
+/** A target that does not come keeps nobody waiting: this leader goes on after two election timeouts. */
+export function tickTransfer(replica: Replica): void {
+  const leadership = replica.leadership
+  const transfer = leadership?.transfer
+  if (!leadership || !transfer) return
+  const { electionTimeoutMilliseconds, resendMilliseconds } = replica.options
+  if (replica.now - transfer.since > 2 * electionTimeoutMilliseconds) {
+    leadership.transfer = null
+    return
+  }
+  const progress = leadership.progress.get(transfer.to)
+  if (progress?.state !== 'replicating' || progress.acked < lastIndex(replica.log)) return
+  if (replica.now - transfer.toldAt < resendMilliseconds || pendingConfiguration(replica)) return
+  transfer.toldAt = replica.now
+  // Nothing depends on our disk: the target prepares like every candidate.
+  send(replica, transfer.to, { kind: 'take-over', ballot: leadership.ballot }, 'now')
+}
+
+export const acceptsProposals = (replica: Replica): boolean =>
+  isLeading(replica) &&
+  replica.leadership!.transfer === null &&
+  pendingConfiguration(replica) === null &&
+  replica.leadership!.undecidedBytes < replica.options.maxUndecidedBytes
