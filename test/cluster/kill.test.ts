@@ -11,7 +11,7 @@ const LOAD = 500
 
 test('kill -9 of the leader: survivors pause and go on, the killed node comes back', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2))
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { thinkMilliseconds: 1 })
     await untilAnswered(recorder, LOAD)
     const { node: killed, status: before } = await cluster.leader()
     await killed.kill9()
@@ -30,7 +30,7 @@ test('kill -9 of the leader: survivors pause and go on, the killed node comes ba
 
 test('kill -9 of a follower: nobody else notices', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2))
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { thinkMilliseconds: 1 })
     await untilAnswered(recorder, LOAD)
     const killed = await cluster.follower()
     const before = await cluster.leader()
@@ -47,7 +47,7 @@ test('kill -9 of a follower: nobody else notices', async () => {
 
 test('kill -9 of the leader three times in a row, each time of the one that leads then', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2), { registers: 3, counters: 1 })
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { registers: 3, counters: 1, thinkMilliseconds: 1 })
     const killed: string[] = []
     for (let round = 0; round < 3; round++) {
       await untilAnswered(recorder, LOAD)
@@ -66,7 +66,7 @@ test('kill -9 of the leader three times in a row, each time of the one that lead
 
 test('kill -9 of all nodes at once, twice: nothing acknowledged is lost', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2))
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { thinkMilliseconds: 1 })
     const nodes = cluster.running
     for (let round = 0; round < 2; round++) {
       await untilAnswered(recorder, LOAD)
@@ -102,7 +102,7 @@ test('one node alone: kill -9 and back, nothing acknowledged is lost', async () 
 
 test('a frozen leader that wakes up serves nothing old', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2))
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { thinkMilliseconds: 1 })
     await untilAnswered(recorder, LOAD)
     const { node: frozen } = await cluster.leader()
     frozen.pause()

@@ -5,11 +5,12 @@
  *
  * After each reply a client waits a moment (think time) before its next command, so that it sees an orderly close,
  * which comes right behind the last reply, before it sends again. A close with nothing unanswered is therefore no
- * failure; a close with a command unanswered is one, and the command's outcome is unknown.
+ * failure; a close with a command unanswered is one, and the command's outcome is unknown. (RESP has no way to
+ * announce a close: a client that sends again within microseconds of a reply can always cross it on the wire.)
  *
  * Imports nothing but bench/resp-client.ts at run time: in Kubernetes these two files run alone, in a pod.
  */
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises'
 import { RespConnection, RespError, type RespReply, encodeCommand } from '../../bench/resp-client.ts'
 import type { Action, Operation, Outcome } from './checker.ts'
 
@@ -31,6 +32,7 @@ export interface RecorderOptions {
   readonly counters: number
   /** Zeros are put before each value up to this length. */
   readonly valueBytes: number
+  /** Mean pause of a client between a reply and its next command; drawn from half to one and a half of it. */
   readonly thinkMilliseconds: number
   /** Prefix of the keys: recordings that follow each other on one cluster need keys of their own. */
   readonly prefix: string
@@ -41,7 +43,7 @@ const DEFAULTS: RecorderOptions = {
   registers: 6,
   counters: 2,
   valueBytes: 0,
-  thinkMilliseconds: 1,
+  thinkMilliseconds: 4,
   prefix: 'k',
 }
 
@@ -171,7 +173,9 @@ export class Recorder {
     while (!done() && connection.usable) {
       const { key, action } = this.#choose(name)
       if (!(await this.#perform(connection, target, name, key, action))) return
-      await sleep(Math.random() * 2 * this.#options.thinkMilliseconds)
+      await sleep(this.#options.thinkMilliseconds * (0.5 + Math.random()))
+      // Timers run before sockets are read: one more turn, so that a close that has arrived is seen.
+      await nextTurn()
     }
   }
 
