@@ -5,7 +5,7 @@
  */
 import { LokiError } from './errors.ts'
 import type { RelayMessage } from './relay-messages.ts'
-import type { Storage } from './storage/storage.ts'
+import type { CheckpointHead, Storage } from './storage/storage.ts'
 import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
 
 type Answer = Extract<RelayMessage, { kind: 'manifest' | 'chunk' }>
@@ -57,12 +57,17 @@ export class CheckpointTransfer {
 
   /**
    * Fetches a checkpoint of at least `index` from one of `peers`; it is durable and published when this
-   * returns its index. Null: none of them has one, or none answered whole; ask again later.
+   * returns its index. Null: none of them has one, or none answered whole; ask again later. `accepts` is asked
+   * once more when all is here, before it replaces anything.
    */
-  async fetch(index: LogIndex, peers: readonly NodeId[]): Promise<LogIndex | null> {
+  async fetch(
+    index: LogIndex,
+    peers: readonly NodeId[],
+    accepts: (head: CheckpointHead) => boolean,
+  ): Promise<LogIndex | null> {
     for (const peer of peers) {
       try {
-        const found = await this.#fetchFrom(peer, index)
+        const found = await this.#fetchFrom(peer, index, accepts)
         if (found !== null) return found
       } catch (error) {
         if (!(error instanceof LokiError)) throw error
@@ -72,7 +77,11 @@ export class CheckpointTransfer {
     return null
   }
 
-  async #fetchFrom(peer: NodeId, index: LogIndex): Promise<LogIndex | null> {
+  async #fetchFrom(
+    peer: NodeId,
+    index: LogIndex,
+    accepts: (head: CheckpointHead) => boolean,
+  ): Promise<LogIndex | null> {
     const { storage } = this.#ports
     const manifest = await this.#ask(peer, { kind: 'fetch-manifest', index }, `${peer}/manifest`)
     if (manifest?.kind !== 'manifest' || manifest.index < index || manifest.index === 0) return null
@@ -90,6 +99,7 @@ export class CheckpointTransfer {
       }
     }
     await Promise.all(Array.from({ length: CHUNKS_IN_FLIGHT }, fetchChunks))
+    if (!accepts(receiver.info)) return null
     await receiver.commit()
     return manifest.index
   }

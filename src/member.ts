@@ -6,7 +6,14 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CheckpointTransfer } from './checkpoint-transfer.ts'
 import { type Config, LIMITS, lookUp } from './config.ts'
-import { type Replica, createReplica, entriesBetween, isLeader, leaderOf } from './consensus/replica.ts'
+import {
+  type Replica,
+  acceptsCheckpoint,
+  createReplica,
+  entriesBetween,
+  isLeader,
+  leaderOf,
+} from './consensus/replica.ts'
 import { PeerNetwork } from './edge/peer.ts'
 import { LokiError } from './errors.ts'
 import { Machine, MachineRestorer } from './machine/machine.ts'
@@ -56,6 +63,7 @@ export class Member {
   #fetching = false
   #checkpointing: Promise<LogIndex> | null = null
   #lastCheckpointAt = performance.now()
+  #bytesAtCheckpoint = 0
   leaderChanges = 0
   lastLeaderAt = 0
 
@@ -217,7 +225,9 @@ export class Member {
     const last = storage.checkpoint?.index ?? 0
     if (this.#checkpointing || this.turn.machine.applied <= last) return false
     const age = performance.now() - this.#lastCheckpointAt
-    return age >= checkpointIntervalSeconds * 1000 || storage.status().bytesSinceCheckpoint >= checkpointLogBytes
+    return (
+      age >= checkpointIntervalSeconds * 1000 || storage.status().bytes - this.#bytesAtCheckpoint >= checkpointLogBytes
+    )
   }
 
   /** Takes a checkpoint, or waits for the one under way; its index. */
@@ -233,6 +243,7 @@ export class Member {
     const { storage, log } = this.#options
     const { machine, appliedConfiguration, appliedConfigurationStart } = this.turn
     const index = machine.applied
+    this.#bytesAtCheckpoint = storage.status().bytes
     const source = machine.beginCheckpoint()
     const began = performance.now()
     const head = { index, configuration: appliedConfiguration, start: appliedConfigurationStart }
@@ -248,8 +259,10 @@ export class Member {
     if (this.#fetching) return
     this.#fetching = true
     try {
-      const found = await this.#transfer.fetch(index, from)
-      const checkpoint = this.#options.storage.checkpoint
+      const found = await this.#transfer.fetch(index, from, (head) =>
+        acceptsCheckpoint(this.turn.replica, head.index, head.configuration),
+      )
+      const { checkpoint } = this.#options.storage
       if (found === null || !checkpoint || checkpoint.index <= this.turn.machine.applied) return
       const machine = await restoreMachine(this.#options.storage, this.#options.config)
       this.turn.installed(machine, checkpoint.configuration, checkpoint.start)
@@ -272,7 +285,7 @@ export class Member {
       const target = this.turn.status.progress
         .filter((peer) => peer.id !== this.#options.node && this.network.isConnected(peer.id))
         .filter((peer) => this.#configuration.voters.some((voter) => voter.id === peer.id))
-        .sort((a, b) => b.acceptedIndex - a.acceptedIndex)[0]
+        .sort((a, b) => b.accepted - a.accepted)[0]
       if (!target) return
       this.turn.transfer(target.id)
       const round = performance.now() + 500

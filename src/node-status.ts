@@ -57,7 +57,7 @@ export function nodeStatus(member: Member) {
   const { turn, network } = member
   const { status } = turn
   return {
-    phase: status.phase as NodePhase,
+    phase: status.phase satisfies NodePhase,
     role: status.role,
     leaderId: status.leader,
     configuration: configurationJson(status.configuration),
@@ -67,12 +67,12 @@ export function nodeStatus(member: Member) {
     acceptedIndex: String(status.accepted),
     caughtUp: status.caughtUp,
     reconfiguration: status.reconfiguration && {
-      voters: status.reconfiguration.voters.map((voter) => voter.id),
+      voters: status.reconfiguration.voters,
       state: status.reconfiguration.state,
     },
     progress: status.progress.map((peer) => ({
       id: peer.id,
-      acceptedIndex: String(peer.acceptedIndex),
+      acceptedIndex: String(peer.accepted),
       connected: peer.id === turn.self || network.isConnected(peer.id),
     })),
   }

@@ -121,6 +121,12 @@ export class Node implements Front, AdminActions {
       log: (message, fields) => log(message, fields as Record<string, unknown>),
     })
     this.#storage = storage
+    if (controlFile && storage.identity && controlFile.volumeId !== storage.volume) {
+      throw new LokiError(
+        'VOLUME_MISMATCH',
+        `${config.controlFile} is of volume ${controlFile.volumeId}, ${config.walDirectory} is volume ${storage.volume}`,
+      )
+    }
     log('storage open', { volume: storage.volume, timeline: storage.timeline, node: storage.identity?.node ?? null })
     if (storage.identity && storage.recovered.state.configuration) await this.#becomeMember(storage.recovered)
   }
@@ -321,8 +327,15 @@ export class Node implements Front, AdminActions {
     }
     const running = member.turn.status.reconfiguration
     if (running) {
-      if (sameIds(running.voters, voters)) return
-      throw new LokiError('RECONFIGURATION_RUNNING', `to voters ${running.voters.map((voter) => voter.id).join(', ')}`)
+      if (
+        running.voters.toSorted().join() ===
+        voters
+          .map(({ id }) => id)
+          .toSorted()
+          .join()
+      )
+        return
+      throw new LokiError('RECONFIGURATION_RUNNING', `to voters ${running.voters.join(', ')}`)
     }
     member.expect([...voters, ...learners])
     member.turn.reconfigure({
@@ -457,7 +470,7 @@ export class Node implements Front, AdminActions {
       configurationId: configuration.id,
       currentLeaderValue: leader ?? 0,
       lastWalTimeline: storage.timeline,
-      lastCheckpointId: storage.checkpoint?.id ?? 0,
+      lastCheckpointId: storage.checkpoint?.index ?? 0,
       walDirectoryPath: config.walDirectory,
       checkpointDirectoryPath: config.checkpointDirectory,
       peers: [...peers(configuration.voters, 'voter'), ...peers(configuration.learners, 'learner')],
@@ -468,7 +481,6 @@ export class Node implements Front, AdminActions {
 const expectation = (file: ControlFile) => ({
   cluster: clusterId(file.clusterId),
   node: nodeId(file.selfIdentifier),
-  volume: volumeId(file.volumeId),
 })
 
 function sameIds(a: readonly MemberOf[], b: readonly MemberOf[]): boolean {
