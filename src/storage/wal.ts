@@ -6,8 +6,8 @@
  * - `done` is called in the order of `write`, never from inside it, and only when everything given so far is
  *   durable. After a failed write nothing is called any more: memory is ahead of disk, and a sync that failed
  *   must not be tried again (the kernel may have dropped the pages).
- * - A record that replaces a part of the log (`isCut`) is the first of the first frame of a new segment on a
- *   higher timeline; the segment appears with that frame or not at all.
+ * - A record that replaces a part of the log (`isCut`) is in the first frame of a new segment on a higher
+ *   timeline, with no entry before it; the segment appears with that frame or not at all.
  * - A promise, an accept-sync or a configuration is followed, in the same write, by a state frame in sectors of
  *   its own: one damaged place never makes a node forget a promise.
  * - `decided` alone waits for company: it needs no sync of its own.
@@ -199,19 +199,19 @@ export class Wal {
   }
 
   /**
-   * Encodes records from the queue: up to a target size, and up to a record that has to begin a segment.
+   * Encodes records from the queue: up to a target size, and up to a cut that has entries or a cut before it.
    * `decided` alone stays for the next frame, unless the log closes.
    */
   #take(finished: Item[]): Taken {
     let vital = false
     let cut: Taken['cut'] = null
-    let empty = true
+    let touchesEntries = false
     while (this.#queue.length > 0) {
       const item = this.#queue[0]!
       while (item.from < item.records.length) {
         const record = item.records[item.from]!
         if (isCut(this.#position, record)) {
-          if (!empty) return { vital, cut }
+          if (touchesEntries) return { vital, cut }
           const base = record.kind === 'installed' ? logIndex(record.index + 1) : (record as { base: LogIndex }).base
           cut = { base, first: record.kind === 'installed' ? base : this.#position.first }
         }
@@ -222,7 +222,7 @@ export class Wal {
           continue
         }
         writeRecord(this.#writer, record)
-        empty = false
+        touchesEntries ||= record.kind !== 'promise' && record.kind !== 'configuration'
         if (record.kind !== 'entries') vital = true
       }
       finished.push(this.#queue.shift()!)
