@@ -1,0 +1,131 @@
+/** CLIENT: what a connection may know and say about itself and the others. Texts are those of Redis 7. */
+import { NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from '../machine/command.ts'
+import { printable } from '../machine/commands.ts'
+import { parseSafeInteger } from '../machine/numbers.ts'
+import { type Reply, OK, err } from '../machine/reply.ts'
+import type { Arguments } from './front.ts'
+import type { Connection } from './resp-connection.ts'
+import { type LocalContext, isCleanName, unknownSubcommand } from './resp-local.ts'
+
+const bulk = (text: string): Uint8Array => Buffer.from(text)
+const UNCLEAN_NAME = err('Client names cannot contain spaces, newlines or special characters.')
+
+export function answerClient(context: LocalContext, args: Arguments): Reply {
+  const { connection } = context
+  const sub = printable(args[1]!, 64).toLowerCase()
+  const exactly = (count: number): boolean => args.length === count
+  switch (sub) {
+    case 'id':
+      return exactly(2) ? connection.id : wrongArity('client|id')
+    case 'getname':
+      return connection.name === '' ? null : bulk(connection.name)
+    case 'setname':
+      return exactly(3) ? setName(connection, args[2]!) : wrongArity('client|setname')
+    case 'setinfo':
+      return exactly(4) ? setInfo(connection, args) : wrongArity('client|setinfo')
+    case 'info':
+      return { kind: 'text', text: `${describeClient(connection)}\n` }
+    case 'list':
+      return list(context, args)
+    case 'kill':
+      return kill(context, args)
+    case 'no-evict':
+    case 'no-touch':
+      return exactly(3) && /^(on|off)$/i.test(printable(args[2]!, 8)) ? OK : SYNTAX_ERROR
+    case 'reply':
+      return exactly(3) && /^on$/i.test(printable(args[2]!, 8))
+        ? OK
+        : err('CLIENT REPLY OFF and SKIP are not supported')
+    case 'getredir':
+      return -1
+    case 'tracking':
+      return exactly(3) && /^off$/i.test(printable(args[2]!, 8)) ? OK : err('client-side caching is not supported')
+    default:
+      return unknownSubcommand('CLIENT', args)
+  }
+}
+
+function setName(connection: Connection, bytes: Uint8Array): Reply {
+  const name = Buffer.from(bytes).toString('latin1')
+  if (!isCleanName(name)) return UNCLEAN_NAME
+  connection.name = name
+  return OK
+}
+
+function setInfo(connection: Connection, args: Arguments): Reply {
+  const attribute = printable(args[2]!, 64).toLowerCase()
+  const value = Buffer.from(args[3]!).toString('latin1')
+  if (attribute !== 'lib-name' && attribute !== 'lib-ver') return err(`Unrecognized option '${attribute}'`)
+  if (!isCleanName(value)) return err(`${attribute} cannot contain spaces, newlines or special characters.`)
+  if (attribute === 'lib-name') connection.libraryName = value
+  else connection.libraryVersion = value
+  return OK
+}
+
+function describeClient(connection: Connection): string {
+  const { socket } = connection
+  const seconds = (since: number): number => Math.floor((Date.now() - since) / 1000)
+  return [
+    `id=${connection.id}`,
+    `addr=${addressOf(connection)}`,
+    `laddr=${socket.localAddress ?? ''}:${socket.localPort ?? 0}`,
+    `name=${connection.name}`,
+    `age=${seconds(connection.connectedAt)}`,
+    `idle=${seconds(connection.lastActiveAt)}`,
+    `flags=${connection.readonlyMode ? 'r' : 'N'}`,
+    'db=0',
+    `multi=${connection.transaction.isOpen ? 0 : -1}`,
+    `obl=${socket.writableLength}`,
+    `cmd=${connection.lastCommand || 'NULL'}`,
+    'user=default',
+    `lib-name=${connection.libraryName}`,
+    `lib-ver=${connection.libraryVersion}`,
+    `resp=${connection.protocol}`,
+  ].join(' ')
+}
+
+const addressOf = ({ socket }: Connection): string => `${socket.remoteAddress ?? ''}:${socket.remotePort ?? 0}`
+
+function list(context: LocalContext, args: Arguments): Reply {
+  let wanted: Set<number> | null = null
+  if (args.length > 2) {
+    const option = printable(args[2]!, 8).toLowerCase()
+    if (option === 'id' && args.length > 3) {
+      const ids = args.slice(3).map((id) => parseSafeInteger(id))
+      if (ids.includes(null)) return err('Invalid client ID')
+      wanted = new Set(ids as number[])
+    } else if (option !== 'type' || args.length !== 4) return SYNTAX_ERROR
+  }
+  const lines: string[] = []
+  for (const connection of context.shared.clients) {
+    if (wanted === null || wanted.has(connection.id)) lines.push(`${describeClient(connection)}\n`)
+  }
+  return { kind: 'text', text: lines.join('') }
+}
+
+/** CLIENT KILL address, or ID and ADDR as filters. A connection that ends itself gets its answer first. */
+function kill(context: LocalContext, args: Arguments): Reply {
+  const victims = [...context.shared.clients].filter((client) => client !== context.connection)
+  if (args.length === 3) {
+    const address = printable(args[2]!, 128)
+    const victim = victims.find((client) => addressOf(client) === address)
+    if (victim === undefined) return err('No such client')
+    victim.destroy()
+    return OK
+  }
+  if (args.length < 4 || args.length % 2 !== 0) return SYNTAX_ERROR
+  let chosen = victims
+  for (let i = 2; i < args.length; i += 2) {
+    const filter = printable(args[i]!, 16).toLowerCase()
+    if (filter === 'id') {
+      const id = parseSafeInteger(args[i + 1]!)
+      if (id === null) return NOT_AN_INTEGER
+      chosen = chosen.filter((client) => client.id === id)
+    } else if (filter === 'addr') {
+      const address = printable(args[i + 1]!, 128)
+      chosen = chosen.filter((client) => addressOf(client) === address)
+    } else return SYNTAX_ERROR
+  }
+  for (const client of chosen) client.destroy()
+  return chosen.length
+}

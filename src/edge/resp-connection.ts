@@ -1,0 +1,486 @@
+/**
+ * One connection of a Redis client.
+ *
+ * Guarantees
+ * - Replies leave in the order of the commands, whatever order they come in; one write per turn.
+ * - A connection sees its own writes: a read behind unanswered writes goes through the log after them, and a
+ *   write behind unanswered reads waits here until they are answered.
+ * - Back-pressure: with too many unanswered commands, or too much output that the client does not take, nothing
+ *   more is decoded or read.
+ * - `drain`: everything that was read is answered, then the connection is closed; what a client sends after
+ *   that is not executed.
+ *
+ * A command in flight is a slot: `#replies[tag - #base]`. Slots are filled in any order and leave from the front.
+ */
+import type { Socket } from 'node:net'
+import type { Command } from '../machine/command.ts'
+import { INTERNAL_PREFIX, arityFits, findCommand, unknownCommand } from '../machine/commands.ts'
+import { wrongArity } from '../machine/command.ts'
+import { type Reply, err } from '../machine/reply.ts'
+import type { Arguments, Front, Origin } from './front.ts'
+import { ProtocolError, RespDecoder } from './resp-decoder.ts'
+import type { Protocol, RespEncoder } from './resp-encoder.ts'
+import { answerLocally } from './resp-local.ts'
+import type { Clients } from './resp-local.ts'
+import { Transaction } from './resp-transaction.ts'
+
+export interface ConnectionLimits {
+  readonly maxValueBytes: number
+  readonly maxCommandBytes: number
+  /** Commands of one connection that may be unanswered. */
+  readonly maxPipelinedCommands: number
+  /** Output that the client has not taken. */
+  readonly maxOutputBytes: number
+}
+
+/** What connections of a server share. */
+export interface Shared {
+  readonly front: Front
+  readonly limits: ConnectionLimits
+  readonly encoder: RespEncoder
+  readonly clients: Clients
+  commandsProcessed: number
+}
+
+/** What happens when a slot's reply leaves, beside its being written. */
+type Departure =
+  | { readonly kind: 'protocol'; readonly protocol: Protocol }
+  | { readonly kind: 'close' }
+  | { readonly kind: 'nothing' }
+
+const PENDING = Symbol('pending')
+const NOTHING: Departure = { kind: 'nothing' }
+const QUEUED = 'QUEUED'
+
+const LOCAL = 0
+const READ = 1
+const WRITE = 2
+type Way = typeof LOCAL | typeof READ | typeof WRITE
+
+/** How long a connection must have been silent before a drain closes it. */
+const DRAIN_QUIET_MILLISECONDS = 100
+/** How long we wait for the client's own end after ours. */
+const LINGER_MILLISECONDS = 1000
+
+export class Connection implements Origin {
+  readonly id: number
+  readonly socket: Socket
+  readonly transaction: Transaction
+  /** Protocol of the replies that are decided now; that of those that leave may still be the one before. */
+  protocol: Protocol = 2
+  name = ''
+  libraryName = ''
+  libraryVersion = ''
+  readonlyMode = false
+  lastCommand = ''
+  readonly connectedAt = Date.now()
+  lastActiveAt = Date.now()
+
+  readonly #shared: Shared
+  readonly #decoder: RespDecoder
+  #replies: (Reply | typeof PENDING)[] = []
+  #ways: Way[] = []
+  #departures = new Map<number, Departure>()
+  #head = 0
+  #base = 0
+  /** Bytes of bulk replies that wait in slots. */
+  #waitingBytes = 0
+  #unansweredReads = 0
+  #unansweredWrites = 0
+  #outProtocol: Protocol = 2
+  /** A write that waits for the reads before it. */
+  #held: { readonly command: Command; readonly args: Arguments } | null = null
+  #pumping = false
+  /** Nothing more is decoded: QUIT, a protocol error, the end of a drain. */
+  #finishing = false
+  #ended = false
+  #draining = false
+  #drainTimer: NodeJS.Timeout | null = null
+  #inputEnded = false
+  /** The time of a drain is over: nothing more is read. */
+  #inputStopped = false
+
+  constructor(id: number, socket: Socket, shared: Shared) {
+    this.id = id
+    this.socket = socket
+    this.#shared = shared
+    this.#decoder = new RespDecoder(shared.limits)
+    this.transaction = new Transaction()
+    socket.setNoDelay(true)
+    socket.on('data', (chunk: Buffer) => this.#onData(chunk))
+    socket.on('drain', () => this.#pump())
+    socket.on('end', () => this.#onEnd())
+    socket.on('error', () => socket.destroy())
+    socket.on('close', () => this.#onClose())
+  }
+
+  get #inFlight(): number {
+    return this.#replies.length - this.#head
+  }
+
+  /** Whether nothing that was read is unanswered. A command of which only a part came does not count at the end of a drain. */
+  get #isIdle(): boolean {
+    if (this.#inFlight > 0 || this.#held !== null || this.#moreDecoded) return false
+    return this.#inputStopped || this.#decoder.isEmpty
+  }
+
+  // ---- Origin ---------------------------------------------------------------------------------------------
+
+  reply(tag: number, reply: Reply): void {
+    const position = tag - this.#base
+    if (this.#replies[position] !== PENDING) return
+    this.#replies[position] = reply
+    if (reply instanceof Uint8Array) this.#waitingBytes += reply.length
+    if (this.#ways[position] === READ) this.#unansweredReads--
+    else if (this.#ways[position] === WRITE) this.#unansweredWrites--
+  }
+
+  flush(): void {
+    this.#pump()
+  }
+
+  // ---- input ----------------------------------------------------------------------------------------------
+
+  #onData(chunk: Buffer): void {
+    // What comes after our own end cannot be answered: it is read only so that the end arrives in good order.
+    if (this.#finishing || this.#inputStopped) return
+    this.lastActiveAt = Date.now()
+    if (this.#drainTimer !== null) this.#drainTimer.refresh()
+    this.#decoder.push(chunk)
+    this.#pump()
+  }
+
+  #onEnd(): void {
+    this.#inputEnded = true
+    this.#pump()
+  }
+
+  #onClose(): void {
+    this.#finishing = true
+    this.#held = null
+    if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
+    this.#shared.clients.delete(this)
+  }
+
+  #isBlocked(): boolean {
+    const { limits } = this.#shared
+    return (
+      this.#finishing ||
+      this.#inFlight >= limits.maxPipelinedCommands ||
+      this.socket.writableLength + this.#waitingBytes > limits.maxOutputBytes
+    )
+  }
+
+  /** Decodes and takes in as much as may be, writes out what is answered. */
+  #pump(): void {
+    if (this.#pumping || this.#ended) return
+    this.#pumping = true
+    try {
+      // Replies that leave make room for commands, which may be answered at once.
+      do {
+        this.#takeIn()
+        this.#writeOut()
+      } while (this.#canTakeMore())
+    } finally {
+      this.#pumping = false
+    }
+    this.#regulate()
+  }
+
+  #canTakeMore(): boolean {
+    if (this.#isBlocked()) return false
+    if (this.#held !== null) return this.#unansweredReads === 0
+    return this.#moreDecoded
+  }
+
+  /** Whether `#takeIn` stopped although the decoder may hold another command. */
+  #moreDecoded = false
+
+  #takeIn(): void {
+    this.#moreDecoded = false
+    while (!this.#isBlocked()) {
+      if (this.#held !== null) {
+        if (this.#unansweredReads > 0) return
+        const { command, args } = this.#held
+        this.#held = null
+        if (command.name === 'exec') this.#exec(command)
+        else this.#submit(command, args)
+        continue
+      }
+      const args = this.#decode()
+      if (args === null) return
+      this.#handle(args)
+    }
+    this.#moreDecoded = !this.#decoder.isEmpty
+  }
+
+  #decode(): Arguments | null {
+    try {
+      return this.#decoder.next()
+    } catch (error) {
+      if (!(error instanceof ProtocolError)) throw error
+      this.#answer(err(`Protocol error: ${error.message}`), { kind: 'close' })
+      this.#finishing = true
+      return null
+    }
+  }
+
+  // ---- commands -------------------------------------------------------------------------------------------
+
+  #handle(args: Arguments): void {
+    this.#shared.commandsProcessed++
+    const command = findCommand(args[0]!)
+    if (command === null || command.name.startsWith(INTERNAL_PREFIX)) {
+      this.#refuseUnknown(args)
+      return
+    }
+    this.lastCommand = command.name
+    if (!arityFits(command, args.length)) {
+      this.transaction.spoil()
+      this.#answer(wrongArity(command.name))
+      return
+    }
+    if (this.transaction.isOpen && this.transaction.queues(command)) {
+      this.#queue(command, args)
+      return
+    }
+    if (command.kind === 'local') this.#handleLocal(command, args)
+    else if (command.kind === 'read') this.#handleRead(command, args)
+    else this.#handleWrite(command, args)
+  }
+
+  #refuseUnknown(args: Arguments): void {
+    this.transaction.spoil()
+    const name = Buffer.from(args[0]!).toString('latin1').toLowerCase()
+    // A browser that was made to speak to us: Redis hangs up too, before the body passes for commands.
+    if (name === 'post' || name === 'host:') {
+      this.#finishing = true
+      this.socket.destroy()
+      return
+    }
+    this.#answer(unknownCommand(args))
+  }
+
+  #queue(command: Command, args: Arguments): void {
+    if (command.kind !== 'local' && this.#answerUnready()) {
+      this.transaction.spoil()
+      return
+    }
+    const refusal = this.transaction.add(command, args)
+    this.#answer(refusal ?? QUEUED)
+  }
+
+  #handleLocal(command: Command, args: Arguments): void {
+    switch (command.name) {
+      case 'multi':
+        this.#answer(this.transaction.begin())
+        return
+      case 'discard':
+        this.#answer(this.transaction.discard())
+        return
+      case 'unwatch':
+        this.transaction.unwatch()
+        this.#answer('OK')
+        return
+      case 'watch':
+        this.#watch(args)
+        return
+      case 'exec':
+        this.#exec(command)
+        return
+      case 'quit':
+        this.#answer('OK', { kind: 'close' })
+        this.#finishing = true
+        return
+      default:
+    }
+    const before = this.protocol
+    const reply = answerLocally({ connection: this, front: this.#shared.front, shared: this.#shared }, command, args)
+    const changed = this.protocol !== before
+    this.#answer(reply, changed ? { kind: 'protocol', protocol: this.protocol } : NOTHING)
+  }
+
+  #handleRead(command: Command, args: Arguments): void {
+    if (this.#answerUnready()) return
+    if (this.readonlyMode && this.#unansweredWrites === 0) {
+      this.#answer(this.#shared.front.readStale(args))
+      return
+    }
+    this.#submit(command, args)
+  }
+
+  #handleWrite(command: Command, args: Arguments): void {
+    if (this.#answerUnready()) return
+    if (this.#unansweredReads > 0) this.#held = { command, args }
+    else this.#submit(command, args)
+  }
+
+  /** Hands a command to the node: a write, and a read behind writes, through the log. */
+  #submit(command: Command, args: Arguments): void {
+    const { front } = this.#shared
+    const throughLog = command.kind !== 'read' || this.#unansweredWrites > 0
+    const tag = this.#open(throughLog ? WRITE : READ)
+    const taken = throughLog ? front.write(this, tag, args) : front.read(this, tag, args)
+    if (!taken) this.reply(tag, OVERLOADED)
+  }
+
+  /** WATCH asks for versions; EXEC waits for them as a write waits for reads. */
+  #watch(args: Arguments): void {
+    if (this.transaction.isOpen) {
+      this.#answer(err('WATCH inside MULTI is not allowed'))
+      return
+    }
+    if (this.#answerUnready()) return
+    const tag = this.#open(READ)
+    const { front } = this.#shared
+    const request = this.transaction.watch(args.slice(1))
+    const origin: Origin = {
+      reply: (_tag, reply) => this.reply(tag, this.transaction.watched(request, reply)),
+      flush: () => this.flush(),
+    }
+    const throughLog = this.#unansweredWrites > 0
+    const taken = throughLog ? front.write(origin, tag, request.args) : front.read(origin, tag, request.args)
+    if (!taken) this.reply(tag, OVERLOADED)
+  }
+
+  #exec(command: Command): void {
+    if (this.transaction.isOpen && this.#unansweredReads > 0) {
+      this.#held = { command, args: EXEC_ARGUMENTS }
+      return
+    }
+    const step = this.transaction.finish()
+    if (step.kind === 'refused') {
+      this.#answer(step.reply)
+      return
+    }
+    if (this.#answerUnready()) return
+    const tag = this.#open(WRITE)
+    const localContext = { connection: this, front: this.#shared.front, shared: this.#shared }
+    const origin: Origin = {
+      reply: (_tag, reply) =>
+        this.reply(
+          tag,
+          step.merge(reply, (command, args) => answerLocally(localContext, command, args)),
+        ),
+      flush: () => this.flush(),
+    }
+    if (!this.#shared.front.write(origin, tag, step.args)) this.reply(tag, OVERLOADED)
+  }
+
+  /** Answers with the reason if the node takes no commands. */
+  #answerUnready(): boolean {
+    const ready = this.#shared.front.ready()
+    if (ready.ready) return false
+    const prefix = ready.code === 'NO_LEADER' ? 'CLUSTERDOWN' : 'LOADING'
+    this.#answer({ kind: 'error', prefix, message: `${ready.code}: ${ready.message}` })
+    return true
+  }
+
+  // ---- slots ----------------------------------------------------------------------------------------------
+
+  #open(way: Way): number {
+    this.#replies.push(PENDING)
+    this.#ways.push(way)
+    if (way === READ) this.#unansweredReads++
+    else if (way === WRITE) this.#unansweredWrites++
+    return this.#base + this.#replies.length - 1
+  }
+
+  #answer(reply: Reply, departure: Departure = NOTHING): void {
+    if (departure.kind !== 'nothing') this.#departures.set(this.#base + this.#replies.length, departure)
+    if (reply instanceof Uint8Array) this.#waitingBytes += reply.length
+    this.#replies.push(reply)
+    this.#ways.push(LOCAL)
+  }
+
+  #writeOut(): void {
+    const { encoder } = this.#shared
+    let close = false
+    while (this.#head < this.#replies.length && !close) {
+      const reply = this.#replies[this.#head]!
+      if (reply === PENDING) break
+      this.#replies[this.#head] = null
+      if (reply instanceof Uint8Array) this.#waitingBytes -= reply.length
+      const departure = this.#departures.size === 0 ? undefined : this.#departures.get(this.#base + this.#head)
+      if (departure?.kind === 'protocol') this.#outProtocol = departure.protocol
+      close = departure?.kind === 'close'
+      encoder.reply(reply as Reply, this.#outProtocol)
+      this.#head++
+    }
+    if (this.#head === this.#replies.length || this.#head >= 4096) this.#forgetAnswered()
+    this.#write(encoder.take())
+    if (close) this.#end()
+  }
+
+  #forgetAnswered(): void {
+    this.#base += this.#head
+    this.#replies = this.#replies.slice(this.#head)
+    this.#ways = this.#ways.slice(this.#head)
+    this.#head = 0
+    if (this.#replies.length === 0) this.#departures.clear()
+  }
+
+  #write(pieces: readonly Uint8Array[]): void {
+    if (pieces.length === 0 || this.socket.destroyed) return
+    if (pieces.length === 1) {
+      this.socket.write(pieces[0]!)
+      return
+    }
+    this.socket.cork()
+    for (const piece of pieces) this.socket.write(piece)
+    this.socket.uncork()
+  }
+
+  // ---- end ------------------------------------------------------------------------------------------------
+
+  /** Reads from the socket exactly while more commands may be taken in. */
+  #regulate(): void {
+    if (this.#ended) return
+    const waits = this.#inputStopped || (!this.#finishing && (this.#isBlocked() || this.#held !== null))
+    if (waits && !this.socket.isPaused()) this.socket.pause()
+    else if (!waits && this.socket.isPaused()) this.socket.resume()
+    if (this.#inputEnded && this.#inFlight === 0 && this.#held === null) this.#end()
+    else if (this.#draining && this.#drainTimer === null && this.#isIdle) this.#end()
+  }
+
+  /** Closes as soon as everything that was read is answered and the client is silent for a moment. */
+  drain(): void {
+    if (this.#draining) return
+    this.#draining = true
+    this.#drainTimer = setTimeout(() => {
+      this.#drainTimer = null
+      this.#regulate()
+    }, DRAIN_QUIET_MILLISECONDS)
+  }
+
+  /** The time of a drain is over: what was read is answered, nothing more is read. */
+  finish(): void {
+    this.#draining = true
+    if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
+    this.#drainTimer = null
+    this.#inputStopped = true
+    this.#pump()
+  }
+
+  destroy(): void {
+    this.socket.destroy()
+  }
+
+  /** Our last word: what was written reaches the client, then the end. */
+  #end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.#finishing = true
+    this.socket.resume()
+    this.socket.end()
+    setTimeout(() => this.socket.destroy(), LINGER_MILLISECONDS).unref()
+  }
+}
+
+const EXEC_ARGUMENTS: Arguments = [Buffer.from('exec')]
+
+const OVERLOADED: Reply = {
+  kind: 'error',
+  prefix: 'LOKI',
+  message: 'OVERLOADED: the node has too many unanswered commands; try again later',
+}

@@ -1,0 +1,249 @@
+/**
+ * Bytes of a Redis client -> commands, as they come in. Guarantees: the same commands whatever pieces the bytes
+ * arrive in; arguments are views into what was received where they lie in one piece; nothing is parsed twice
+ * but a line that was not whole.
+ *
+ *   command   "*" count CRLF, then count times: "$" length CRLF, that many bytes, CRLF
+ *   inline    words separated by spaces, "…" with escapes and '…' for words with spaces, LF or CRLF
+ *
+ * Texts of errors are Redis's. After an error nothing more is decoded: the bytes that follow mean nothing.
+ */
+import type { Arguments } from './front.ts'
+
+export interface DecoderLimits {
+  /** Longest argument. */
+  readonly maxValueBytes: number
+  /** Longest command, all arguments together. */
+  readonly maxCommandBytes: number
+}
+
+/** Longest inline command or length line, as in Redis. */
+export const MAX_LINE_BYTES = 65_536
+/** Most arguments of a command, as in Redis. */
+export const MAX_ARGUMENTS = 1_048_576
+/** An argument longer than this that has not come whole gets a buffer of its own at once. */
+const LARGE_BYTES = 65_536
+
+const CR = 0x0d
+const LF = 0x0a
+const STAR = 0x2a
+const DOLLAR = 0x24
+const MINUS = 0x2d
+
+export class ProtocolError extends Error {
+  override name = 'ProtocolError'
+}
+
+const EMPTY = Buffer.alloc(0)
+
+export class RespDecoder {
+  readonly #limits: DecoderLimits
+  #buffer: Buffer = EMPTY
+  #offset = 0
+  /** Where the search for the end of the line at `#offset` goes on. */
+  #searched = 0
+  /** Arguments of the command that is coming in; how many are left (0: between commands). */
+  #args: Uint8Array[] = []
+  #left = 0
+  #commandBytes = 0
+  /** Length of the argument that is coming in, -1: its length line has not been read. */
+  #bulkLength = -1
+  /** A large argument that is coming in, and how much of it (with its CRLF) is there. */
+  #large: Buffer | null = null
+  #largeFilled = 0
+
+  constructor(limits: DecoderLimits) {
+    this.#limits = limits
+  }
+
+  /** Whether everything that came in was part of a command that `next` gave. */
+  get isEmpty(): boolean {
+    return this.#offset >= this.#buffer.length && this.#left === 0
+  }
+
+  /** Takes bytes; they must not be changed afterwards. */
+  push(chunk: Buffer): void {
+    let rest = chunk
+    if (this.#large !== null) {
+      const count = Math.min(rest.length, this.#large.length - this.#largeFilled)
+      rest.copy(this.#large, this.#largeFilled, 0, count)
+      this.#largeFilled += count
+      rest = rest.subarray(count)
+    }
+    if (rest.length === 0) return
+    if (this.#offset >= this.#buffer.length) {
+      this.#buffer = rest
+      this.#searched = 0
+    } else {
+      const kept = this.#buffer.length - this.#offset
+      this.#searched = Math.max(0, this.#searched - this.#offset)
+      this.#buffer = Buffer.concat([this.#buffer.subarray(this.#offset), rest], kept + rest.length)
+    }
+    this.#offset = 0
+  }
+
+  /** The next whole command, never an empty one; null: more bytes are needed. Throws `ProtocolError`. */
+  next(): Arguments | null {
+    for (;;) {
+      if (this.#left > 0) return this.#readArguments()
+      if (this.#offset >= this.#buffer.length) return null
+      if (this.#buffer[this.#offset] !== STAR) {
+        const words = this.#readInline()
+        if (words === null || words.length > 0) return words
+        continue
+      }
+      const count = this.#readLength('too big mbulk count string', 'invalid multibulk length')
+      if (count === null) return null
+      if (count > MAX_ARGUMENTS) throw new ProtocolError('invalid multibulk length')
+      if (count <= 0) continue
+      this.#left = count
+      this.#args = []
+      this.#commandBytes = 0
+    }
+  }
+
+  #readArguments(): Arguments | null {
+    while (this.#left > 0) {
+      if (this.#bulkLength < 0 && !this.#readBulkLength()) return null
+      const bulk = this.#readBulk()
+      if (bulk === null) return null
+      this.#args.push(bulk)
+      this.#bulkLength = -1
+      this.#left--
+    }
+    const args = this.#args
+    this.#args = []
+    return args
+  }
+
+  #readBulkLength(): boolean {
+    if (this.#offset >= this.#buffer.length) return false
+    const mark = this.#buffer[this.#offset]!
+    if (mark !== DOLLAR) throw new ProtocolError(`expected '$', got '${shown(mark)}'`)
+    const length = this.#readLength('too big bulk count string', 'invalid bulk length')
+    if (length === null) return false
+    if (length < 0 || length > this.#limits.maxValueBytes) throw new ProtocolError('invalid bulk length')
+    this.#commandBytes += length
+    if (this.#commandBytes > this.#limits.maxCommandBytes) throw new ProtocolError('too big request')
+    this.#bulkLength = length
+    return true
+  }
+
+  /** The bytes of the present argument, its CRLF consumed. */
+  #readBulk(): Uint8Array | null {
+    const length = this.#bulkLength
+    if (this.#large !== null) {
+      if (this.#largeFilled < this.#large.length) return null
+      const whole = this.#large.subarray(0, length)
+      this.#large = null
+      return whole
+    }
+    const start = this.#offset
+    const available = this.#buffer.length - start
+    if (available >= length + 2) {
+      this.#offset = start + length + 2
+      return this.#buffer.subarray(start, start + length)
+    }
+    if (length > LARGE_BYTES) {
+      this.#large = Buffer.allocUnsafeSlow(length + 2)
+      this.#largeFilled = this.#buffer.copy(this.#large, 0, start)
+      this.#offset = this.#buffer.length
+    }
+    return null
+  }
+
+  /** The number on the line whose first byte is its mark; null: the line is not whole. */
+  #readLength(tooLong: string, invalid: string): number | null {
+    const end = this.#lineEnd(tooLong)
+    if (end < 0) return null
+    const buffer = this.#buffer
+    const stop = buffer[end - 1] === CR ? end - 1 : end
+    let at = this.#offset + 1
+    const negative = buffer[at] === MINUS
+    if (negative) at++
+    if (at >= stop || stop - at > 10) throw new ProtocolError(invalid)
+    let value = 0
+    for (; at < stop; at++) {
+      const digit = buffer[at]! - 0x30
+      if (digit < 0 || digit > 9) throw new ProtocolError(invalid)
+      value = value * 10 + digit
+    }
+    this.#offset = end + 1
+    return negative ? -value : value
+  }
+
+  /** Position of the LF that ends the line at `#offset`, or -1. */
+  #lineEnd(tooLong: string): number {
+    const end = this.#buffer.indexOf(LF, Math.max(this.#offset, this.#searched))
+    const length = (end < 0 ? this.#buffer.length : end) - this.#offset
+    if (length > MAX_LINE_BYTES) throw new ProtocolError(tooLong)
+    if (end < 0) this.#searched = this.#buffer.length
+    return end
+  }
+
+  #readInline(): Arguments | null {
+    const end = this.#lineEnd('too big inline request')
+    if (end < 0) return null
+    const stop = end > this.#offset && this.#buffer[end - 1] === CR ? end - 1 : end
+    const line = this.#buffer.toString('latin1', this.#offset, stop)
+    this.#offset = end + 1
+    return splitInline(line)
+  }
+}
+
+const shown = (byte: number): string => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '?')
+
+const ESCAPES: Readonly<Record<string, string>> = { n: '\n', r: '\r', t: '\t', b: '\b', a: '\x07' }
+
+/** The words of an inline command; the line has one character a byte. */
+export function splitInline(line: string): Uint8Array[] {
+  const words: Uint8Array[] = []
+  let at = 0
+  for (;;) {
+    while (at < line.length && isSpace(line, at)) at++
+    if (at >= line.length) return words
+    let word = ''
+    while (at < line.length && !isSpace(line, at)) {
+      const quote = line[at]
+      if (quote === '"' || quote === "'") {
+        const part = readQuoted(line, at + 1, quote)
+        word += part.text
+        at = part.end
+        // A closing quote must end the word.
+        if (at < line.length && !isSpace(line, at)) throw new ProtocolError('unbalanced quotes in request')
+      } else word += line[at++]
+    }
+    words.push(Buffer.from(word, 'latin1'))
+  }
+}
+
+const isSpace = (line: string, at: number): boolean => ' \t\n\r\v\f\0'.includes(line[at]!)
+
+/** The text up to the closing quote, and the position after it. */
+function readQuoted(line: string, start: number, quote: string): { text: string; end: number } {
+  let text = ''
+  let at = start
+  while (at < line.length) {
+    const char = line[at]!
+    if (char === quote) return { text, end: at + 1 }
+    if (char !== '\\' || at + 1 >= line.length) {
+      text += char
+      at++
+      continue
+    }
+    const next = line[at + 1]!
+    const hex = /^x[0-9a-fA-F]{2}/.exec(line.slice(at + 1, at + 4))
+    if (quote === "'") {
+      // Only \' is an escape here.
+      text += next === "'" ? "'" : '\\'
+      at += next === "'" ? 2 : 1
+    } else if (hex !== null) {
+      text += String.fromCharCode(Number.parseInt(hex[0].slice(1), 16))
+      at += 4
+    } else {
+      text += ESCAPES[next] ?? next
+      at += 2
+    }
+  }
+  throw new ProtocolError('unbalanced quotes in request')
+}

@@ -1,0 +1,139 @@
+/**
+ * Replies -> bytes of RESP2 or RESP3.
+ *
+ *             RESP2                         RESP3
+ *   null      "$-1" CRLF                    "_" CRLF
+ *   null array "*-1" CRLF                   "_" CRLF
+ *   integer   ":" digits CRLF               same (a bigint too: it fits 64 bits)
+ *   status    "+" text CRLF                 same
+ *   bulk      "$" length CRLF bytes CRLF    same
+ *   array     "*" count CRLF items          same
+ *   error     "-" prefix " " message CRLF   same
+ *   map       an array of keys and values   "%" pairs CRLF keys and values
+ *   set       an array                      "~" count CRLF items
+ *   double    a bulk string                 "," text CRLF
+ *   boolean   ":1" or ":0"                  "#t" or "#f" CRLF
+ *   text      a bulk string                 "=" length+4 CRLF "txt:" bytes CRLF
+ *
+ * Long bulk strings are not copied: `take` gives the pieces in order.
+ */
+import { unreachable } from '../invariant.ts'
+import type { Reply, TaggedReply } from '../machine/reply.ts'
+
+export type Protocol = 2 | 3
+
+/** A bulk string at least this long becomes a piece of its own. */
+const LARGE_BYTES = 16_384
+
+export class RespEncoder {
+  #buffer = Buffer.allocUnsafeSlow(65_536)
+  #length = 0
+  #pieces: Uint8Array[] = []
+
+  /** What was encoded since the last call, in pieces with memory of their own. */
+  take(): Uint8Array[] {
+    this.#cut()
+    const pieces = this.#pieces
+    this.#pieces = []
+    return pieces
+  }
+
+  reply(reply: Reply, protocol: Protocol): void {
+    if (reply === null) this.#ascii(protocol === 3 ? '_\r\n' : '$-1\r\n')
+    else if (typeof reply === 'string') this.#ascii(`+${oneLine(reply)}\r\n`)
+    else if (typeof reply === 'number' || typeof reply === 'bigint') this.#ascii(`:${reply}\r\n`)
+    else if (reply instanceof Uint8Array) this.#bulk(reply)
+    else if (Array.isArray(reply)) this.#items('*', reply as readonly Reply[], protocol)
+    else this.#tagged(reply as TaggedReply, protocol)
+  }
+
+  #tagged(reply: TaggedReply, protocol: Protocol): void {
+    switch (reply.kind) {
+      case 'error':
+        this.#text(`-${reply.prefix} ${oneLine(reply.message)}\r\n`)
+        return
+      case 'map':
+        this.#ascii(protocol === 3 ? `%${reply.pairs.length}\r\n` : `*${2 * reply.pairs.length}\r\n`)
+        for (const [key, value] of reply.pairs) {
+          this.reply(key, protocol)
+          this.reply(value, protocol)
+        }
+        return
+      case 'double':
+        if (protocol === 3) this.#ascii(`,${doubleText(reply.value)}\r\n`)
+        else this.#bulk(Buffer.from(doubleText(reply.value)))
+        return
+      case 'boolean':
+        if (protocol === 3) this.#ascii(reply.value ? '#t\r\n' : '#f\r\n')
+        else this.#ascii(reply.value ? ':1\r\n' : ':0\r\n')
+        return
+      case 'null-array':
+        this.#ascii(protocol === 3 ? '_\r\n' : '*-1\r\n')
+        return
+      case 'set':
+        this.#items(protocol === 3 ? '~' : '*', reply.items, protocol)
+        return
+      case 'text':
+        if (protocol === 3) this.#ascii(`=${Buffer.byteLength(reply.text) + 4}\r\ntxt:`)
+        else this.#ascii(`$${Buffer.byteLength(reply.text)}\r\n`)
+        this.#text(`${reply.text}\r\n`)
+        return
+      default:
+        unreachable(reply)
+    }
+  }
+
+  #items(mark: string, items: readonly Reply[], protocol: Protocol): void {
+    this.#ascii(`${mark}${items.length}\r\n`)
+    for (const item of items) this.reply(item, protocol)
+  }
+
+  #bulk(bytes: Uint8Array): void {
+    this.#ascii(`$${bytes.length}\r\n`)
+    if (bytes.length >= LARGE_BYTES) {
+      this.#cut()
+      this.#pieces.push(bytes)
+    } else {
+      this.#reserve(bytes.length)
+      this.#buffer.set(bytes, this.#length)
+      this.#length += bytes.length
+    }
+    this.#ascii('\r\n')
+  }
+
+  /** Characters below 128 only. */
+  #ascii(text: string): void {
+    this.#reserve(text.length)
+    this.#length += this.#buffer.write(text, this.#length, 'latin1')
+  }
+
+  #text(text: string): void {
+    this.#reserve(Buffer.byteLength(text))
+    this.#length += this.#buffer.write(text, this.#length)
+  }
+
+  #reserve(more: number): void {
+    if (this.#length + more <= this.#buffer.length) return
+    this.#cut()
+    if (more > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(more)
+  }
+
+  /** Ends a piece with a copy: the scratch buffer is used again. */
+  #cut(): void {
+    if (this.#length === 0) return
+    const piece = Buffer.allocUnsafeSlow(this.#length)
+    this.#buffer.copy(piece, 0, 0, this.#length)
+    this.#pieces.push(piece)
+    this.#length = 0
+  }
+}
+
+/** A line end inside would end the reply. */
+const oneLine = (text: string): string => (/[\r\n]/.test(text) ? text.replace(/[\r\n]/g, ' ') : text)
+
+export function doubleText(value: number): string {
+  if (value === Infinity) return 'inf'
+  if (value === -Infinity) return '-inf'
+  if (Number.isNaN(value)) return 'nan'
+  return String(value)
+}

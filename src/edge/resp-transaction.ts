@@ -1,0 +1,144 @@
+/**
+ * MULTI, EXEC and WATCH of one connection: collects commands until EXEC makes one of them (machine/transactions.ts).
+ *
+ * Commands that only the edge can answer (PING, CLIENT, …) keep their place: they are answered when EXEC's reply
+ * comes, and put between the others' replies.
+ */
+import type { Command } from '../machine/command.ts'
+import { VERSIONS_COMMAND } from '../machine/keys.ts'
+import { type Reply, err, isError } from '../machine/reply.ts'
+import { type WatchedKey, encodeTransaction } from '../machine/transactions.ts'
+import type { Arguments } from './front.ts'
+
+/** Most commands between MULTI and EXEC, and their bytes: they become one entry of the log. */
+const MAX_COMMANDS = 100_000
+const MAX_BYTES = 64 * 1024 * 1024
+
+export interface WatchRequest {
+  /** The command that asks for the versions. */
+  readonly args: Arguments
+  readonly keys: readonly Uint8Array[]
+}
+
+export type ExecStep =
+  | { readonly kind: 'refused'; readonly reply: Reply }
+  | {
+      readonly kind: 'run'
+      readonly args: Arguments
+      /** EXEC's reply from the reply of the log, and the replies of local commands in their places. */
+      merge(reply: Reply, local: (command: Command, args: Arguments) => Reply): Reply
+    }
+
+interface Queued {
+  readonly command: Command
+  readonly args: Arguments
+}
+
+export class Transaction {
+  #open = false
+  #spoiled = false
+  #queued: Queued[] = []
+  #bytes = 0
+  #watched: WatchedKey[] = []
+  /** Rises with every UNWATCH, so that versions that come late are not taken for new ones. */
+  #watchRound = 0
+  #watchFailed = false
+  readonly #rounds = new WeakMap<WatchRequest, number>()
+
+  get isOpen(): boolean {
+    return this.#open
+  }
+
+  /** Whether an open transaction queues this command. */
+  queues(command: Command): boolean {
+    return !['multi', 'exec', 'discard', 'watch', 'quit', 'reset'].includes(command.name)
+  }
+
+  begin(): Reply {
+    if (this.#open) return err('MULTI calls can not be nested')
+    this.#open = true
+    return 'OK'
+  }
+
+  /** A command was refused while the transaction was open: EXEC will refuse too. */
+  spoil(): void {
+    if (this.#open) this.#spoiled = true
+  }
+
+  /** Null: queued; otherwise why not. */
+  add(command: Command, args: Arguments): Reply {
+    this.#bytes += args.reduce((sum, arg) => sum + arg.length, 0)
+    if (this.#queued.length >= MAX_COMMANDS || this.#bytes > MAX_BYTES) {
+      this.#spoiled = true
+      return err(`a transaction holds at most ${MAX_COMMANDS} commands and ${MAX_BYTES} bytes`)
+    }
+    if (command.name === 'hello' || command.name === 'wait') {
+      this.#spoiled = true
+      return err(`Command '${command.name}' not allowed inside a transaction`)
+    }
+    this.#queued.push({ command, args })
+    return null
+  }
+
+  discard(): Reply {
+    if (!this.#open) return err('DISCARD without MULTI')
+    this.reset()
+    return 'OK'
+  }
+
+  /** Back to no transaction and no watched keys. */
+  reset(): void {
+    this.#open = false
+    this.#spoiled = false
+    this.#queued = []
+    this.#bytes = 0
+    this.unwatch()
+  }
+
+  unwatch(): void {
+    this.#watched = []
+    this.#watchFailed = false
+    this.#watchRound++
+  }
+
+  watch(keys: readonly Uint8Array[]): WatchRequest {
+    // The bytes outlive the command: they get memory of their own.
+    const own = keys.map((key) => Buffer.from(key))
+    const request = { args: [Buffer.from(VERSIONS_COMMAND), ...own], keys: own }
+    this.#rounds.set(request, this.#watchRound)
+    return request
+  }
+
+  /** The versions have come; gives WATCH's reply. */
+  watched(request: WatchRequest, reply: Reply): Reply {
+    if (this.#rounds.get(request) !== this.#watchRound) return 'OK'
+    if (!Array.isArray(reply)) {
+      this.#watchFailed = true
+      return reply
+    }
+    for (const [index, key] of request.keys.entries()) this.#watched.push({ key, version: reply[index] as number })
+    return 'OK'
+  }
+
+  finish(): ExecStep {
+    if (!this.#open) return { kind: 'refused', reply: err('EXEC without MULTI') }
+    const queued = this.#queued
+    const watched = this.#watched
+    const refused = this.#spoiled || this.#watchFailed
+    this.reset()
+    if (refused) {
+      const message = 'Transaction discarded because of previous errors.'
+      return { kind: 'refused', reply: { kind: 'error', prefix: 'EXECABORT', message } }
+    }
+    const logged = queued.filter(({ command }) => command.kind !== 'local').map(({ args }) => args)
+    return {
+      kind: 'run',
+      args: encodeTransaction(watched, logged),
+      merge(reply, local) {
+        if (!Array.isArray(reply) || isError(reply)) return reply
+        let next = 0
+        return queued.map(({ command, args }) => (command.kind === 'local' ? local(command, args) : reply[next++]))
+      },
+    }
+  }
+}

@@ -1,0 +1,137 @@
+/**
+ * The port for Redis clients: RESP2 and RESP3 over TCP. Turns bytes into commands for the node (`Front`) and
+ * replies into bytes. What a single connection guarantees is in resp-connection.ts.
+ *
+ * - At most `maxClients` connections; one more is told so in Redis's words and closed.
+ * - `drain` answers everything that was read, then closes; nothing that was read is lost.
+ */
+import { type Server, type Socket, createServer } from 'node:net'
+import type { Front } from './front.ts'
+import { Connection, type ConnectionLimits, type Shared } from './resp-connection.ts'
+import { RespEncoder } from './resp-encoder.ts'
+
+export interface RespLimits {
+  readonly maxClients: number
+  /** Longest argument of a command. */
+  readonly maxValueBytes: number
+  /** All arguments of a command together; absent: room for a few of the longest values, 64 MiB at least. */
+  readonly maxCommandBytes?: number
+  /** Unanswered commands of one connection; beyond, its socket is not read. */
+  readonly maxPipelinedCommands: number
+  /** Output that a client has not taken; beyond, its socket is not read. */
+  readonly maxOutputBytes: number
+}
+
+const LEAST_COMMAND_BYTES = 64 * 1024 * 1024
+const TOO_MANY_CLIENTS = '-ERR max number of clients reached\r\n'
+
+/** How long a drain waits for busy connections to fall silent by themselves. */
+const DRAIN_MILLISECONDS = 1000
+/** How long it then waits for their last answers before it cuts them off. */
+const LAST_ANSWERS_MILLISECONDS = 20_000
+
+export class RespServer {
+  readonly #server: Server
+  readonly #shared: Shared
+  readonly #connections = new Set<Connection>()
+  #nextId = 1
+  #draining: Promise<void> | null = null
+  #whenEmpty: (() => void) | null = null
+
+  constructor(front: Front, limits: RespLimits) {
+    this.#shared = {
+      front,
+      limits: connectionLimits(limits),
+      encoder: new RespEncoder(),
+      clients: this.#clients(limits.maxClients),
+      commandsProcessed: 0,
+    }
+    // Half-open: a client that has sent its last command still gets the answer.
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket, limits.maxClients))
+  }
+
+  /** Open connections. */
+  get connections(): number {
+    return this.#connections.size
+  }
+
+  get commandsProcessed(): number {
+    return this.#shared.commandsProcessed
+  }
+
+  /** The port that is listened on; with port 0 the one that the system chose. */
+  get port(): number {
+    const address = this.#server.address()
+    return typeof address === 'object' && address !== null ? address.port : 0
+  }
+
+  /** `host` undefined: every address of this machine. */
+  listen(host: string | undefined, port: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject)
+      this.#server.listen(host === undefined ? { port } : { host, port }, () => {
+        this.#server.removeListener('error', reject)
+        resolve()
+      })
+    })
+  }
+
+  /**
+   * Takes no more connections, answers everything that was read, closes each connection when it is silent for a
+   * moment, and all of them after a second. Settles when no connection is left.
+   */
+  drain(): Promise<void> {
+    this.#draining ??= this.#drain()
+    return this.#draining
+  }
+
+  async #drain(): Promise<void> {
+    this.#server.close()
+    for (const connection of this.#connections) connection.drain()
+    const finish = setTimeout(() => {
+      for (const connection of this.#connections) connection.finish()
+    }, DRAIN_MILLISECONDS)
+    const cut = setTimeout(() => this.close(), DRAIN_MILLISECONDS + LAST_ANSWERS_MILLISECONDS)
+    if (this.#connections.size > 0) await new Promise<void>((resolve) => (this.#whenEmpty = resolve))
+    clearTimeout(finish)
+    clearTimeout(cut)
+  }
+
+  /** Cuts everything off. */
+  close(): void {
+    this.#server.close()
+    for (const connection of this.#connections) connection.destroy()
+  }
+
+  #accept(socket: Socket, maxClients: number): void {
+    if (this.#connections.size >= maxClients) {
+      socket.on('error', () => socket.destroy())
+      socket.end(TOO_MANY_CLIENTS, () => socket.destroy())
+      return
+    }
+    const connection = new Connection(this.#nextId++, socket, this.#shared)
+    this.#connections.add(connection)
+    if (this.#draining !== null) connection.drain()
+  }
+
+  #clients(maxClients: number): Shared['clients'] {
+    const connections = this.#connections
+    return {
+      maxClients,
+      get size() {
+        return connections.size
+      },
+      delete: (connection) => {
+        connections.delete(connection)
+        if (connections.size === 0) this.#whenEmpty?.()
+      },
+      [Symbol.iterator]: () => connections.values(),
+    }
+  }
+}
+
+function connectionLimits(limits: RespLimits): ConnectionLimits {
+  const { maxValueBytes, maxPipelinedCommands, maxOutputBytes } = limits
+  const maxCommandBytes = limits.maxCommandBytes ?? Math.max(LEAST_COMMAND_BYTES, maxValueBytes + 65_536)
+  return { maxValueBytes, maxCommandBytes, maxPipelinedCommands, maxOutputBytes }
+}

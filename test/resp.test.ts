@@ -1,0 +1,370 @@
+/* oxlint-disable vitest/expect-expect, vitest/no-standalone-expect -- RawClient.exactly asserts */
+/** The port for Redis clients, as a client sees it: raw bytes and ioredis against a node in one process. */
+import { type Socket, connect } from 'node:net'
+import { Redis } from 'ioredis'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { RespServer } from '../src/edge/resp.ts'
+import { MachineFront } from './machine-front.ts'
+
+const LIMITS = { maxClients: 50, maxValueBytes: 1_000_000, maxPipelinedCommands: 1000, maxOutputBytes: 1_000_000 }
+
+let front: MachineFront
+let server: RespServer
+let clients: RawClient[]
+
+beforeEach(async () => {
+  front = new MachineFront()
+  server = new RespServer(front, LIMITS)
+  await server.listen('127.0.0.1', 0)
+  clients = []
+})
+
+afterEach(() => {
+  for (const client of clients) client.socket.destroy()
+  server.close()
+})
+
+/** Sends bytes, collects what comes. */
+class RawClient {
+  readonly socket: Socket
+  received = ''
+  ended = false
+  #waiters: (() => void)[] = []
+
+  constructor(port = server.port) {
+    this.socket = connect({ host: '127.0.0.1', port, allowHalfOpen: true })
+    this.socket.setNoDelay(true)
+    this.socket.on('data', (chunk: Buffer) => {
+      this.received += chunk.toString('latin1')
+      this.#wake()
+    })
+    this.socket.on('end', () => {
+      this.ended = true
+      this.#wake()
+    })
+    this.socket.on('error', () => undefined)
+    this.socket.on('close', () => this.#wake())
+    clients.push(this)
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiters.splice(0)) wake()
+  }
+
+  send(text: string): this {
+    this.socket.write(Buffer.from(text, 'latin1'))
+    return this
+  }
+
+  /** Waits until what came satisfies `condition`. */
+  async until(condition: (received: string) => boolean): Promise<string> {
+    while (!condition(this.received)) {
+      if (this.ended || this.socket.destroyed) throw new Error(`ended after ${JSON.stringify(this.received)}`)
+      await new Promise<void>((resolve) => this.#waiters.push(resolve))
+    }
+    return this.received
+  }
+
+  async exactly(text: string): Promise<void> {
+    await this.until((received) => received.length >= text.length)
+    expect(this.received).toBe(text)
+    this.received = ''
+  }
+
+  async untilEnd(): Promise<string> {
+    while (!this.ended && !this.socket.destroyed) await new Promise<void>((resolve) => this.#waiters.push(resolve))
+    return this.received
+  }
+}
+
+const frame = (...words: string[]): string =>
+  `*${words.length}\r\n${words.map((word) => `$${Buffer.byteLength(word, 'latin1')}\r\n${word}\r\n`).join('')}`
+
+describe('order on one connection', () => {
+  it('replies leave in the order of the commands, and a connection sees its own writes', async () => {
+    const script = [frame('GET', 'k'), frame('SET', 'k', '1'), frame('GET', 'k'), frame('INCR', 'k'), frame('PING')]
+    script.push(frame('GET', 'k'), frame('DEL', 'k'), frame('GET', 'k'), frame('ECHO', 'end'))
+    await new RawClient()
+      .send(script.join(''))
+      .exactly('$-1\r\n+OK\r\n$1\r\n1\r\n:2\r\n+PONG\r\n$1\r\n2\r\n:1\r\n$-1\r\n$3\r\nend\r\n')
+  })
+
+  it('a write behind a read never shows in the read', async () => {
+    const client = new RawClient().send(frame('SET', 'k', 'old'))
+    await client.exactly('+OK\r\n')
+    for (let i = 0; i < 50; i++) client.send(frame('GET', 'k') + frame('SET', 'k', `new${i}`))
+    const expected = Array.from({ length: 50 }, (_, i) => {
+      const value = i === 0 ? 'old' : `new${i - 1}`
+      return `$${value.length}\r\n${value}\r\n+OK\r\n`
+    }).join('')
+    await client.exactly(expected)
+    expect(front.reads).toBeGreaterThan(0)
+  })
+
+  it('the same bytes one by one give the same answers', async () => {
+    const client = new RawClient()
+    const bytes = frame('SET', 'a', 'x y') + 'get a\r\n' + frame('HELLO', '3') + frame('GET', 'none') + 'QUIT\r\n'
+    for (const byte of bytes) {
+      client.send(byte)
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+    const received = await client.untilEnd()
+    expect(received.startsWith('+OK\r\n$3\r\nx y\r\n%8\r\n$6\r\nserver\r\n$5\r\nredis\r\n')).toBe(true)
+    expect(received.endsWith('_\r\n+OK\r\n')).toBe(true)
+  })
+
+  it('HELLO changes the protocol at its place among the replies', async () => {
+    const client = new RawClient().send(frame('GET', 'a') + frame('HELLO', '3') + frame('GET', 'a'))
+    const received = await client.until((text) => text.endsWith('_\r\n'))
+    expect(received.startsWith('$-1\r\n%8\r\n')).toBe(true)
+  })
+})
+
+describe('bad input', () => {
+  const cases: [name: string, bytes: string, answer: string][] = [
+    ['an over-long inline command', `${'x'.repeat(70_000)}`, '-ERR Protocol error: too big inline request\r\n'],
+    ['an over-long value', '*2\r\n$3\r\nGET\r\n$1000001\r\n', '-ERR Protocol error: invalid bulk length\r\n'],
+    ['a negative length', '*2\r\n$3\r\nGET\r\n$-1\r\n', '-ERR Protocol error: invalid bulk length\r\n'],
+    ['too many arguments', '*1048577\r\n', '-ERR Protocol error: invalid multibulk length\r\n'],
+    ['no dollar', '*1\r\n:1\r\n', "-ERR Protocol error: expected '$', got ':'\r\n"],
+    ['open quotes', 'set k "v\r\n', '-ERR Protocol error: unbalanced quotes in request\r\n'],
+  ]
+  it.each(cases)('%s is told and ends the connection after what came before', async (_name, bytes, answer) => {
+    const client = new RawClient().send(frame('SET', 'k', 'v') + bytes)
+    expect(await client.untilEnd()).toBe(`+OK\r\n${answer}`)
+    // Nobody else is disturbed.
+    await new RawClient().send(frame('GET', 'k')).exactly('$1\r\nv\r\n')
+  })
+
+  it('unknown commands, wrong arity and internal names are errors of Redis, and nothing else', async () => {
+    const client = new RawClient()
+    client.send(frame('NOPE', 'a', 'b') + frame('GET') + frame('loki.exec', '0') + frame('PING'))
+    await client.exactly(
+      "-ERR unknown command 'NOPE', with args beginning with: 'a' 'b' \r\n" +
+        "-ERR wrong number of arguments for 'get' command\r\n" +
+        "-ERR unknown command 'loki.exec', with args beginning with: '0' \r\n+PONG\r\n",
+    )
+  })
+
+  it('a browser is hung up on', async () => {
+    const client = new RawClient().send('POST / HTTP/1.1\r\nHost: x\r\n\r\nSET k v\r\n')
+    expect(await client.untilEnd()).toBe('')
+    await new RawClient().send(frame('EXISTS', 'k')).exactly(':0\r\n')
+  })
+
+  it('a full inbox is a coded refusal, and order is kept', async () => {
+    front.capacity = 2
+    front.held = true
+    const client = new RawClient().send(frame('SET', 'a', '1') + frame('SET', 'b', '2') + frame('SET', 'c', '3'))
+    const probe = new RawClient().send(frame('PING'))
+    await probe.exactly('+PONG\r\n')
+    front.release()
+    const received = await client.until((text) => text.split('\r\n').length === 4)
+    expect(received).toMatch(/^\+OK\r\n\+OK\r\n-LOKI OVERLOADED: /)
+  })
+
+  it('a node that is not ready says why, and still answers about itself', async () => {
+    front.notReady = { code: 'NO_LEADER', message: 'no leader is known' }
+    await new RawClient()
+      .send(frame('GET', 'k') + frame('PING'))
+      .exactly('-CLUSTERDOWN NO_LEADER: no leader is known\r\n+PONG\r\n')
+    front.notReady = { code: 'RECOVERING', message: 'the node recovers' }
+    await new RawClient().send(frame('SET', 'k', 'v')).exactly('-LOADING RECOVERING: the node recovers\r\n')
+  })
+
+  it('one connection too many is told so', async () => {
+    const many = Array.from({ length: LIMITS.maxClients }, () => new RawClient().send('PING\r\n'))
+    for (const client of many) await client.exactly('+PONG\r\n')
+    expect(await new RawClient().untilEnd()).toBe('-ERR max number of clients reached\r\n')
+  })
+})
+
+describe('back-pressure', () => {
+  it('more commands than may be in flight are answered all the same, in order', async () => {
+    const count = 5000
+    front.held = true
+    const client = new RawClient().send(Array.from({ length: count }, () => frame('INCR', 'n')).join(''))
+    await new RawClient().send('PING\r\n').exactly('+PONG\r\n')
+    expect(front.writes).toBeLessThanOrEqual(LIMITS.maxPipelinedCommands)
+    front.release()
+    await client.exactly(Array.from({ length: count }, (_, i) => `:${i + 1}\r\n`).join(''))
+  })
+
+  it('a client that reads nothing does not make the node hold everything', async () => {
+    const value = 'x'.repeat(500_000)
+    await new RawClient().send(frame('SET', 'k', value)).exactly('+OK\r\n')
+    const client = new RawClient()
+    client.socket.pause()
+    const count = 200
+    client.send(Array.from({ length: count }, () => frame('READONLY') + frame('GET', 'k')).join(''))
+    await new RawClient().send(frame('GET', 'k')).until((text) => text.endsWith(`${value}\r\n`))
+    expect(server.commandsProcessed).toBeLessThan(count)
+    client.socket.resume()
+    const one = `+OK\r\n$500000\r\n${value}\r\n`
+    await client.until((text) => text.length >= count * one.length)
+    expect(client.received === one.repeat(count)).toBe(true)
+  })
+})
+
+describe('a drain', () => {
+  it('answers everything that was read, then closes; idle connections close too', async () => {
+    const idle = new RawClient().send('PING\r\n')
+    await idle.exactly('+PONG\r\n')
+    const busy = new RawClient()
+    front.held = true
+    busy.send(frame('SET', 'a', '1') + frame('INCR', 'a') + frame('GET', 'a'))
+    await new RawClient().send('PING\r\n').exactly('+PONG\r\n')
+    const drained = server.drain()
+    expect(await idle.untilEnd()).toBe('')
+    front.release()
+    expect(await busy.untilEnd()).toBe('+OK\r\n:2\r\n$1\r\n2\r\n')
+    for (const client of clients) client.socket.end()
+    await drained
+    expect(server.connections).toBe(0)
+  })
+
+  it('closes a client that never falls silent, with every command answered or not executed', async () => {
+    const client = new RawClient()
+    let sent = 0
+    client.send(frame('INCR', 'n'))
+    sent++
+    client.socket.on('data', () => {
+      sent++
+      client.send(frame('INCR', 'n'))
+    })
+    await client.until((text) => text.length > 100)
+    const drained = server.drain()
+    const received = await client.untilEnd()
+    client.socket.end()
+    await drained
+    const answered = received.split('\r\n').length - 1
+    expect(answered).toBeGreaterThanOrEqual(sent - 2)
+    // What was not answered was not executed.
+    expect(Buffer.from(front.machine.read([Buffer.from('GET'), Buffer.from('n')]) as Uint8Array).toString()).toBe(
+      String(answered),
+    )
+  })
+
+  it('half-open: a client that has said all still gets its answers', async () => {
+    const client = new RawClient().send(frame('SET', 'a', '1') + frame('GET', 'a'))
+    client.socket.end()
+    expect(await client.untilEnd()).toBe('+OK\r\n$1\r\n1\r\n')
+  })
+})
+
+describe('MULTI', () => {
+  it('runs as one command, local commands in their places', async () => {
+    await new RawClient()
+      .send(['MULTI', 'SET a 1', 'PING', 'INCR a', 'GET a', 'ECHO x', 'EXEC', 'GET a'].map((x) => `${x}\r\n`).join(''))
+      .exactly(
+        '+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n' +
+          '*5\r\n+OK\r\n+PONG\r\n:2\r\n$1\r\n2\r\n$1\r\nx\r\n$1\r\n2\r\n',
+      )
+    expect(front.writes).toBe(2)
+  })
+
+  it('errors while queueing abort it; errors while running do not', async () => {
+    const client = new RawClient()
+    client.send('MULTI\r\nSET a 1\r\nNOPE\r\nEXEC\r\nEXISTS a\r\n')
+    await client.exactly(
+      "+OK\r\n+QUEUED\r\n-ERR unknown command 'NOPE', with args beginning with: \r\n" +
+        '-EXECABORT Transaction discarded because of previous errors.\r\n:0\r\n',
+    )
+    client.send('MULTI\r\nSET a x\r\nINCR a\r\nSET b 1\r\nEXEC\r\n')
+    await client.exactly(
+      '+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n' +
+        '*3\r\n+OK\r\n-ERR value is not an integer or out of range\r\n+OK\r\n',
+    )
+    client.send('EXEC\r\nDISCARD\r\nMULTI\r\nMULTI\r\nWATCH a\r\nDISCARD\r\n')
+    await client.exactly(
+      '-ERR EXEC without MULTI\r\n-ERR DISCARD without MULTI\r\n+OK\r\n-ERR MULTI calls can not be nested\r\n' +
+        '-ERR WATCH inside MULTI is not allowed\r\n+OK\r\n',
+    )
+  })
+
+  it('WATCH sees every change between, absent keys included', async () => {
+    const watcher = new RawClient()
+    const other = new RawClient()
+    const attempt = async (between: string, outcome: string): Promise<void> => {
+      await watcher.send('WATCH k\r\n').exactly('+OK\r\n')
+      await other.send(between).until((text) => text.length > 0)
+      other.received = ''
+      await watcher.send('MULTI\r\nSET won 1\r\nEXEC\r\n').exactly(`+OK\r\n+QUEUED\r\n${outcome}`)
+    }
+    await attempt('GET k\r\n', '*1\r\n+OK\r\n')
+    await attempt('SET k 1\r\n', '*-1\r\n')
+    await attempt('SET k 1\r\n', '*-1\r\n')
+    await attempt('SET other 1\r\n', '*1\r\n+OK\r\n')
+    await attempt('EXPIRE k 100\r\n', '*-1\r\n')
+    await attempt('DEL k\r\n', '*-1\r\n')
+    // Made and deleted in between: absent before and after, and changed all the same.
+    await attempt('MULTI\r\nSET k 1\r\nDEL k\r\nEXEC\r\n', '*-1\r\n')
+    await attempt('FLUSHALL\r\n', '*-1\r\n')
+  })
+
+  it('a pipelined WATCH, MULTI, EXEC waits for the versions', async () => {
+    await new RawClient()
+      .send('SET k 1\r\nWATCH k\r\nGET k\r\nMULTI\r\nINCR k\r\nEXEC\r\n')
+      .exactly('+OK\r\n+OK\r\n$1\r\n1\r\n+OK\r\n+QUEUED\r\n*1\r\n:2\r\n')
+  })
+})
+
+describe('commands about the connection and the cluster', () => {
+  it('answers what clients ask at their start', async () => {
+    const client = new RawClient()
+    client.send('CLIENT SETNAME me\r\nCLIENT GETNAME\r\nCLIENT SETINFO LIB-NAME x\r\nSELECT 0\r\nSELECT 1\r\n')
+    await client.exactly('+OK\r\n$2\r\nme\r\n+OK\r\n+OK\r\n-ERR DB index is out of range\r\n')
+    client.send('AUTH pw\r\nAUTH default pw\r\nHELLO 4\r\nCLUSTER KEYSLOT {user}x\r\nCLUSTER KEYSLOT 123456789\r\n')
+    await client.exactly(
+      '-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?\r\n' +
+        '+OK\r\n-NOPROTO unsupported protocol version\r\n:5474\r\n:12739\r\n',
+    )
+    client.send('CONFIG GET save appendonly\r\nWAIT 1 0\r\nDEBUG SLEEP 1\r\n')
+    await client.exactly(
+      '*4\r\n$10\r\nappendonly\r\n$3\r\nyes\r\n$4\r\nsave\r\n$0\r\n\r\n:1\r\n' +
+        '-ERR DEBUG command not allowed. LokiKV has no debug commands.\r\n',
+    )
+  })
+
+  it('ioredis connects, pipelines, transacts, reads in both protocols', async () => {
+    const redis = new Redis({ port: server.port, host: '127.0.0.1', lazyConnect: true })
+    await redis.connect()
+    try {
+      expect(await redis.set('k', 'v', 'EX', 100)).toBe('OK')
+      expect(await redis.get('k')).toBe('v')
+      expect(await redis.ttl('k')).toBe(100)
+      expect(await redis.mget('k', 'none')).toEqual(['v', null])
+      const binary = Buffer.from([0, 255, 13, 10, 128])
+      await redis.set(binary, binary)
+      expect(await redis.getBuffer(binary)).toEqual(binary)
+      const results = await redis.pipeline().incr('n').incr('n').get('n').exec()
+      expect(results).toEqual([
+        [null, 1],
+        [null, 2],
+        [null, '2'],
+      ])
+      expect(await redis.multi().set('t', '1').get('t').exec()).toEqual([
+        [null, 'OK'],
+        [null, '1'],
+      ])
+      expect(await redis.info()).toContain('lokikv_version:0.1.0')
+      expect((await redis.keys('*')).length).toBe(4)
+      expect(await redis.role()).toEqual(['master', expect.any(Number), expect.any(Array)])
+      expect(await redis.command('COUNT')).toBeGreaterThan(50)
+      await expect(redis.call('INCR', 'k')).rejects.toThrow('ERR value is not an integer or out of range')
+      const slots = (await redis.cluster('SLOTS')) as unknown as [number, number, [string, number]][]
+      expect(slots[0]!.slice(0, 2)).toEqual([0, 16383])
+      expect(slots[0]![2].slice(0, 2)).toEqual(['127.0.0.1', 7001])
+    } finally {
+      redis.disconnect()
+    }
+  })
+
+  it('READONLY answers from the node itself, but never behind its own writes', async () => {
+    const client = new RawClient().send('READONLY\r\nSET k 1\r\nGET k\r\n')
+    await client.exactly('+OK\r\n+OK\r\n$1\r\n1\r\n')
+    const before = front.reads
+    await client.send('GET k\r\n').exactly('$1\r\n1\r\n')
+    expect(front.reads).toBe(before)
+  })
+})
