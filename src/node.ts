@@ -272,7 +272,7 @@ export class Node implements Front, AdminActions {
   status(): NodeStatus {
     const base = waitingStatus(this.#options.config, this.#storage, this.#refusal, VERSION)
     if (!this.#member || !this.#storage) return base
-    return { ...base, ...nodeStatus(this.#member), ready: this.ready().ready }
+    return { ...base, ...nodeStatus(this.#member), ready: this.readiness().ready }
   }
 
   started(): boolean {
@@ -379,20 +379,23 @@ export class Node implements Front, AdminActions {
     return this.#member!.turn.machine.read(command)
   }
 
-  ready():
-    | { ready: true; code: string; message: string; reason: string }
-    | { ready: false; code: string; message: string; reason: string } {
-    const no = (code: string, message: string) =>
-      ({ ready: false, code, message, reason: `${code}: ${message}` }) as const
-    if (this.#refusal) return no(this.#refusal.code, this.#refusal.message)
-    if (!this.#member || !this.#resp) return no('NO_IDENTITY', 'the node waits or recovers')
-    if (this.#stopping) return no('STOPPING', 'the node is leaving')
-    const { phase, caughtUp } = nodeStatus(this.#member)
-    if (phase !== 'member') return no('NOT_A_MEMBER', `the node is ${phase}`)
-    if (!caughtUp) return no('RECOVERING', 'the node has not caught up since its start')
-    if (performance.now() - this.#member.lastLeaderAt > LEADERLESS_MILLISECONDS)
-      return no('NO_LEADER', 'no leader is known')
-    return { ready: true, code: '', message: '', reason: '' }
+  /** Commands are taken as soon as there is a member; until a leader is known they wait. */
+  ready(): ReturnType<Front['ready']> {
+    if (this.#member && this.#resp) return { ready: true }
+    const { code, message } = this.#refusal ?? { code: 'NO_IDENTITY', message: 'the node waits or recovers' }
+    return { ready: false, code, message }
+  }
+
+  readiness(): { readonly ready: boolean; readonly reason: string } {
+    const taking = this.ready()
+    if (!taking.ready) return { ready: false, reason: `${taking.code}: ${taking.message}` }
+    const no = (reason: string) => ({ ready: false, reason })
+    const { phase, caughtUp } = nodeStatus(this.#member!)
+    if (this.#stopping) return no('the node is leaving')
+    if (phase !== 'member') return no(`the node is ${phase}`)
+    if (!caughtUp) return no('the node has not caught up since its start')
+    if (performance.now() - this.#member!.lastLeaderAt > LEADERLESS_MILLISECONDS) return no('no leader is known')
+    return { ready: true, reason: '' }
   }
 
   facts(): Facts {
@@ -431,7 +434,7 @@ export class Node implements Front, AdminActions {
       decidedIndex: turn?.decided ?? 0,
       appliedIndex: turn?.machine.applied ?? 0,
       leader: this.#member?.isLeader ?? false,
-      ready: this.ready().ready,
+      ready: this.readiness().ready,
       keys: turn?.machine.keys ?? 0,
       usedMemoryBytes: turn?.machine.usedMemoryBytes ?? 0,
       connectedClients: this.#resp?.connections ?? 0,

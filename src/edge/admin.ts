@@ -31,7 +31,8 @@ export interface AdminActions {
   status(): NodeStatus
   /** Started as far as it goes without others: replay is over, or the node waits or is refused. */
   started(): boolean
-  ready(): { readonly ready: boolean; readonly reason: string }
+  /** Whether clients should be sent here. */
+  readiness(): { readonly ready: boolean; readonly reason: string }
   genesis(request: GenesisRequest): Promise<void>
   join(request: JoinRequest): Promise<void>
   reset(request: ResetRequest): Promise<void>
@@ -78,7 +79,7 @@ export function createAdmin(actions: AdminActions, token: string, metrics: Regis
     return reply.code(started ? 200 : 503).send(started ? 'ok\n' : 'recovering\n')
   })
   app.get(ADMIN_PATHS.readyz, (_request, reply) => {
-    const { ready, reason } = actions.ready()
+    const { ready, reason } = actions.readiness()
     return reply.code(ready ? 200 : 503).send(`${ready ? 'ok' : reason}\n`)
   })
   app.get(ADMIN_PATHS.metrics, async (_request, reply) => reply.type(metrics.contentType).send(await metrics.metrics()))
