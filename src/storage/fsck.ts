@@ -60,7 +60,7 @@ async function checkAll(
   if (meta === null) good('meta: none yet, the first start did not finish')
   else if (meta.lame) damage('meta: one of the two slots is damaged or older; a start writes it again')
   else good(`meta: first index ${meta.content.first}, node ${meta.content.identity?.node ?? 'without identity'}`)
-  const checkpoints = await goodCheckpoints(disk, checkpointDirectory)
+  const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory)
   for (const text of checkpoints.damage) damage(`${text}; a start uses the one before`)
   for (const info of checkpoints.good) {
     for await (const _ of readSlices(disk, checkpointDirectory, info));

@@ -7,7 +7,7 @@
  * An empty WAL volume always gets a new id, whatever the checkpoint volume says: a node that lost its log must
  * not vote under its old id. The checkpoints it finds there belong to that old id and are moved to
  * `aside-<old id>`, not deleted. Order of a first start: WAL stamp, checkpoint stamp, meta. So a WAL volume
- * with a stamp and no meta is a first start that was cut short, and is gone on with.
+ * with a stamp, no meta and no log is a first start that was cut short, and is gone on with.
  */
 import { crc32 } from 'node:zlib'
 import { LokiError } from '../errors.ts'
@@ -41,7 +41,7 @@ export function decodeStamp(bytes: Buffer, role: Role, path: string): VolumeId {
 
 export interface Volumes {
   readonly volume: VolumeId
-  /** Whether the volumes have no meta yet: a first start. */
+  /** A first start: there is no meta, no log, and what the checkpoint volume has is not of this volume id. */
   readonly fresh: boolean
   /** What must be written before the start goes on. Nothing was written so far. */
   readonly stamp: () => Promise<void>
@@ -59,6 +59,9 @@ export async function inspectVolumes(
   const walStamp = await readStamp(disk, walDirectory, 'wal')
   const checkpointStamp = await readStamp(disk, checkpointDirectory, 'checkpoints')
   const hasMeta = walNames.includes(META_FILE)
+  if (walStamp !== null && !hasMeta && segmentsAmong(walNames).length > 0) {
+    throw new LokiError('META_DAMAGED', `${walDirectory} has a log and no file '${META_FILE}'`)
+  }
   if (walStamp === null) {
     if (hasMeta || segmentsAmong(walNames).length > 0) {
       throw new LokiError('VOLUME_MISMATCH', `${walDirectory} has a log and no file '${STAMP_FILE}'`)

@@ -81,7 +81,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
   }
   refuseOtherIdentity(identity, options.expected ?? null, walDirectory)
   // 3 checkpoints
-  const checkpoints = await goodCheckpoints(disk, checkpointDirectory)
+  const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory)
   const newest = checkpoints.good.at(-1) ?? null
   for (const damage of checkpoints.damage) log('a checkpoint is damaged', { damage })
   // 4 replay
