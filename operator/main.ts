@@ -17,6 +17,8 @@ import { reconcile } from './reconcile.ts'
 import { keyOf } from './resource.ts'
 
 const LEASE = 'lokikv-operator'
+/** How long a turn that is under way may take to end. */
+const STOP_MILLISECONDS = 10_000
 const DEFAULT_IMAGE = 'lokikv:dev'
 
 const HELP = `lokikv-operator: turns LokiCluster objects into running clusters
@@ -139,8 +141,9 @@ async function serve(
   if (lost) context.log.error('the lease is lost; another operator takes over')
   stop.abort()
   context.metrics.isLeader.set(0)
-  await Promise.race([queue.stop(), sleep(10_000)])
-  await Promise.allSettled(watches)
+  const patience = new AbortController()
+  await Promise.race([Promise.all([queue.stop(), ...watches]), sleep(STOP_MILLISECONDS, patience.signal)])
+  patience.abort()
   if (options.election && !lost) await release(election).catch((error: unknown) => election.onError(error))
   return lost
 }

@@ -8,6 +8,8 @@ export interface Metrics {
   readonly reconcileSeconds: Histogram
   readonly actions: Counter<'kind' | 'result'>
   readonly held: Gauge<'cluster' | 'rule'>
+  /** Rules by cluster whose gauge is not zero. */
+  readonly heldRules: Map<string, readonly string[]>
   readonly watchRestarts: Counter<'kind'>
   readonly isLeader: Gauge
 }
@@ -42,6 +44,7 @@ export function createMetrics(): Metrics {
       labelNames: ['cluster', 'rule'],
       registers,
     }),
+    heldRules: new Map(),
     watchRestarts: new Counter({
       name: 'lokikv_operator_watch_interruptions_total',
       help: 'Watches that had to be begun anew, by kind',

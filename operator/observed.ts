@@ -70,12 +70,15 @@ export const isRunning = (node: ObservedNode): boolean =>
 export const isOutOfDate = (observed: Observed, node: ObservedNode): boolean =>
   node.pod !== null && node.pod.metadata.annotations?.[ANNOTATIONS.inputsHash] !== observed.hash
 
+/** Runtimes repeat themselves; the beginning says what is wrong. */
+const shortened = (text: string): string => (text.length > 160 ? `${text.slice(0, 160)}…` : text)
+
 /** Why a pod does not run, in the words of Kubernetes; null while it runs or simply starts. */
 export function stuckReason(node: ObservedNode): string | null {
   if (node.pod === null || isRunning(node)) return null
   const waiting = node.pod.status?.containerStatuses?.[0]?.state?.waiting
   if (waiting?.reason !== undefined && !['ContainerCreating', 'PodInitializing'].includes(waiting.reason)) {
-    return `${waiting.reason}${waiting.message === undefined ? '' : `: ${waiting.message}`}`
+    return `${waiting.reason}${waiting.message === undefined ? '' : `: ${shortened(waiting.message)}`}`
   }
   const scheduled = node.pod.status?.conditions?.find((condition) => condition.type === 'PodScheduled')
   if (scheduled?.status === 'False') return `${scheduled.reason ?? 'Unschedulable'}: ${scheduled.message ?? ''}`

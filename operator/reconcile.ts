@@ -28,7 +28,10 @@ const QUIET = 5000
 export async function reconcile(context: Context, key: string): Promise<number | null> {
   const [namespace = '', name = ''] = key.split('/')
   const observed = await observe(context, namespace, name)
-  if (observed === null) return null
+  if (observed === null) {
+    count(context, key, [])
+    return null
+  }
   const plan = makePlan(observed)
   const problems = plan.apply ? await writeObjects(context, observed) : []
   const outcomes = await execute(context, observed, plan)
@@ -82,9 +85,10 @@ async function writeStatus(
   await context.kube.merge('LokiCluster', namespace, name, { status }, 'status')
 }
 
-function count(context: Context, key: string, held: readonly Held[]): void {
-  context.metrics.held.remove({ cluster: key })
-  for (const { rule } of held) context.metrics.held.inc({ cluster: key, rule })
+function count({ metrics }: Context, key: string, held: readonly Held[]): void {
+  for (const rule of metrics.heldRules.get(key) ?? []) metrics.held.remove({ cluster: key, rule })
+  for (const { rule } of held) metrics.held.inc({ cluster: key, rule })
+  metrics.heldRules.set(key, [...new Set(held.map(({ rule }) => rule))])
 }
 
 function lookAgain(observed: Observed, plan: Plan, outcomes: readonly Outcome[], problems: readonly Problem[]): number {
