@@ -8,7 +8,8 @@
  * - Back-pressure: with too many unanswered commands, or too much output that the client does not take, nothing
  *   more is decoded or read.
  * - `drain`: everything that was read is answered, then the connection is closed; what a client sends after
- *   that is not executed.
+ *   that is not executed. RESP cannot announce a close, so the end comes right behind a last answer, while the
+ *   client has nothing more to send, or after a silence: a command and our end cross on the wire hardly ever.
  *
  * A command in flight is a slot: `#replies[tag - #base]`. Slots are filled in any order and leave from the front.
  */
@@ -175,15 +176,17 @@ export class Connection implements Origin {
   #pump(): void {
     if (this.#pumping || this.#ended) return
     this.#pumping = true
+    let answered = false
     try {
       // Replies that leave make room for commands, which may be answered at once.
       do {
         this.#takeIn()
-        this.#writeOut()
+        answered = this.#writeOut() || answered
       } while (this.#canTakeMore())
     } finally {
       this.#pumping = false
     }
+    if (answered && this.#draining && this.#isIdle) this.#end()
     this.#regulate()
   }
 
@@ -393,9 +396,11 @@ export class Connection implements Origin {
     this.#ways.push(LOCAL)
   }
 
-  #writeOut(): void {
+  /** Writes the answers that are next; true if there was one. */
+  #writeOut(): boolean {
     const { encoder } = this.#shared
     let close = false
+    const before = this.#base + this.#head
     while (this.#head < this.#replies.length && !close) {
       const reply = this.#replies[this.#head]!
       if (reply === PENDING) break
@@ -408,8 +413,10 @@ export class Connection implements Origin {
       this.#head++
     }
     if (this.#head === this.#replies.length || this.#head >= 4096) this.#forgetAnswered()
+    const answered = this.#base + this.#head > before
     this.#write(encoder.take())
     if (close) this.#end()
+    return answered
   }
 
   #forgetAnswered(): void {
