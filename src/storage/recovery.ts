@@ -183,14 +183,13 @@ async function openChain(disk: Disk, directory: string, volume: string, first: L
     segments.unshift(segment)
     wanted = headers.get(segment.name)!.header.previous
   }
+  // What is in no chain may be left of a head truncation (older than the chain, which then reaches the first
+  // index without it), or an empty segment that was replaced (newer). Anything else means that a file is missing.
+  const reachesFirst = segments.some(({ base }) => base <= first)
   for (const segment of dead) {
-    const oldest = segments[0]!
-    if (segment.timeline > oldest.timeline && !(await isEmptySegment(disk, directory, segment, headers))) {
-      throw new LokiError('LOG_DAMAGED', `${directory}/${segment.name} is in no chain with the newest segment`)
-    }
-    if (segment.timeline <= oldest.timeline && oldest.base > first) {
-      throw new LokiError('LOG_DAMAGED', `${directory}: the segment before ${oldest.name} is missing`)
-    }
+    const newer = segment.timeline > segments[0]!.timeline
+    if (newer ? await isEmptySegment(disk, directory, segment, headers) : reachesFirst) continue
+    throw new LokiError('LOG_DAMAGED', `${directory}/${segment.name} is in no chain with the newest segment`)
   }
   return { segments, dead, headers }
 }

@@ -229,8 +229,11 @@ export function differs(recovered: RecoveredLog, model: Model, checkpoint: numbe
   return null
 }
 
-/** Checks a start after a crash against the progress at the crash. Throws with a message that says what is wrong. */
-export async function checkStart(storage: Storage, progress: Progress): Promise<void> {
+/**
+ * Checks a start after a crash against the progress at the crash, and gives the model that it amounts to. Throws
+ * with a message that says what is wrong.
+ */
+export async function checkStart(storage: Storage, progress: Progress): Promise<Model> {
   if (progress.identity === 'acknowledged' && storage.identity?.node !== 2) throw new Error('the identity was lost')
   const checkpoint = storage.checkpoint?.index ?? 0
   if (checkpoint < progress.checkpoint) throw new Error(`checkpoint ${progress.checkpoint} was lost`)
@@ -242,7 +245,7 @@ export async function checkStart(storage: Storage, progress: Progress): Promise<
   const reasons: string[] = []
   for (let at = progress.models.length - 1; at >= progress.acknowledged; at--) {
     const reason = differs(storage.recovered, progress.models[at]!, checkpoint)
-    if (reason === null) return
+    if (reason === null) return progress.models[at]!
     reasons.push(`model ${at}: ${reason}`)
   }
   throw new Error(`recovered is none of what it may be (acknowledged ${progress.acknowledged}): ${reasons.join('; ')}`)
