@@ -289,6 +289,8 @@ export class Turn {
         break
       case 'became-leader':
         this.#resend = true
+        // What the log must say to everyone (who the members are) is said before anything else.
+        this.#timeEntryWanted = true
         break
       case 'configuration-changed':
         this.#ports.configurationChanged(effect.configuration, effect.start)

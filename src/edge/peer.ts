@@ -36,6 +36,7 @@ export interface PeerOptions {
 const PING_MILLISECONDS = 1000
 const SILENCE_MILLISECONDS = 5000
 const REDIAL_LEAST_MILLISECONDS = 20
+const REFUSAL_LOG_MILLISECONDS = 10_000
 const REDIAL_MOST_MILLISECONDS = 500
 
 /** One connection: handshake, then frames. */
@@ -79,6 +80,8 @@ export class PeerNetwork {
   readonly #dials = new Map<NodeId, Dial>()
   readonly #dirty = new Set<Connection>()
   readonly #pinger: NodeJS.Timeout
+  /** When a refusal was last told, by its text. */
+  readonly #refusals = new Map<string, number>()
   #closed = false
 
   constructor(options: PeerOptions) {
@@ -217,12 +220,9 @@ export class PeerNetwork {
 
   /** Says why, and ends the connection; nobody else is disturbed. */
   #fail(connection: Connection, error: LokiError): void {
-    this.#options.log('peer connection refused', {
-      code: error.code,
-      reason: error.message,
-      peer: connection.peer ?? connection.other?.node,
-      address: connection.socket.remoteAddress,
-    })
+    const peer = connection.peer ?? connection.other?.node
+    const address = connection.socket.remoteAddress
+    this.#logRefusal('peer connection refused', { code: error.code, reason: error.message, peer, address })
     if (connection.socket.destroyed) return
     if (connection.peer === null) {
       connection.writer.refusal(error.code, error.message)
@@ -242,7 +242,7 @@ export class PeerNetwork {
         this.#proved(connection, frame.proof)
         break
       case 'refusal':
-        this.#options.log('a peer refuses this node', {
+        this.#logRefusal('a peer refuses this node', {
           peer: connection.other?.node,
           code: frame.code,
           reason: frame.message,
@@ -253,8 +253,22 @@ export class PeerNetwork {
         break
       default:
         if (connection.peer === null) throw new LokiError('UNAUTHORIZED', 'a message before the proof of the token')
+        this.#settled(connection.peer)
         this.#options.receive(connection.peer, frame)
     }
+  }
+
+  /** A refused peer dials again and again: one line for each reason is enough for a while. */
+  #logRefusal(
+    message: string,
+    fields: { readonly code: string; readonly reason: string } & Record<string, unknown>,
+  ): void {
+    const key = `${message} ${fields.reason}`
+    const now = Date.now()
+    if (now - (this.#refusals.get(key) ?? 0) < REFUSAL_LOG_MILLISECONDS) return
+    if (this.#refusals.size > 100) this.#refusals.clear()
+    this.#refusals.set(key, now)
+    this.#options.log(message, fields)
   }
 
   #proof(prover: 'dialler' | 'listener', own: Buffer, other: Buffer): Buffer {
@@ -287,8 +301,6 @@ export class PeerNetwork {
     connection.peer = other.node
     connection.decoder.limit = LIMITS.peerFrameBytes
     this.#peers.set(other.node, [...(this.#peers.get(other.node) ?? []), connection])
-    const dial = this.#dials.get(other.node)
-    if (dial) dial.backoffMilliseconds = REDIAL_LEAST_MILLISECONDS
     this.#options.connected(other.node)
   }
 
@@ -300,6 +312,12 @@ export class PeerNetwork {
     if (other.node === node || !knows(other.node, other.volume)) {
       throw new LokiError('MEMBER_UNKNOWN', `node ${other.node} on volume ${other.volume} is not known here`)
     }
+  }
+
+  /** The peer has taken us in: the next redial is quick again. */
+  #settled(peer: NodeId): void {
+    const dial = this.#dials.get(peer)
+    if (dial) dial.backoffMilliseconds = REDIAL_LEAST_MILLISECONDS
   }
 
   #ping(): void {
