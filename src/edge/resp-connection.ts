@@ -59,7 +59,7 @@ const WRITE = 2
 type Way = typeof LOCAL | typeof READ | typeof WRITE
 
 /** How long a connection must have been silent before a drain closes it. */
-const DRAIN_QUIET_MILLISECONDS = 100
+const DRAIN_QUIET_MILLISECONDS = 500
 /** How long we wait for the client's own end after ours. */
 const LINGER_MILLISECONDS = 1000
 
@@ -146,7 +146,7 @@ export class Connection implements Origin {
     // What comes after our own end cannot be answered: it is read only so that the end arrives in good order.
     if (this.#finishing || this.#inputStopped) return
     this.lastActiveAt = Date.now()
-    if (this.#drainTimer !== null) this.#drainTimer.refresh()
+    if (this.#drainTimer !== null) this.#endWhenQuietFor(DRAIN_QUIET_MILLISECONDS)
     this.#decoder.push(chunk)
     this.#pump()
   }
@@ -454,10 +454,16 @@ export class Connection implements Origin {
   drain(): void {
     if (this.#draining) return
     this.#draining = true
+    // Who has been silent for long needs no further patience.
+    this.#endWhenQuietFor(Math.max(0, this.lastActiveAt + DRAIN_QUIET_MILLISECONDS - Date.now()))
+  }
+
+  #endWhenQuietFor(milliseconds: number): void {
+    if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
     this.#drainTimer = setTimeout(() => {
       this.#drainTimer = null
       this.#regulate()
-    }, DRAIN_QUIET_MILLISECONDS)
+    }, milliseconds)
   }
 
   /** The time of a drain is over: what was read is answered, nothing more is read. */

@@ -26,7 +26,7 @@ const LEAST_COMMAND_BYTES = 64 * 1024 * 1024
 const TOO_MANY_CLIENTS = '-ERR max number of clients reached\r\n'
 
 /** How long a drain waits for busy connections to fall silent by themselves. */
-const DRAIN_MILLISECONDS = 1000
+const DRAIN_MILLISECONDS = 2000
 /** How long it then waits for their last answers before it cuts them off. */
 const LAST_ANSWERS_MILLISECONDS = 20_000
 
