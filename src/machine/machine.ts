@@ -116,7 +116,7 @@ export class Machine {
   read(args: Arguments, collection = ''): Reply {
     const command = args.length > 0 ? findCommand(args[0]!) : null
     if (command?.kind === 'write') return err(`${command.name} is a write and must go through the log`)
-    this.#context.draw = hashOf(`${this.#state.store.version}/${this.#reads++}`)
+    this.#context.drawSeed = ++this.#reads
     return this.#context.execute(args, collection)
   }
 
@@ -222,7 +222,7 @@ export class Machine {
   #applyCommand(bytes: Uint8Array): Reply {
     const { store } = this.#state
     store.version++
-    this.#context.draw = hashOf(String(store.version))
+    this.#context.drawSeed = 0
     try {
       const { collection, args } = decodeCommand(new ByteReader(bytes))
       return this.#context.execute(args, collection)
@@ -261,12 +261,17 @@ class MachineContext implements Context {
   readonly store: MachineState['store']
   readonly #state: MachineState
   collection: Collection
-  draw = 0
+  /** 0 inside the log: a draw may depend on the replicated state alone. */
+  drawSeed = 0
 
   constructor(state: MachineState) {
     this.#state = state
     this.store = state.store
     this.collection = state.store.defaultCollection
+  }
+
+  get draw(): number {
+    return hashOf(`${this.store.version}/${this.drawSeed}`)
   }
 
   execute(args: Arguments, collectionName: string): Reply {
