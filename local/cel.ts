@@ -155,7 +155,7 @@ export function checkRules(value: unknown, before: unknown, schema: Schema, path
       const declared = schema.properties?.[field] ?? schema.additionalProperties
       if (!isFields(declared)) continue
       const old = isFields(before) ? before[field] : undefined
-      errors.push(...checkRules(item, old, declared as Schema, child(path, field), false))
+      errors.push(...checkRules(item, old, declared, child(path, field), false))
     }
   }
   return errors
@@ -197,11 +197,11 @@ function broken(rule: ValidationRule, value: unknown, context: Record<string, un
     }
   }
   const field = rule.fieldPath === undefined ? path : `${path}${rule.fieldPath}`
-  switch (rule.reason) {
+  switch (rule.reason ?? 'FieldValueInvalid') {
     case 'FieldValueForbidden':
-      return { field, reason: rule.reason, message: `Forbidden: ${message}` }
+      return { field, reason: 'FieldValueForbidden', message: `Forbidden: ${message}` }
     case 'FieldValueRequired':
-      return { field, reason: rule.reason, message: `Required value: ${message}` }
+      return { field, reason: 'FieldValueRequired', message: `Required value: ${message}` }
     case 'FieldValueDuplicate':
       return duplicateValue(field, value)
     default:

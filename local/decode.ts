@@ -67,8 +67,11 @@ export interface Body {
 
 const ACCEPTED = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf']
 
-/** Reads the body of a create or an update. 415 for protobuf and other forms, 400 for what cannot be parsed. */
-export function decodeObject(text: string, contentType: string, kind: string): Body {
+/**
+ * Reads the body of a create or an update. 415 for protobuf and other forms, 400 for what cannot be parsed.
+ * `otherwise`: the apiVersion of a body that names none; null: it must name one.
+ */
+export function decodeObject(text: string, contentType: string, kind: string, otherwise: string | null = null): Body {
   const type = contentType.split(';')[0]!.trim()
   if (type !== '' && type !== 'application/json' && type !== 'application/yaml' && type !== 'text/plain') {
     throw unsupportedMediaType(ACCEPTED.slice(0, 2))
@@ -79,6 +82,11 @@ export function decodeObject(text: string, contentType: string, kind: string): B
   const body = type === 'application/yaml' ? decodeYaml(text) : decodeJson(text, unrecognized)
   if (!isFields(body.value)) return unrecognized("couldn't get version/kind; json parse error: not an object")
   const given: Fields = body.value
+  // What is built in is known by its path, so its kind may be left out.
+  if (otherwise !== null && text.trim() !== '') {
+    given.kind ??= kind
+    given.apiVersion ??= otherwise
+  }
   if (typeof given.kind !== 'string' || given.kind === '') {
     return unrecognized(`Object 'Kind' is missing in '${text.slice(0, 100)}'`)
   }

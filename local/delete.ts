@@ -113,13 +113,7 @@ export function erase(registry: Registry, resource: Resource, object: KubeObject
 }
 
 const tooManyRequests = (message: string, cause: Fields | null): Failure =>
-  new Failure(
-    429,
-    'TooManyRequests',
-    message,
-    { ...(cause === null ? {} : { causes: [cause] }) },
-    { 'retry-after': '10' },
-  )
+  new Failure(429, 'TooManyRequests', message, cause === null ? null : { causes: [cause] }, { 'retry-after': '10' })
 
 /**
  * POST pods/N/eviction: takes one disruption from the budget that covers the pod, then deletes it. 429 where

@@ -17,10 +17,10 @@ export class Failure extends Error {
   override name = 'Failure'
   readonly code: number
   readonly reason: string
-  readonly details: Fields
+  readonly details: Fields | null
   readonly headers: Readonly<Record<string, string>>
 
-  constructor(code: number, reason: string, message: string, details: Fields = {}, headers = {}) {
+  constructor(code: number, reason: string, message: string, details: Fields | null = null, headers = {}) {
     super(message)
     this.code = code
     this.reason = reason
@@ -36,7 +36,7 @@ export class Failure extends Error {
       status: 'Failure',
       message: this.message,
       ...(this.reason === '' ? {} : { reason: this.reason }),
-      ...(Object.keys(this.details).length === 0 ? {} : { details: this.details }),
+      ...(this.details === null ? {} : { details: this.details }),
       code: this.code,
     }
   }
@@ -98,7 +98,8 @@ export const unsupportedMediaType = (accepted: readonly string[]): Failure =>
 export const unauthorized = (): Failure => new Failure(401, 'Unauthorized', 'Unauthorized')
 
 /** 422 with all errors of all fields. */
-export function invalid(resource: Named, name: string, errors: readonly FieldError[]): Failure {
+export function invalid(resource: Named, named: string | undefined, errors: readonly FieldError[]): Failure {
+  const name = named ?? ''
   const kind = resource.group === '' ? resource.kind : `${resource.kind}.${resource.group}`
   const each = errors.map((error) => `${error.field === '' ? '<nil>' : error.field}: ${error.message}`)
   const unique = [...new Set(each)]

@@ -75,11 +75,11 @@ function schemaAt(schema: Schema, path: readonly string[]): Schema | null {
 export function listKind(resource: Resource, path: readonly string[]): ListKind {
   if (resource.schema === null || path[0] === 'metadata') return builtInList(path)
   const schema = schemaAt(resource.schema, path)
-  switch (schema?.['x-kubernetes-list-type']) {
+  switch (schema?.['x-kubernetes-list-type'] ?? 'atomic') {
     case 'set':
       return { kind: 'set' }
     case 'map':
-      return { kind: 'map', keys: schema['x-kubernetes-list-map-keys'] ?? [] }
+      return { kind: 'map', keys: schema?.['x-kubernetes-list-map-keys'] ?? [] }
     default:
       return ATOMIC
   }

@@ -339,11 +339,11 @@ export class Registry {
     if (!isFields(sent.metadata)) sent.metadata = {} as Metadata
     const [unknown] = dropUnknown(sent, resource)
     if (unknown === undefined) return
-    const { namespace, name } = kept.metadata
+    const { name } = kept.metadata
     throw new Failure(
       500,
       '',
-      `failed to create typed patch object (${namespace ?? ''}/${name}; ${kept.apiVersion}, Kind=${kept.kind}): .${unknown}: field not declared in schema`,
+      `failed to create typed patch object (${sent.metadata.namespace ?? ''}/${name}; ${kept.apiVersion}, Kind=${kept.kind}): .${unknown}: field not declared in schema`,
     )
   }
 

@@ -13,6 +13,7 @@ import {
   invalid,
   methodNotAllowed,
   noSuchResource,
+  notFound,
   unsupportedMediaType,
 } from './failure.ts'
 import { type Fields, type KubeObject, fields, groupVersion, text } from './objects.ts'
@@ -109,6 +110,14 @@ function writeOf(call: Call, warnings: string[]): Write {
 const mediaType = (call: Call): string => (call.contentType.split(';')[0] ?? '').trim()
 const isApply = (call: Call): boolean => call.method === 'PATCH' && mediaType(call) === 'application/apply-patch+yaml'
 
+const decoded = (call: Call, resource: Resource) =>
+  decodeObject(
+    call.body,
+    call.contentType,
+    resource.kind,
+    resource.schema === null ? groupVersion(resource.group, resource.version) : null,
+  )
+
 const scoped = (target: Target): string => {
   if (target.resource.namespaced && target.namespace === '') throw methodNotAllowed()
   return target.namespace
@@ -129,10 +138,7 @@ function serveCollection(
       else answers.json(200, listed(registry, call, target))
       return
     case 'POST':
-      done(
-        201,
-        registry.create(resource, scoped(target), decodeObject(call.body, call.contentType, resource.kind), write),
-      )
+      done(201, registry.create(resource, scoped(target), decoded(call, resource), write))
       return
     case 'DELETE': {
       const matches = selectionOf(call, resource)
@@ -160,17 +166,7 @@ function serveObject(registry: Registry, call: Call, target: Target, write: Writ
       done(200, registry.get(resource, namespace, name))
       return
     case 'PUT':
-      done(
-        200,
-        registry.update(
-          resource,
-          namespace,
-          name,
-          decodeObject(call.body, call.contentType, resource.kind),
-          part,
-          write,
-        ),
-      )
+      done(200, registry.update(resource, namespace, name, decoded(call, resource), part, write))
       return
     case 'PATCH': {
       const { object, created } = registry.patch(resource, namespace, name, patchOf(call, resource), part, write)
@@ -184,7 +180,7 @@ function serveObject(registry: Registry, call: Call, target: Target, write: Writ
       return
     }
     default:
-      if (call.method === 'POST') decodeObject(call.body, call.contentType, resource.kind)
+      if (call.method === 'POST') decoded(call, resource)
       throw methodNotAllowed()
   }
 }
@@ -219,15 +215,14 @@ function serveSubresource(
     else throw methodNotAllowed()
   } else if (resource.kind === 'Pod' && subresource === 'eviction') {
     if (call.method !== 'POST') throw methodNotAllowed()
-    evict(registry, namespace, name, decodeObject(call.body, call.contentType, 'Eviction').value, write)
+    evict(registry, namespace, name, decodeObject(call.body, call.contentType, 'Eviction', 'policy/v1').value, write)
     done(201, { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', code: 201 })
   } else if (resource.kind === 'Pod' && subresource === 'log') {
     if (call.method !== 'GET') throw methodNotAllowed()
     const pod = registry.get(resource, namespace, name)
     answers.stream((response) => logs.stream(pod, call.query, response))
   } else {
-    registry.get(resource, namespace, name)
-    throw noSuchResource()
+    throw resource.schema === null ? noSuchResource() : notFound(resource, name)
   }
 }
 

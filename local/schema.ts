@@ -67,7 +67,7 @@ const ROOT_FIELDS = ['apiVersion', 'kind', 'metadata']
 export function fieldSchema(schema: Schema, field: string): Schema | null {
   const declared = schema.properties?.[field]
   if (declared !== undefined) return declared
-  if (isFields(schema.additionalProperties)) return schema.additionalProperties as Schema
+  if (isFields(schema.additionalProperties)) return schema.additionalProperties
   return schema.additionalProperties === true || schema['x-kubernetes-preserve-unknown-fields'] === true ? {} : null
 }
 
@@ -150,7 +150,7 @@ export function validate(value: unknown, schema: Schema, path = '', body = path)
 
 function validateString(value: string, schema: Schema, path: string, body: string): FieldError[] {
   const errors: FieldError[] = []
-  const length = [...value].length
+  const { length } = Array.from(value)
   if (schema.maxLength !== undefined && length > schema.maxLength) {
     errors.push({
       field: path,
@@ -227,7 +227,7 @@ function validateList(value: unknown[], schema: Schema, path: string, body: stri
 
 /** What must be unique in a list of type set or map; null for other lists. */
 function identityOf(schema: Schema): ((item: unknown) => unknown) | null {
-  switch (schema['x-kubernetes-list-type']) {
+  switch (schema['x-kubernetes-list-type'] ?? 'atomic') {
     case 'set':
       return (item) => item
     case 'map': {
@@ -256,7 +256,7 @@ function validateObject(value: Fields, schema: Schema, path: string, body: strin
     if (path === '' && ROOT_FIELDS.includes(field)) continue
     if (declared !== undefined) errors.push(...validate(item, declared, child(path, field), child(body, field)))
     else if (isFields(schema.additionalProperties)) {
-      errors.push(...validate(item, schema.additionalProperties as Schema, child(path, field), child(body, field)))
+      errors.push(...validate(item, schema.additionalProperties, child(path, field), child(body, field)))
     }
   }
   return errors

@@ -28,6 +28,12 @@ const BOOKMARK_INTERVAL_MILLISECONDS = 30_000
 /** Unsent bytes at which a watch is ended. */
 const BACKLOG_BYTES = 16 * 1024 * 1024
 
+/** What went out of sight, as it last was in sight, with the revision of the change that took it away. */
+const asOf = (previous: KubeObject, object: KubeObject): KubeObject => ({
+  ...previous,
+  metadata: { ...previous.metadata, resourceVersion: object.metadata.resourceVersion },
+})
+
 /** Runs until the client goes, its time is over, or `stop` is called. Returns `stop`. */
 export function serveWatch(
   registry: Registry,
@@ -50,18 +56,10 @@ export function serveWatch(
   const tell = (change: Change): void => {
     if (change.resource !== resource.key) return
     const now = change.type !== 'DELETED' && inScope(change.object)
-    const before = change.previous !== null && inScope(change.previous)
+    const { previous } = change
+    const before = previous !== null && inScope(previous)
     if (now) sendObject(before ? 'MODIFIED' : 'ADDED', change.object)
-    else if (before)
-      sendObject(
-        'DELETED',
-        change.type === 'DELETED'
-          ? change.object
-          : {
-              ...change.previous!,
-              metadata: { ...change.previous!.metadata, resourceVersion: change.object.metadata.resourceVersion },
-            },
-      )
+    else if (before) sendObject('DELETED', change.type === 'DELETED' ? change.object : asOf(previous, change.object))
   }
   const bookmark = (annotations: Fields | null): void =>
     send('BOOKMARK', {
