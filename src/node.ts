@@ -79,6 +79,7 @@ export class Node implements Front, AdminActions {
   #admin: FastifyInstance | null = null
   #resp: RespServer | null = null
   #controlFileTimer: NodeJS.Timeout | null = null
+  #controlFileWritten: Promise<void> = Promise.resolve()
 
   constructor(options: NodeOptions) {
     this.#options = options
@@ -178,6 +179,7 @@ export class Node implements Front, AdminActions {
       await this.#resp.drain()
     }
     if (this.#controlFileTimer) clearTimeout(this.#controlFileTimer)
+    await this.#controlFileWritten
     await this.#member?.stop()
     await this.#storage?.close()
     await this.#admin?.close()
@@ -457,7 +459,13 @@ export class Node implements Front, AdminActions {
     }, 100)
   }
 
-  async #writeControlFile(): Promise<void> {
+  /** One after the other: two at once would pull the new file away from under each other. */
+  #writeControlFile(): Promise<void> {
+    this.#controlFileWritten = this.#controlFileWritten.then(() => this.#replaceControlFile())
+    return this.#controlFileWritten
+  }
+
+  async #replaceControlFile(): Promise<void> {
     const storage = this.#storage
     if (!storage?.identity || !this.#member) return
     const { config } = this.#options
