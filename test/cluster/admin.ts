@@ -9,6 +9,7 @@ import {
   type GenesisRequest,
   type JoinRequest,
   type NodeStatus,
+  type ResetRequest,
   type TransferRequest,
   parseCheckpointResponse,
   parseErrorJson,
@@ -59,6 +60,11 @@ export class Admin {
 
   async transfer(body: TransferRequest): Promise<void> {
     await this.request('POST', ADMIN_PATHS.transfer, body)
+  }
+
+  /** Moves the data of a removed node aside; its process ends, the next start finds empty volumes. */
+  async reset(body: ResetRequest): Promise<void> {
+    await this.request('POST', ADMIN_PATHS.reset, body)
   }
 
   async checkpoint(): Promise<CheckpointResponse> {

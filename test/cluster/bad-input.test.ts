@@ -140,7 +140,8 @@ async function expectAdminRefusals(cluster: Cluster, leader: NodeProcess): Promi
   const stale = { expectedConfigurationId: 77, voters: founders, learners: [], preferredLeader: null }
   expect(await rejection(admin.configure(stale))).toMatchObject({ status: 409, code: 'CONFIGURATION_CHANGED' })
   const follower = await cluster.follower()
-  expect(await rejection(follower.admin.transfer({ expectedConfigurationId: 1, to: self }))).toMatchObject({
+  const to = (await follower.admin.status()).nodeId ?? 0
+  expect(await rejection(follower.admin.transfer({ expectedConfigurationId: 1, to }))).toMatchObject({
     status: 409,
     code: 'NOT_LEADER',
   })

@@ -32,14 +32,24 @@ test('1 -> 3 -> 5 -> 3 -> 1 under load: no failed request, and nothing is lost',
   })
 })
 
-test('a node that was removed comes back under a new id only', async () => {
+test('nodes that were removed come back under new ids only, on emptied volumes and on kept ones', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const old = await cluster.node(2).admin.status()
+    const [emptied, kept] = [cluster.node(2), cluster.node(1)]
+    const before = await kept.admin.status()
     await cluster.scale(1)
-    await cluster.node(2).emptyVolumes('both')
+    await emptied.emptyVolumes('both')
+    // A node on a kept volume learns that it was removed, and gives its data back only when it is told to.
+    await kept.start()
+    const removed = await cluster.waitForPhase(kept, 'removed')
+    expect(removed).toMatchObject({ nodeId: before.nodeId, volumeId: before.volumeId, ready: false })
+    await kept.admin.reset({ nodeId: removed.nodeId ?? 0, volumeId: removed.volumeId ?? '' })
+    await kept.exited
     await cluster.scale(3)
-    const fresh = await cluster.waitUntilCaughtUp(cluster.node(2))
-    expect(fresh.nodeId).toBeGreaterThan(old.nodeId ?? 0)
-    expect(fresh.configuration?.id).toBe((old.configuration?.id ?? 0) + 2)
+    for (const node of [emptied, kept]) {
+      const fresh = await cluster.waitUntilCaughtUp(node)
+      expect(fresh.nodeId).toBeGreaterThan(3)
+      expect(fresh.volumeId).not.toBe(before.volumeId)
+      expect(fresh.configuration?.id).toBe((before.configuration?.id ?? 0) + 2)
+    }
   })
 })
