@@ -8,6 +8,7 @@
  * `AdminActions`). A refused node stays alive and tells its code; a failed disk or a bug ends the process.
  */
 import { randomBytes } from 'node:crypto'
+import { networkInterfaces } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { type Config, LIMITS } from './config.ts'
@@ -52,6 +53,10 @@ export const VERSION = '0.1.0'
 /** Not ready only when no leader was known for longer than an election with all its retries may take. */
 const LEADERLESS_MILLISECONDS = 10_000
 const HAND_OVER_MILLISECONDS = 5000
+/** What fastify needs to hear to listen on every address: by itself it takes `localhost` only. */
+const EVERY_ADDRESS = Object.values(networkInterfaces()).some((list) => list?.some(({ family }) => family === 'IPv6'))
+  ? '::'
+  : '0.0.0.0'
 
 export interface NodeOptions {
   readonly config: Config
@@ -94,8 +99,7 @@ export class Node implements Front, AdminActions {
       config.token,
       createMetrics(() => this.#figures()),
     )
-    const host = config.listenHost
-    await this.#admin.listen(host === undefined ? { port: config.ports.admin } : { port: config.ports.admin, host })
+    await this.#admin.listen({ port: config.ports.admin, host: config.listenHost ?? EVERY_ADDRESS })
     log('admin port open', { port: config.ports.admin })
     try {
       await this.#open()
