@@ -153,6 +153,26 @@ const rows = {
   // Operator (operator)
 
   // Local (local)
+  LOCAL_RUNNING: {
+    http: 409,
+    what: 'another `npm start` uses this folder already',
+    todo: 'use the one that runs (the message says how), or stop it with Ctrl-C in its terminal',
+  },
+  LOCAL_USAGE: {
+    http: 400,
+    what: 'an argument of `npm start` is not understood',
+    todo: 'see `npm start -- --help`; arguments come after `--`',
+  },
+  LOCAL_MANIFEST: {
+    http: 422,
+    what: 'the manifest cannot be read, or the API refuses it',
+    todo: 'correct what the message names and start again; nothing was changed',
+  },
+  LOCAL_PORT: {
+    http: 409,
+    what: 'the port that was asked for is taken by another program',
+    todo: 'give another one with `--port`, or leave it away for any that is free',
+  },
 } as const satisfies Record<string, ErrorRow>
 
 export type ErrorCode = keyof typeof rows
