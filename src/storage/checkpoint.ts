@@ -21,7 +21,7 @@ import { constants, crc32, zstdCompress, zstdDecompress } from 'node:zlib'
 import { ByteReader, ByteWriter, readConfiguration, writeConfiguration } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
 import { type ClusterId, type Configuration, type LogIndex, clusterId, logIndex } from '../vocabulary.ts'
-import { type Disk, readWhole } from './disk.ts'
+import { type Disk, publishFile, readWhole } from './disk.ts'
 
 const MAGIC = Buffer.from('LOKICKPT', 'latin1')
 const FORMAT = 1
@@ -239,14 +239,7 @@ export async function writeCheckpointFiles(
 /** Gives the directory `work`, whose data is durable, its manifest and its name. */
 export async function publishCheckpoint(disk: Disk, directory: string, work: string, manifest: Buffer): Promise<void> {
   const { id } = decodeManifest(manifest, `${directory}/${work}/manifest`)
-  const file = await disk.open(`${directory}/${work}/manifest`, 'create')
-  try {
-    await file.write(manifest, 0)
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-  await disk.syncDirectory(`${directory}/${work}`)
+  await publishFile(disk, `${directory}/${work}`, 'manifest', manifest)
   await disk.removeDirectory(`${directory}/${id}`)
   await disk.rename(`${directory}/${work}`, `${directory}/${id}`)
   await disk.syncDirectory(directory)

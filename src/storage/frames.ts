@@ -192,7 +192,7 @@ export type Stop =
   | { readonly kind: 'rot'; readonly reason: string }
 
 /**
- * The torn-tail rule. `offset` is behind the last good frame of the segment that was written last; at most one
+ * The torn-tail rule, for a write that was appended to the segment. `offset` is behind the last good frame of the segment that was written last; at most one
  * write was under way when the process died, and it began at `offset`.
  */
 export function classifyStop(bytes: Buffer, offset: number, segmentSeed: number): Stop {

@@ -133,6 +133,8 @@ export async function replayLog(disk: Disk, directory: string, first: LogIndex, 
       } else if (item.kind === 'rot') {
         replay.damage.push({ path, offset: item.from, reason: item.reason })
         replay.lostTail = true
+      } else if (item.kind === 'foreign') {
+        throw new LokiError('LOG_DAMAGED', `${path} at ${item.end}: what follows was not chained to what is before`)
       } else {
         stop = item.stop
         link = { timeline: segment.timeline, base: segment.base, end: item.end, check: item.check }

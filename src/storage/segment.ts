@@ -6,7 +6,7 @@
  *        8  4   format version, 1
  *       12  4   bytes of this header, a multiple of 512
  *       16  4   CRC-32 of the header with these four bytes as zeros; the seed of every frame of the segment
- *       20  4   flags, 0 (compression and encryption will be told here)
+ *       20  4   flags: 1 the first write of frames was made with the header, before the segment appeared
  *       24  string volume, string cluster ("" before the node has one)
  *           uint timeline, uint base, uint first index of the log, uint doubtful from (0: no doubt)
  *           uint previous timeline, uint previous base (both 0: none), uint previous end, uint32 previous check
@@ -41,6 +41,7 @@ import { readState, writeState } from './records.ts'
 const MAGIC = Buffer.from('LOKIWAL\n', 'latin1')
 const FORMAT = 1
 const FIXED_BYTES = 24
+const BORN_WITH_FRAME = 1
 /** A header that claims more is damage. */
 const MAXIMUM_HEADER_BYTES = 1024 * 1024
 
@@ -63,6 +64,8 @@ export interface SegmentHeader {
   readonly doubtfulFrom: LogIndex | null
   /** Null in the first segment of a volume. */
   readonly previous: SegmentLink | null
+  /** Whether the first frame was durable before the segment got its name: it can be rotten, but not torn. */
+  readonly bornWithFrame: boolean
   readonly state: DurableState
 }
 
@@ -88,7 +91,12 @@ export function segmentsAmong(names: readonly string[]): SegmentName[] {
 /** The bytes of a header, and the seed of the segment's frames. */
 export function encodeSegmentHeader(header: SegmentHeader): { readonly bytes: Buffer; readonly seed: number } {
   const writer = new ByteWriter()
-  writer.raw(MAGIC).uint32(FORMAT).uint32(0).uint32(0).uint32(0)
+  writer
+    .raw(MAGIC)
+    .uint32(FORMAT)
+    .uint32(0)
+    .uint32(0)
+    .uint32(header.bornWithFrame ? BORN_WITH_FRAME : 0)
   writer.string(header.volume).string(header.cluster ?? '')
   writer
     .uint(header.timeline)
@@ -148,6 +156,7 @@ export function decodeSegmentHeader(bytes: Buffer, path: string): DecodedHeader 
     first,
     doubtfulFrom: doubt === 0 ? null : logIndex(doubt),
     previous: link.timeline === 0 ? null : { ...link, check },
+    bornWithFrame: (copy.readUInt32LE(20) & BORN_WITH_FRAME) !== 0,
     state: readState(reader),
   }
   return { header, size, seed }
@@ -158,6 +167,8 @@ export type SegmentItem =
   | { readonly kind: 'frame'; readonly header: FrameHeader; readonly payload: Buffer }
   /** Damage from `from` up to `to`, where the next good frame starts or reading ends. */
   | { readonly kind: 'rot'; readonly from: number; readonly to: number; readonly reason: string }
+  /** What follows at `end` is whole, but was chained to something else: two lives of one volume were mixed. */
+  | { readonly kind: 'foreign'; readonly end: number }
   /** The last item, always. `end` is behind the last good frame, `check` that frame's. */
   | { readonly kind: 'stop'; readonly end: number; readonly check: number; readonly stop: Stop }
 
@@ -178,14 +189,16 @@ export function* readSegment(
   for (;;) {
     if (known !== null && offset >= known.end) break
     const header = readFrameHeader(readable, offset, seed)
-    const payload = header === null || header.previous !== check ? null : readFramePayload(readable, header, seed)
+    const payload = header === null ? null : readFramePayload(readable, header, seed)
     if (header !== null && payload !== null) {
+      if (header.previous !== check) yield { kind: 'foreign', end: offset }
       yield { kind: 'frame', header, payload }
       offset = header.end
       check = header.check
       continue
     }
-    stop = known === null ? classifyStop(bytes, offset, seed) : { kind: 'rot', reason: 'a frame is damaged or missing' }
+    const wasDurable = known !== null || (offset === size && decoded.header.bornWithFrame)
+    stop = wasDurable ? { kind: 'rot', reason: 'a frame is damaged or missing' } : classifyStop(bytes, offset, seed)
     if (stop.kind !== 'rot') break
     const next = resume(readable, offset, header, seed)
     yield { kind: 'rot', from: offset, to: next?.offset ?? readable.length, reason: stop.reason }
@@ -194,9 +207,11 @@ export function* readSegment(
     offset = next.offset
     stop = { kind: 'end' }
   }
-  if (known !== null && stop.kind === 'end' && (offset !== known.end || check !== known.check)) {
+  if (known !== null && stop.kind === 'end' && offset !== known.end) {
     stop = { kind: 'rot', reason: `the segment does not end where the next one says (${known.end})` }
     yield { kind: 'rot', from: offset, to: known.end, reason: stop.reason }
+  } else if (known !== null && offset === known.end && check !== known.check) {
+    yield { kind: 'foreign', end: offset }
   }
   yield { kind: 'stop', end: offset, check, stop }
 }

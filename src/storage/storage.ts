@@ -112,7 +112,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
     await disk.unlink(`${walDirectory}/${dead.name}`)
   }
   const storage = new Storage(options, meta, wal, recovered, checkpoints.good)
-  await storage.tidyHead()
+  await storage.moveHead(meta.content.first)
   log('storage opened', { timeline: wal.timeline, first: recovered.first, entries: recovered.entries.length })
   return storage
 }
@@ -286,14 +286,15 @@ export class Storage {
   async truncateHead(index: LogIndex): Promise<void> {
     const fallback = this.#checkpoints.length < CHECKPOINTS_KEPT ? 0 : this.#checkpoints[0]!.index
     const first = logIndex(Math.min(index, fallback) + 1)
-    if (first > this.#meta.content.first) await this.#meta.update({ first, timeline: this.timeline })
-    await this.tidyHead()
+    if (first <= this.#meta.content.first) return
+    // First the word, then the deed: a start must not look for entries whose segments are gone.
+    await this.#meta.update({ first, timeline: this.timeline })
+    await this.moveHead(first)
   }
 
-  /** Moves away the segments that hold nothing at or above the first index. */
-  async tidyHead(): Promise<void> {
+  /** Moves away the segments that hold nothing at or above `first`, which meta has durably. */
+  async moveHead(first: LogIndex): Promise<void> {
     const { disk, walDirectory, archive } = this.#options
-    const first = Math.max(this.#meta.content.first, 1)
     const { segments } = this.#wal
     let count = 0
     for (let at = segments.length - 1; at > 0 && count === 0; at--) {

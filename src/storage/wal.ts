@@ -289,6 +289,7 @@ export class Wal {
       first: position.first,
       doubtfulFrom: position.doubtfulFrom,
       previous,
+      bornWithFrame: taken !== null,
       state: position.state,
     })
     const name = segmentName(this.#timeline, base)

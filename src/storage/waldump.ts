@@ -88,6 +88,13 @@ function showItem(item: SegmentItem): DumpLine {
     }
     case 'rot':
       return { kind: 'damage', offset: item.from, to: item.to, reason: item.reason }
+    case 'foreign':
+      return {
+        kind: 'damage',
+        offset: item.end,
+        to: item.end,
+        reason: 'what follows was chained to something else',
+      }
     case 'stop': {
       const reasons = { end: 'nothing was written behind', torn: 'the last write was torn', rot: 'damage' }
       const reason = item.stop.kind === 'rot' ? `damage: ${item.stop.reason}` : reasons[item.stop.kind]

@@ -1,0 +1,346 @@
+/**
+ * Sweeps over crash points and over damage, without a test framework: the tests run them, and `mutations.test.ts`
+ * runs them against the storage with one safety line taken out.
+ */
+import assert from 'node:assert/strict'
+import { LokiError } from '../../src/errors.ts'
+import { type StorageOptions, openStorage } from '../../src/storage/storage.ts'
+import { dump } from '../../src/storage/waldump.ts'
+import type { RecoveredLog } from '../../src/vocabulary.ts'
+import { type Model, type Progress, type Step, checkStart, differs, newProgress } from './history.ts'
+import { runHistory, simulated } from './history.ts'
+import * as sample from './samples.ts'
+import { type Choose, SimulatedDisk, random } from './simulated-disk.ts'
+
+const write = (...records: Parameters<typeof sample.written>[1][]): Step => ({ kind: 'write', records })
+
+export const HISTORIES: Readonly<Record<string, readonly Step[]>> = {
+  'first start, identity, entries': [
+    { kind: 'identity' },
+    write(sample.genesis(3), sample.promised(1)),
+    write(sample.appended(1, 2)),
+    write(sample.appended(3, 3), sample.decided(2)),
+  ],
+  'large frames over many sectors': [
+    write(sample.genesis(3)),
+    write(sample.appended(1, 1, ' x'.repeat(900))),
+    write(sample.appended(2, 2, ' y'.repeat(1100))),
+  ],
+  'a suffix is replaced, twice': [
+    write(sample.genesis(3), sample.appended(1, 6, ' one')),
+    write(sample.promised(4)),
+    write(sample.acceptSync(4, 3, 5, ' two')),
+    write(sample.appended(6, 6, ' two')),
+    write(sample.promised(5), sample.acceptSync(5, 2, 2, ' three'), sample.appended(3, 3, ' three')),
+  ],
+  'bursts and rolling segments': [
+    write(sample.genesis(3)),
+    { kind: 'burst', writes: [1, 2, 3, 4].map((index) => [sample.appended(index, index, ' z'.repeat(500))]) },
+    { kind: 'burst', writes: [5, 6, 7, 8].map((index) => [sample.appended(index, index, ' z'.repeat(500))]) },
+  ],
+  'checkpoints and head truncation': [
+    write(sample.genesis(3)),
+    ...[1, 2, 3, 4, 5, 6].map((index) => write(sample.appended(index, index, ' c'.repeat(900)))),
+    write(sample.decided(6), sample.promised(2)),
+    { kind: 'checkpoint', index: 3 },
+    { kind: 'truncate', index: 3 },
+    { kind: 'checkpoint', index: 5 },
+    { kind: 'truncate', index: 5 },
+    write(sample.appended(7, 7)),
+    { kind: 'checkpoint', index: 6 },
+    { kind: 'truncate', index: 6 },
+  ],
+  'a checkpoint of a peer is installed': [
+    { kind: 'identity' },
+    write(sample.genesis(3), sample.appended(1, 4, ' stale'), sample.decided(2)),
+    { kind: 'install', index: 20 },
+    write(sample.appended(21, 22)),
+  ],
+  restarts: [
+    write(sample.genesis(3), sample.appended(1, 2)),
+    { kind: 'restart' },
+    { kind: 'restart' },
+    write(sample.appended(3, 3)),
+    { kind: 'restart' },
+  ],
+}
+
+/** Runs until step `at`; null if the history ends before it. */
+async function crashed(
+  history: readonly Step[],
+  at: number,
+  change: object,
+): Promise<{ disk: SimulatedDisk; progress: Progress } | null> {
+  const disk = new SimulatedDisk()
+  disk.crashAt = at
+  const progress = newProgress()
+  try {
+    await runHistory(disk, history, progress, change)
+    return null
+  } catch (error) {
+    if (!disk.crashed) throw error
+    return { disk, progress }
+  }
+}
+
+/** All subsets of few units; of many: all, none, each alone, all but each, and random ones. */
+function* choices(units: readonly string[], seed: number): Generator<Choose> {
+  if (units.length <= 7) {
+    for (let bits = 0; bits < 2 ** units.length; bits++) {
+      yield (unit) => (bits >> units.indexOf(unit)) & 1
+    }
+    return
+  }
+  yield () => 0
+  yield () => 1
+  for (const one of units) {
+    yield (unit) => (unit === one ? 1 : 0)
+    yield (unit) => (unit === one ? 0 : 1)
+  }
+  for (let round = 0; round < 24; round++) yield randomChoice(seed + round)
+}
+
+function randomChoice(seed: number): Choose {
+  const next = random(seed)
+  const chosen = new Map<string, number>()
+  return (unit) => {
+    const found = chosen.get(unit)
+    if (found !== undefined) return found
+    const kind = next()
+    const value = kind < 0.4 ? 0 : kind < 0.8 ? 1 : next()
+    chosen.set(unit, value)
+    return value
+  }
+}
+
+/** Starts on what a crash left; then writes, crashes in the start, and starts again. */
+async function verify(disk: SimulatedDisk, progress: Progress, seed: number, deep: boolean): Promise<void> {
+  const before = disk.survivor(() => 0)
+  const storage = await openStorage(simulated(disk))
+  await checkStart(storage, progress)
+  if (!deep) return
+  const { last } = storage.status()
+  await sample.written(storage, sample.appended(last + 1, last + 1, ' after'))
+  await storage.close()
+  const again = await openStorage(simulated(disk))
+  assert.deepEqual(again.recovered.entries.at(-1), sample.entries(last + 1, last + 1, ' after')[0])
+  await again.close()
+  for (let at = 1; ; at++) {
+    const copy = before.survivor(() => 0)
+    copy.crashAt = at
+    const finished = await openStorage(simulated(copy)).then(
+      () => true,
+      (error: unknown) => {
+        if (copy.crashed) return false
+        throw error
+      },
+    )
+    if (finished) break
+    const third = await openStorage(simulated(copy.survivor(randomChoice(seed + at))))
+    await checkStart(third, progress)
+  }
+}
+
+/** Every step of a history is a crash point. Gives how many there were, and how many starts were made after them. */
+export async function crashSweep(history: readonly Step[]): Promise<{ points: number; starts: number }> {
+  let points = 0
+  let starts = 0
+  for (let at = 1; ; at++) {
+    const crash = await crashed(history, at, {})
+    if (crash === null) return { points, starts }
+    points++
+    let round = 0
+    for (const choose of choices(crash.disk.units(), at)) {
+      const disk = crash.disk.survivor(choose)
+      const where = `crash at step ${at} (${crash.disk.journal.at(-1)}), choice ${round}`
+      await verify(disk, crash.progress, at * 1000 + round, round % 16 === 0).catch((error: unknown) => {
+        throw new Error(`${where}: ${error instanceof Error ? error.stack : String(error)}`)
+      })
+      round++
+      starts++
+    }
+  }
+}
+
+export const DAMAGED_HISTORY: readonly Step[] = [
+  { kind: 'identity' },
+  write(sample.genesis(3), sample.promised(2)),
+  write(sample.appended(1, 2, ' x'.repeat(300))),
+  write(sample.appended(3, 3), sample.decided(2)),
+  write(sample.promised(6)),
+  write(sample.acceptSync(6, 4, 5, ' six')),
+  { kind: 'restart' },
+  write(sample.appended(6, 6, ' y'.repeat(1200))),
+  write(sample.promised(7), sample.decided(3)),
+  write(sample.appended(7, 9, '\0'.repeat(1500))),
+]
+
+export async function prepared(
+  history: readonly Step[] = DAMAGED_HISTORY,
+  change: Partial<StorageOptions> = {},
+): Promise<{ disk: SimulatedDisk; progress: Progress }> {
+  const disk = new SimulatedDisk()
+  const progress = newProgress()
+  await runHistory(disk, history, progress, change)
+  return { disk, progress }
+}
+
+export type Outcome =
+  | { readonly kind: 'recovered'; readonly recovered: RecoveredLog }
+  | { readonly kind: 'refused'; readonly code: string; readonly message: string }
+
+/** Opens, and insists that a refusal is coded and has changed nothing. */
+export async function opened(disk: SimulatedDisk, change = {}): Promise<Outcome> {
+  const before = disk.snapshot()
+  try {
+    const { recovered } = await openStorage(simulated(disk, change))
+    return { kind: 'recovered', recovered }
+  } catch (error) {
+    if (!(error instanceof LokiError)) throw error
+    assert.deepEqual(disk.snapshot(), before)
+    return { kind: 'refused', code: error.code, message: error.message }
+  }
+}
+
+/** Null if what was recovered is the whole truth, or a part of it that admits to be one. */
+export function untrue(recovered: RecoveredLog, truth: Model, canBeTorn: boolean): string | null {
+  const { doubtfulFrom, entries, first, state } = recovered
+  const last = entries.at(-1)?.index ?? first - 1
+  if (doubtfulFrom === null && last === truth.last) return differs(recovered, truth, 0)
+  if (doubtfulFrom === null && !canBeTorn) return `entries behind ${last} are missing without a word`
+  if (doubtfulFrom !== null && doubtfulFrom <= state.decided) return 'doubt below the decided index'
+  if (doubtfulFrom !== null && last !== doubtfulFrom - 1) return `doubtful from ${doubtfulFrom}, last ${last}`
+  const cut: Model = { ...truth, last, entries: new Map([...truth.entries].filter(([index]) => index <= last)) }
+  return differs({ ...recovered, doubtfulFrom: null }, cut, 0)
+}
+
+export async function tryDamage(
+  source: SimulatedDisk,
+  truth: Model,
+  path: string,
+  damage: (bytes: Buffer) => void,
+  canBeTorn = false,
+): Promise<string> {
+  const disk = source.survivor(() => 0)
+  const bytes = disk.peek(path)!
+  damage(bytes)
+  disk.poke(path, bytes)
+  const outcome = await opened(disk)
+  if (outcome.kind === 'refused') return outcome.code
+  assert.equal(untrue(outcome.recovered, truth, canBeTorn), null)
+  const { doubtfulFrom } = outcome.recovered
+  if (doubtfulFrom === null) return 'whole'
+  const again = await opened(disk)
+  assert.ok(again.kind === 'recovered' && again.recovered.doubtfulFrom === doubtfulFrom, 'doubt was forgotten')
+  return 'doubtful'
+}
+
+/** Flips a bit in every `stride`-th byte of every file. Gives how often each outcome was met. */
+export async function flipSweep(stride: number): Promise<Map<string, number>> {
+  const { disk, progress } = await prepared()
+  const truth = progress.models.at(-1)!
+  const next = random(7)
+  const seen = new Map<string, number>()
+  for (const path of disk.paths()) {
+    const { length } = disk.peek(path)!
+    const step = path.endsWith('meta') ? 64 : stride
+    for (let at = Math.floor(next() * step); at < length; at += step) {
+      const bit = 1 << Math.floor(next() * 8)
+      const outcome = await tryDamage(disk, truth, path, (bytes) => {
+        bytes[at] = bytes[at]! ^ bit
+      })
+      seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
+    }
+  }
+  return seen
+}
+
+/** Where the writes of a segment began that were appended to it. */
+async function framesOf(disk: SimulatedDisk, path: string): Promise<number[]> {
+  const offsets: number[] = []
+  let name = ''
+  for await (const line of dump(disk, '/data/wal')) {
+    if (line.kind === 'segment') ({ name } = line)
+    if (line.kind === 'frame' && path.endsWith(name)) offsets.push(line.offset)
+  }
+  return offsets.length > 0 ? offsets : [Number.POSITIVE_INFINITY]
+}
+
+/** Takes every sector of every segment away, one at a time. Gives the outcomes that were met. */
+export async function lostSectorSweep(): Promise<Set<string>> {
+  const { disk, progress } = await prepared()
+  const truth = progress.models.at(-1)!
+  const seen = new Set<string>()
+  const paths = disk.paths().filter((path) => path.endsWith('.wal'))
+  for (const path of paths) {
+    const { length } = disk.peek(path)!
+    const lastWrite = (await framesOf(disk, path)).at(-1)!
+    for (let at = 0; at < length; at += 512) {
+      const canBeTorn = path === paths.at(-1) && at + 512 > lastWrite
+      const take = (bytes: Buffer): unknown => bytes.fill(0, at, Math.min(at + 512, length))
+      seen.add(await tryDamage(disk, truth, path, take, canBeTorn))
+    }
+  }
+  return seen
+}
+
+/**
+ * Two lives of one volume that part after a frame: a frame, or a segment, of the one must not be believed among
+ * those of the other, although each is whole and in its place.
+ */
+export async function spliceSweep(): Promise<void> {
+  const start: Step[] = [write(sample.genesis(3)), write(sample.appended(1, 1, ' start'))]
+  const life = (tag: string): Promise<{ disk: SimulatedDisk; progress: Progress }> =>
+    prepared(
+      [
+        ...start,
+        write(sample.appended(2, 2, ` ${tag}`)),
+        write(sample.appended(3, 3, ` ${tag}`)),
+        { kind: 'restart' },
+        write(sample.appended(4, 4, ` ${tag}`)),
+      ],
+      { segmentBytes: 1024 * 1024 },
+    )
+  const one = await life('one')
+  const two = await life('two')
+  const truth = one.progress.models.at(-1)!
+  const [first, second] = one.disk.paths().filter((path) => path.endsWith('.wal'))
+  assert.ok(first && second)
+  const [, , , from, to] = await framesOf(one.disk, first!)
+  const splices: [string, (bytes: Buffer) => void][] = [
+    [first, (bytes) => two.disk.peek(first)!.copy(bytes, from, from, to)],
+    [first, (bytes) => two.disk.peek(first)!.copy(bytes, from, from)],
+    [second, (bytes) => two.disk.peek(second)!.copy(bytes)],
+  ]
+  for (const [path, splice] of splices) {
+    const outcome = await tryDamage(one.disk, truth, path, splice)
+    assert.notEqual(outcome, 'whole')
+  }
+}
+
+/** A damaged checkpoint falls back to the one before; a first start believes nothing that was there before. */
+export async function checkpointSweep(): Promise<void> {
+  const { disk, progress } = await prepared([
+    { kind: 'identity' },
+    write(sample.genesis(3)),
+    ...[1, 2, 3, 4, 5, 6].map((index) => write(sample.appended(index, index, ' c'.repeat(900)))),
+    write(sample.decided(6), sample.promised(2)),
+    ...[2, 4, 6].flatMap((index): Step[] => [
+      { kind: 'checkpoint', index },
+      { kind: 'truncate', index },
+    ]),
+  ])
+  for (const file of ['data', 'manifest']) {
+    const copy = disk.survivor(() => 0)
+    const path = `/data/checkpoints/0000000000000006/${file}`
+    const bytes = copy.peek(path)!
+    bytes[bytes.length - 3]! ^= 1
+    copy.poke(path, bytes)
+    const storage = await openStorage(simulated(copy))
+    assert.equal(storage.checkpoint?.index, 4)
+    assert.equal(differs(storage.recovered, progress.models.at(-1)!, 4), null)
+  }
+  for (const path of disk.paths()) if (path.startsWith('/data/wal/')) disk.poke(path, null)
+  const storage = await openStorage(simulated(disk))
+  assert.equal(storage.checkpoint, null)
+}
