@@ -10,8 +10,6 @@
  * - `drain`: everything that was read is answered, then the connection is closed; what a client sends after
  *   that is not executed. RESP cannot announce a close, so the end comes right behind a last answer, while the
  *   client has nothing more to send, or after a silence: a command and our end cross on the wire hardly ever.
- *
- * A command in flight is a slot: `#replies[tag - #base]`. Slots are filled in any order and leave from the front.
  */
 import type { Socket } from 'node:net'
 import type { Command } from '../machine/command.ts'
@@ -21,6 +19,7 @@ import { type Reply, err } from '../machine/reply.ts'
 import type { Arguments, Front, Origin } from './front.ts'
 import { ProtocolError, RespDecoder } from './resp-decoder.ts'
 import type { Protocol, RespEncoder } from './resp-encoder.ts'
+import { ReplyQueue } from './resp-replies.ts'
 import { answerLocally } from './resp-local.ts'
 import type { Clients } from './resp-local.ts'
 import { Transaction } from './resp-transaction.ts'
@@ -43,20 +42,7 @@ export interface Shared {
   commandsProcessed: number
 }
 
-/** What happens when a slot's reply leaves, beside its being written. */
-type Departure =
-  | { readonly kind: 'protocol'; readonly protocol: Protocol }
-  | { readonly kind: 'close' }
-  | { readonly kind: 'nothing' }
-
-const PENDING = Symbol('pending')
-const NOTHING: Departure = { kind: 'nothing' }
 const QUEUED = 'QUEUED'
-
-const LOCAL = 0
-const READ = 1
-const WRITE = 2
-type Way = typeof LOCAL | typeof READ | typeof WRITE
 
 /** How long a connection must have been silent before a drain closes it. */
 const DRAIN_QUIET_MILLISECONDS = 500
@@ -79,18 +65,11 @@ export class Connection implements Origin {
 
   readonly #shared: Shared
   readonly #decoder: RespDecoder
-  #replies: (Reply | typeof PENDING)[] = []
-  #ways: Way[] = []
-  #departures = new Map<number, Departure>()
-  #head = 0
-  #base = 0
-  /** Bytes of bulk replies that wait in slots. */
-  #waitingBytes = 0
-  #unansweredReads = 0
-  #unansweredWrites = 0
-  #outProtocol: Protocol = 2
+  readonly #queue = new ReplyQueue()
   /** A write that waits for the reads before it. */
   #held: { readonly command: Command; readonly args: Arguments } | null = null
+  /** Whether the node takes commands: asked once for all that is taken in at a time. */
+  #ready: ReturnType<Front['ready']> | null = null
   #pumping = false
   /** Nothing more is decoded: QUIT, a protocol error, the end of a drain. */
   #finishing = false
@@ -115,25 +94,16 @@ export class Connection implements Origin {
     socket.on('close', () => this.#onClose())
   }
 
-  get #inFlight(): number {
-    return this.#replies.length - this.#head
-  }
-
   /** Whether nothing that was read is unanswered. A command of which only a part came does not count at the end of a drain. */
   get #isIdle(): boolean {
-    if (this.#inFlight > 0 || this.#held !== null || this.#moreDecoded) return false
+    if (this.#queue.inFlight > 0 || this.#held !== null || this.#moreDecoded) return false
     return this.#inputStopped || this.#decoder.isEmpty
   }
 
   // ---- Origin ---------------------------------------------------------------------------------------------
 
   reply(tag: number, reply: Reply): void {
-    const position = tag - this.#base
-    if (this.#replies[position] !== PENDING) return
-    this.#replies[position] = reply
-    if (reply instanceof Uint8Array) this.#waitingBytes += reply.length
-    if (this.#ways[position] === READ) this.#unansweredReads--
-    else if (this.#ways[position] === WRITE) this.#unansweredWrites--
+    this.#queue.fill(tag, reply)
   }
 
   flush(): void {
@@ -167,8 +137,8 @@ export class Connection implements Origin {
     const { limits } = this.#shared
     return (
       this.#finishing ||
-      this.#inFlight >= limits.maxPipelinedCommands ||
-      this.socket.writableLength + this.#waitingBytes > limits.maxOutputBytes
+      this.#queue.inFlight >= limits.maxPipelinedCommands ||
+      this.socket.writableLength + this.#queue.waitingBytes > limits.maxOutputBytes
     )
   }
 
@@ -192,7 +162,7 @@ export class Connection implements Origin {
 
   #canTakeMore(): boolean {
     if (this.#isBlocked()) return false
-    if (this.#held !== null) return this.#unansweredReads === 0
+    if (this.#held !== null) return this.#queue.unansweredReads === 0
     return this.#moreDecoded
   }
 
@@ -201,9 +171,10 @@ export class Connection implements Origin {
 
   #takeIn(): void {
     this.#moreDecoded = false
+    this.#ready = null
     while (!this.#isBlocked()) {
       if (this.#held !== null) {
-        if (this.#unansweredReads > 0) return
+        if (this.#queue.unansweredReads > 0) return
         const { command, args } = this.#held
         this.#held = null
         if (command.name === 'exec') this.#exec(command)
@@ -222,7 +193,7 @@ export class Connection implements Origin {
       return this.#decoder.next()
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error
-      this.#answer(err(`Protocol error: ${error.message}`), { kind: 'close' })
+      this.#queue.answer(err(`Protocol error: ${error.message}`), { kind: 'close' })
       this.#finishing = true
       return null
     }
@@ -240,11 +211,11 @@ export class Connection implements Origin {
     this.lastCommand = command.name
     if (!arityFits(command, args.length)) {
       this.transaction.spoil()
-      this.#answer(wrongArity(command.name))
+      this.#queue.answer(wrongArity(command.name))
       return
     }
     if (this.transaction.isOpen && this.transaction.queues(command)) {
-      this.#queue(command, args)
+      this.#addToTransaction(command, args)
       return
     }
     if (command.kind === 'local') this.#handleLocal(command, args)
@@ -261,29 +232,29 @@ export class Connection implements Origin {
       this.socket.destroy()
       return
     }
-    this.#answer(unknownCommand(args))
+    this.#queue.answer(unknownCommand(args))
   }
 
-  #queue(command: Command, args: Arguments): void {
+  #addToTransaction(command: Command, args: Arguments): void {
     if (command.kind !== 'local' && this.#answerUnready()) {
       this.transaction.spoil()
       return
     }
     const refusal = this.transaction.add(command, args)
-    this.#answer(refusal ?? QUEUED)
+    this.#queue.answer(refusal ?? QUEUED)
   }
 
   #handleLocal(command: Command, args: Arguments): void {
     switch (command.name) {
       case 'multi':
-        this.#answer(this.transaction.begin())
+        this.#queue.answer(this.transaction.begin())
         return
       case 'discard':
-        this.#answer(this.transaction.discard())
+        this.#queue.answer(this.transaction.discard())
         return
       case 'unwatch':
         this.transaction.unwatch()
-        this.#answer('OK')
+        this.#queue.answer('OK')
         return
       case 'watch':
         this.#watch(args)
@@ -292,7 +263,7 @@ export class Connection implements Origin {
         this.#exec(command)
         return
       case 'quit':
-        this.#answer('OK', { kind: 'close' })
+        this.#queue.answer('OK', { kind: 'close' })
         this.#finishing = true
         return
       default:
@@ -300,13 +271,13 @@ export class Connection implements Origin {
     const before = this.protocol
     const reply = answerLocally({ connection: this, front: this.#shared.front, shared: this.#shared }, command, args)
     const changed = this.protocol !== before
-    this.#answer(reply, changed ? { kind: 'protocol', protocol: this.protocol } : NOTHING)
+    this.#queue.answer(reply, changed ? { kind: 'protocol', protocol: this.protocol } : null)
   }
 
   #handleRead(command: Command, args: Arguments): void {
     if (this.#answerUnready()) return
-    if (this.readonlyMode && this.#unansweredWrites === 0) {
-      this.#answer(this.#shared.front.readStale(args))
+    if (this.readonlyMode && this.#queue.unansweredWrites === 0) {
+      this.#queue.answer(this.#shared.front.readStale(args))
       return
     }
     this.#submit(command, args)
@@ -314,15 +285,15 @@ export class Connection implements Origin {
 
   #handleWrite(command: Command, args: Arguments): void {
     if (this.#answerUnready()) return
-    if (this.#unansweredReads > 0) this.#held = { command, args }
+    if (this.#queue.unansweredReads > 0) this.#held = { command, args }
     else this.#submit(command, args)
   }
 
   /** Hands a command to the node: a write, and a read behind writes, through the log. */
   #submit(command: Command, args: Arguments): void {
     const { front } = this.#shared
-    const throughLog = command.kind !== 'read' || this.#unansweredWrites > 0
-    const tag = this.#open(throughLog ? WRITE : READ)
+    const throughLog = command.kind !== 'read' || this.#queue.unansweredWrites > 0
+    const tag = this.#queue.open(throughLog ? 'write' : 'read')
     const taken = throughLog ? front.write(this, tag, args) : front.read(this, tag, args)
     if (!taken) this.reply(tag, OVERLOADED)
   }
@@ -330,34 +301,34 @@ export class Connection implements Origin {
   /** WATCH asks for versions; EXEC waits for them as a write waits for reads. */
   #watch(args: Arguments): void {
     if (this.transaction.isOpen) {
-      this.#answer(err('WATCH inside MULTI is not allowed'))
+      this.#queue.answer(err('WATCH inside MULTI is not allowed'))
       return
     }
     if (this.#answerUnready()) return
-    const tag = this.#open(READ)
+    const tag = this.#queue.open('read')
     const { front } = this.#shared
     const request = this.transaction.watch(args.slice(1))
     const origin: Origin = {
       reply: (_tag, reply) => this.reply(tag, this.transaction.watched(request, reply)),
       flush: () => this.flush(),
     }
-    const throughLog = this.#unansweredWrites > 0
+    const throughLog = this.#queue.unansweredWrites > 0
     const taken = throughLog ? front.write(origin, tag, request.args) : front.read(origin, tag, request.args)
     if (!taken) this.reply(tag, OVERLOADED)
   }
 
   #exec(command: Command): void {
-    if (this.transaction.isOpen && this.#unansweredReads > 0) {
+    if (this.transaction.isOpen && this.#queue.unansweredReads > 0) {
       this.#held = { command, args: EXEC_ARGUMENTS }
       return
     }
     const step = this.transaction.finish()
     if (step.kind === 'refused') {
-      this.#answer(step.reply)
+      this.#queue.answer(step.reply)
       return
     }
     if (this.#answerUnready()) return
-    const tag = this.#open(WRITE)
+    const tag = this.#queue.open('write')
     const localContext = { connection: this, front: this.#shared.front, shared: this.#shared }
     const origin: Origin = {
       reply: (_tag, reply) =>
@@ -372,59 +343,25 @@ export class Connection implements Origin {
 
   /** Answers with the reason if the node takes no commands. */
   #answerUnready(): boolean {
-    const ready = this.#shared.front.ready()
+    this.#ready ??= this.#shared.front.ready()
+    const ready = this.#ready
     if (ready.ready) return false
     const prefix = ready.code === 'NO_LEADER' ? 'CLUSTERDOWN' : 'LOADING'
-    this.#answer({ kind: 'error', prefix, message: `${ready.code}: ${ready.message}` })
+    this.#queue.answer({ kind: 'error', prefix, message: `${ready.code}: ${ready.message}` })
     return true
   }
 
-  // ---- slots ----------------------------------------------------------------------------------------------
-
-  #open(way: Way): number {
-    this.#replies.push(PENDING)
-    this.#ways.push(way)
-    if (way === READ) this.#unansweredReads++
-    else if (way === WRITE) this.#unansweredWrites++
-    return this.#base + this.#replies.length - 1
-  }
-
-  #answer(reply: Reply, departure: Departure = NOTHING): void {
-    if (departure.kind !== 'nothing') this.#departures.set(this.#base + this.#replies.length, departure)
-    if (reply instanceof Uint8Array) this.#waitingBytes += reply.length
-    this.#replies.push(reply)
-    this.#ways.push(LOCAL)
-  }
+  // ---- output ---------------------------------------------------------------------------------------------
 
   /** Writes the answers that are next; true if there was one. */
   #writeOut(): boolean {
     const { encoder } = this.#shared
-    let close = false
-    const before = this.#base + this.#head
-    while (this.#head < this.#replies.length && !close) {
-      const reply = this.#replies[this.#head]!
-      if (reply === PENDING) break
-      this.#replies[this.#head] = null
-      if (reply instanceof Uint8Array) this.#waitingBytes -= reply.length
-      const departure = this.#departures.size === 0 ? undefined : this.#departures.get(this.#base + this.#head)
-      if (departure?.kind === 'protocol') this.#outProtocol = departure.protocol
-      close = departure?.kind === 'close'
-      encoder.reply(reply as Reply, this.#outProtocol)
-      this.#head++
-    }
-    if (this.#head === this.#replies.length || this.#head >= 4096) this.#forgetAnswered()
-    const answered = this.#base + this.#head > before
+    const before = this.#queue.inFlight
+    const ends = this.#queue.encode(encoder)
+    const answered = this.#queue.inFlight < before
     this.#write(encoder.take())
-    if (close) this.#end()
+    if (ends) this.#end()
     return answered
-  }
-
-  #forgetAnswered(): void {
-    this.#base += this.#head
-    this.#replies = this.#replies.slice(this.#head)
-    this.#ways = this.#ways.slice(this.#head)
-    this.#head = 0
-    if (this.#replies.length === 0) this.#departures.clear()
   }
 
   #write(pieces: readonly Uint8Array[]): void {
@@ -446,7 +383,7 @@ export class Connection implements Origin {
     const waits = this.#inputStopped || (!this.#finishing && (this.#isBlocked() || this.#held !== null))
     if (waits && !this.socket.isPaused()) this.socket.pause()
     else if (!waits && this.socket.isPaused()) this.socket.resume()
-    if (this.#inputEnded && this.#inFlight === 0 && this.#held === null) this.#end()
+    if (this.#inputEnded && this.#queue.inFlight === 0 && this.#held === null) this.#end()
     else if (this.#draining && this.#drainTimer === null && this.#isIdle) this.#end()
   }
 
