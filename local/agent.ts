@@ -16,7 +16,7 @@ import { type Fields, type KubeObject, at, fields, list, number, same, text } fr
 import { type PodPorts, Ports } from './ports.ts'
 import { COMMAND, type Mounts, environmentOf, isOurs, probeOf } from './podspec.ts'
 import { podStatus } from './podstatus.ts'
-import { Processes } from './processes.ts'
+import type { Processes } from './processes.ts'
 import { type Registry, now } from './registry.ts'
 import { builtIn } from './resources.ts'
 import { folderOf } from './volumes.ts'
@@ -30,12 +30,11 @@ const COMPONENT = 'local-agent'
 export const NODE_NAME = 'local'
 
 const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)))
-/** How long processes of a control plane that was killed have to stop. */
-const LEFTOVER_GRACE_MILLISECONDS = 10_000
-
 export interface AgentOptions {
   /** Where everything is that must survive a restart. */
   readonly folder: string
+  /** Where the processes it starts are noted. */
+  readonly processes: Processes
   /** What runs in place of src/main.ts; for tests. */
   readonly entryPoint?: string
 }
@@ -60,19 +59,17 @@ export class Agent {
     this.#registry = registry
     this.#folder = options.folder
     this.#entryPoint = options.entryPoint ?? join(PROJECT, 'src', 'main.ts')
-    this.#processes = new Processes(join(options.folder, 'run'))
+    this.#processes = options.processes
     this.ports = new Ports(options.folder)
   }
 
-  /** Ends what a killed control plane has left behind, then runs what the API says. Gives how many were left. */
-  async start(): Promise<number> {
-    const left = await this.#processes.endAll(LEFTOVER_GRACE_MILLISECONDS)
+  /** Runs what the API says, from now on. */
+  start(): void {
     this.#registerNode()
     this.#loop = new Loop(this.#registry, [PODS.key, CLAIMS.key, SECRETS.key, CONFIG_MAPS.key, NODES.key], () =>
       this.#turn(),
     )
     this.#beat = setInterval(() => this.#heartbeat(), 60_000)
-    return left
   }
 
   /** Stops every process, with the grace of its pod or, when `force`, at once. The pods stay for the next start. */

@@ -1,15 +1,18 @@
 /**
  * The whole control plane on one folder: store, API server, controllers and node agent. Everything that must
- * survive a restart is in the folder. Only one control plane may use a folder at a time.
+ * survive a restart is in the folder. It guarantees that only one control plane uses a folder at a time, and
+ * that after `stop` no process of it is left.
  */
-import { mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { LokiError } from '../src/errors.ts'
 import { Agent } from './agent.ts'
 import { Api } from './api.ts'
 import { startBudgets } from './budgets.ts'
 import { startCollector } from './collector.ts'
 import { podLogs } from './logs.ts'
 import type { Loop } from './loop.ts'
+import { Processes } from './processes.ts'
 import { Registry } from './registry.ts'
 import { builtIn } from './resources.ts'
 import { startServices } from './services.ts'
@@ -20,73 +23,116 @@ import { startVolumes } from './volumes.ts'
 
 export interface ControlPlaneOptions {
   readonly folder: string
-  /** 0: any free one. */
-  readonly port: number
+  /** Forget what the folder holds. */
+  readonly fresh?: boolean
+  /** What runs in place of src/main.ts; for tests. */
   readonly entryPoint?: string
 }
+
+/** How long processes of a control plane that was killed have to stop. */
+const LEFTOVER_GRACE_MILLISECONDS = 10_000
+const INSTANCE = 'control-plane'
 
 export class ControlPlane {
   readonly registry: Registry
   readonly agent: Agent
+  /** The file that names the API and its token; it works once `serve` has resolved. */
   readonly kubeconfig: string
-  /** Processes of a control plane that was killed, ended at this start. */
+  /** Of this control plane: nodes and the operator. What is noted here is ended at the next start, too. */
+  readonly processes: Processes
+  /** How many processes a killed control plane had left behind. */
   readonly leftovers: number
+  readonly #folder: string
   readonly #store: Store
-  readonly #api: Api
-  readonly #loops: readonly Loop[]
+  readonly #instance: Processes
+  #api: Api | null = null
+  readonly #loops: Loop[] = []
 
-  private constructor(parts: {
-    registry: Registry
-    agent: Agent
-    kubeconfig: string
-    leftovers: number
-    store: Store
-    api: Api
-    loops: Loop[]
-  }) {
-    this.registry = parts.registry
-    this.agent = parts.agent
-    this.kubeconfig = parts.kubeconfig
-    this.leftovers = parts.leftovers
-    this.#store = parts.store
-    this.#api = parts.api
-    this.#loops = parts.loops
+  private constructor(
+    folder: string,
+    instance: Processes,
+    processes: Processes,
+    leftovers: number,
+    entryPoint: string | undefined,
+  ) {
+    this.#folder = folder
+    this.#instance = instance
+    this.processes = processes
+    this.leftovers = leftovers
+    this.kubeconfig = join(folder, 'kubeconfig')
+    this.#store = new Store(join(folder, 'state.db'))
+    this.registry = new Registry(this.#store)
+    this.agent = new Agent(this.registry, { folder, processes, ...(entryPoint === undefined ? {} : { entryPoint }) })
   }
 
-  /** Starts everything; when it resolves, the kubeconfig works. Rejects where the port is taken. */
-  static async start(options: ControlPlaneOptions): Promise<ControlPlane> {
+  /** Takes the folder and reads the state; nothing runs yet. LOCAL_RUNNING where another one has the folder. */
+  static async open(options: ControlPlaneOptions): Promise<ControlPlane> {
     const { folder } = options
     mkdirSync(folder, { recursive: true, mode: 0o700 })
-    const store = new Store(join(folder, 'state.db'))
-    const registry = new Registry(store)
-    for (const name of ['default', 'kube-system']) ensureNamespace(registry, name)
-    const agent = new Agent(
-      registry,
-      options.entryPoint === undefined ? { folder } : { folder, entryPoint: options.entryPoint },
+    const instance = new Processes(join(folder, 'instance'))
+    const other = instance.running().get(INSTANCE)
+    if (other !== undefined) {
+      throw new LokiError(
+        'LOCAL_RUNNING',
+        `process ${other} uses ${folder}; talk to it with: export KUBECONFIG=${join(folder, 'kubeconfig')}`,
+      )
+    }
+    const processes = new Processes(join(folder, 'run'))
+    const leftovers = await processes.endAll(LEFTOVER_GRACE_MILLISECONDS)
+    if (options.fresh === true) {
+      rmSync(folder, { recursive: true, force: true })
+      return ControlPlane.open({ ...options, fresh: false })
+    }
+    instance.note(INSTANCE, process.pid)
+    const plane = new ControlPlane(folder, instance, processes, leftovers, options.entryPoint)
+    for (const name of ['default', 'kube-system']) ensureNamespace(plane.registry, name)
+    return plane
+  }
+
+  /**
+   * Starts the API, the controllers and the agent. `port`: null for the one it had, or any that is free.
+   * LOCAL_PORT where a port that was asked for is taken.
+   */
+  async serve(port: number | null): Promise<void> {
+    const keys = await credentials(this.#folder)
+    const logs = podLogs(this.agent)
+    const listen = async (on: number): Promise<number> => {
+      this.#api = new Api(this.registry, { ...keys, port: on, logs })
+      return this.#api.listen()
+    }
+    let chosen: number
+    try {
+      chosen = await listen(port ?? previousPort(this.kubeconfig))
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error
+      if (port !== null) throw new LokiError('LOCAL_PORT', `port ${port} of 127.0.0.1 is in use`, { cause: error })
+      chosen = await listen(0)
+    }
+    this.agent.start()
+    writeKubeconfig(this.kubeconfig, chosen, keys)
+    this.#loops.push(
+      startVolumes(this.registry, join(this.#folder, 'volumes')),
+      startStatefulSets(this.registry),
+      startServices(this.registry, this.agent.ports),
+      startBudgets(this.registry),
+      startCollector(this.registry),
     )
-    const keys = await credentials(folder)
-    const api = new Api(registry, { ...keys, port: options.port, logs: podLogs(agent) })
-    const port = await api.listen()
-    const leftovers = await agent.start()
-    const kubeconfig = join(folder, 'kubeconfig')
-    writeKubeconfig(kubeconfig, port, keys)
-    const loops = [
-      startVolumes(registry, join(folder, 'volumes')),
-      startStatefulSets(registry),
-      startServices(registry, agent.ports),
-      startBudgets(registry),
-      startCollector(registry),
-    ]
-    return new ControlPlane({ registry, agent, kubeconfig, leftovers, store, api, loops })
   }
 
   /** Stops everything in good order, processes first; `force` kills them. */
   async stop(force = false): Promise<void> {
-    for (const loop of this.#loops) loop.stop()
+    for (const loop of this.#loops.splice(0)) loop.stop()
     await this.agent.stop(force)
-    await this.#api.close()
+    await this.#api?.close()
     this.#store.close()
+    this.#instance.forget(INSTANCE)
   }
+}
+
+/** The port of the last time, so that a kubeconfig that somebody has open goes on working; 0 where there is none. */
+function previousPort(kubeconfig: string): number {
+  if (!existsSync(kubeconfig)) return 0
+  return Number(/https:\/\/127\.0\.0\.1:(\d+)/.exec(readFileSync(kubeconfig, 'utf8'))?.[1] ?? 0)
 }
 
 function ensureNamespace(registry: Registry, name: string): void {

@@ -3,7 +3,7 @@
  * instead of being told twice. Old ones go.
  */
 import { createHash } from 'node:crypto'
-import { type KubeObject, number } from './objects.ts'
+import { type KubeObject, number, text } from './objects.ts'
 import { type Registry, now } from './registry.ts'
 import { builtIn } from './resources.ts'
 
@@ -68,7 +68,7 @@ export function record(
 export function forgetOldEvents(registry: Registry): void {
   const told = registry
     .list(EVENTS)
-    .map((event) => ({ event, seen: Date.parse(String(event.lastTimestamp ?? event.metadata.creationTimestamp)) }))
+    .map((event) => ({ event, seen: Date.parse(text(event.lastTimestamp) || event.metadata.creationTimestamp) }))
     .sort((a, b) => b.seen - a.seen)
   for (const [position, { event, seen }] of told.entries()) {
     if (position >= KEPT_EVENTS || Date.now() - seen > KEPT_MILLISECONDS) registry.store.remove(EVENTS.key, event)
