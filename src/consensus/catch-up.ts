@@ -10,6 +10,7 @@ import type { Ballot, Configuration, Entry, LogIndex, NodeId } from '../vocabula
 import { ZERO_BALLOT, compareBallots, logIndex, sameBallot } from '../vocabulary.ts'
 import { lastIndex, slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
+import { isVoter } from './quorum.ts'
 import { type Replica, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
 
 export interface Fetch {
@@ -121,7 +122,11 @@ function ask(replica: Replica, to: NodeId, from: number, upTo: number): void {
 /** Serves anyone who is let in: a node that is to join is in no configuration yet. What is sent is decided and durable. */
 export function onFetchDecided(replica: Replica, from: NodeId, message: FetchDecided): void {
   replica.leadership?.reports.set(from, message.decided)
-  const { log, decided, options } = replica
+  const { log, decided, options, configuration, configurationStart } = replica
+  if (message.upTo < message.from && message.decided < configurationStart && isVoter(configuration, from)) {
+    // It was removed once, asks for nothing, and does not know that it is a voter again.
+    send(replica, from, { kind: 'sealed', index: configurationStart, next: configuration }, 'now')
+  }
   if (message.from < log.first && message.from <= message.upTo) {
     send(replica, from, { kind: 'no-longer-here', first: logIndex(log.first), decided }, 'now')
     return

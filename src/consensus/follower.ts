@@ -163,7 +163,7 @@ export function sayAccepted(replica: Replica): void {
 
 /** The leader cannot bring us up in one message: fetch, then ask it for Prepare. */
 export function onCatchUp(replica: Replica, from: NodeId, message: CatchUp): void {
-  if (!isCurrent(replica, from, message.ballot) || replica.phase === 'accept') return
+  if (!isCurrent(replica, from, message.ballot)) return
   replica.phase = 'recover'
   replica.fetch.safe = { ballot: message.ballot, index: message.adopted }
   replica.lastPrepareRequest = replica.now

@@ -227,11 +227,8 @@ function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
       : from.decided
   const base = logIndex(valid + 1)
   const decided = replica.known
-  progress.sentAt = replica.now
   if (base < replica.log.first || !fits(replica.log, base, decided, replica.options.maxBatchBytes)) {
-    progress.state = 'unknown'
-    send(replica, to, { kind: 'catch-up', ballot, decided: replica.decided, adopted: adoptedEnd }, 'now')
-    return
+    return sendBehind(replica, to)
   }
   const most = slice(replica.log, base, lastIndex(replica.log), replica.options.maxBatchBytes)
   const reaches = base + most.length - 1 >= adoptedEnd
@@ -242,7 +239,15 @@ function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
   progress.decidedSent = decided
   // Only what was accepted in this very ballot counts already.
   progress.acked = sameBallot(from.acceptedBallot, ballot) ? valid : 0
+  progress.sentAt = replica.now
   send(replica, to, { kind: 'accept-sync', ballot, decided, base, entries }, 'now')
+}
+
+/** What it lacks is not in memory here, or too much: it fetches what is decided (and durable) first. */
+function sendBehind(replica: Replica, to: NodeId): void {
+  const { ballot, adoptedEnd, progress } = replica.leadership!
+  Object.assign(progress.get(to)!, { state: 'unknown', sentAt: replica.now })
+  send(replica, to, { kind: 'catch-up', ballot, decided: replica.decided, adopted: adoptedEnd }, 'now')
 }
 
 /** Appends an entry to the leader's log and sends it on. */
@@ -266,7 +271,7 @@ function replicate(replica: Replica, to: NodeId): void {
   const end = lastIndex(replica.log)
   while (progress.next <= end && progress.inFlightBytes < maxInFlightBytes) {
     const entries = slice(replica.log, progress.next, end, maxBatchBytes)
-    if (entries.length === 0) return sendPrepare(replica, to)
+    if (entries.length === 0) return sendBehind(replica, to)
     send(replica, to, { kind: 'accept-decide', ballot, decided, entries }, 'now')
     progress.next += entries.length
     for (const entry of entries) progress.inFlightBytes += entryBytes(entry)
@@ -284,7 +289,7 @@ export function onAccepted(replica: Replica, from: NodeId, message: Accepted): v
   const progress = leadership.progress.get(from)
   if (progress === undefined || message.index > lastIndex(replica.log)) return
   // `unknown` too: the sender has accepted in this ballot, so it holds a prefix of this log, whatever we sent.
-  if (progress.state === 'unknown' && message.index + 1 < replica.log.first) return
+  if (progress.state === 'unknown' && message.index + 1 < replica.log.first) return sendBehind(replica, from)
   if (progress.state === 'unknown') progress.next = message.index + 1
   progress.state = 'replicating'
   if (message.index > progress.acked) {

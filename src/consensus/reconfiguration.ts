@@ -72,10 +72,10 @@ function holds(replica: Replica, id: NodeId): number {
   return leadership.reports.get(id) ?? -1
 }
 
-/** Starts each configuration whose stop-sign is decided here. `from`: the first index that was not decided before. */
-export function startDecided(replica: Replica, from: number): void {
-  for (let index = from; index <= replica.decided; index++) {
-    const entry = entryAt(replica.log, index)
+/** Starts each configuration whose stop-sign is decided here. */
+export function startDecided(replica: Replica): void {
+  while (replica.lookedThrough < replica.decided) {
+    const entry = entryAt(replica.log, ++replica.lookedThrough)
     if (entry?.kind !== 'stop-sign') continue
     // A node that joined late was told its configuration before it came upon the stop-sign that started it.
     if (entry.next.id === replica.configuration.id) replica.configurationStart = entry.index
@@ -158,7 +158,10 @@ export function answerOlder(replica: Replica, from: NodeId): void {
 export function onSealed(replica: Replica, from: NodeId, message: Sealed): void {
   if (message.next.id <= replica.configuration.id) return
   leavePhase(replica)
-  for (const { id } of message.next.voters) if (id !== replica.self) replica.fetch.hinted.add(id)
+  for (const { id } of message.next.voters) {
+    if (id === replica.self) wanted(replica)
+    else replica.fetch.hinted.add(id)
+  }
   hint(replica, from, message.index)
 }
 
@@ -179,13 +182,20 @@ export function onNewer(replica: Replica, from: NodeId, message: Message): void 
   // The stop-sign is known to be decided, and only waits for our own disk.
   if (pendingConfiguration(replica) !== null && replica.known === lastIndex(replica.log)) return
   leavePhase(replica)
+  // Such messages go to voters: we are one there, even where we were removed once.
+  wanted(replica)
   hint(replica, from, replica.known + 1)
+}
+
+/** This node is needed: it fetches, and often, for a while. */
+function wanted(replica: Replica): void {
+  replica.fetch.invitedUntil = replica.now + 5 * replica.options.resendMilliseconds
 }
 
 /** Wanted as a voter: fetch often, from the leader too. */
 export function onInvite(replica: Replica, from: NodeId, message: Invite): void {
   if (message.configuration < replica.configuration.id || votes(replica)) return
-  replica.fetch.invitedUntil = replica.now + 5 * replica.options.resendMilliseconds
+  wanted(replica)
   replica.fetch.hinted.add(from)
   if (message.decided > replica.known) hint(replica, from, message.decided)
   else pump(replica)

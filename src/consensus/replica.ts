@@ -77,7 +77,8 @@ export function createReplica(from: {
     self,
     options: { ...DEFAULT_OPTIONS, ...from.options },
     now,
-    effects: [],
+    // What is known decided from before is for the shell to apply: it learns of it with the first step.
+    effects: decided >= first ? [{ kind: 'decided', index: decided }] : [],
     log,
     promise: state.promise,
     acceptedBallot: state.acceptedBallot,
@@ -86,6 +87,7 @@ export function createReplica(from: {
     configuration,
     configurationStart: state.configurationStart,
     doubtfulFrom,
+    lookedThrough: first - 1,
     durable: last,
     durableBallot: state.acceptedBallot,
     durablePromise: state.promise,
@@ -111,11 +113,9 @@ export function createReplica(from: {
 
 /** Takes one event; gives the effects in the order in which the shell must see to them (see events.ts). */
 export function step(replica: Replica, event: Event): Effect[] {
-  replica.effects = []
   replica.now = Math.max(replica.now, event.now)
-  const decided = replica.decided
   take(replica, event)
-  settle(replica, decided)
+  settle(replica)
   const effects = replica.effects
   replica.effects = []
   return effects
@@ -154,13 +154,8 @@ function take(replica: Replica, event: Event): void {
 }
 
 /** What follows from an event whatever it was: configurations that start, leadership that begins or changes. */
-function settle(replica: Replica, decidedBefore: number): void {
-  let from = decidedBefore + 1
-  while (from <= replica.decided) {
-    const upTo = replica.decided
-    startDecided(replica, from)
-    from = upTo + 1
-  }
+function settle(replica: Replica): void {
+  startDecided(replica)
   const early = replica.early
   if (early && early.message.ballot.configuration <= replica.configuration.id) {
     replica.early = null

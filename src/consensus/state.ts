@@ -86,6 +86,8 @@ export interface Replica {
   configurationStart: LogIndex
   /** Not null: entries (and promises) after it may be lost to rot; until the next AcceptSync. */
   doubtfulFrom: LogIndex | null
+  /** Decided entries up to here have been looked through for stop-signs. */
+  lookedThrough: number
 
   /** What storage has confirmed. */
   durable: LogIndex

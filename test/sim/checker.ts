@@ -1,0 +1,80 @@
+/**
+ * What must hold after every step, whatever was done to the cluster. Each check throws a Violation with the
+ * name of the invariant (docs/SPEC.md lists them).
+ */
+import { acceptQuorum, isVoter } from '../../src/consensus/quorum.ts'
+import { sameEntry } from '../../src/consensus/log.ts'
+import { entriesBetween } from '../../src/consensus/replica.ts'
+import { type Ballot, type Configuration, type Entry, type LogIndex, logIndex } from '../../src/vocabulary.ts'
+import type { SimNode } from './node.ts'
+
+export class Violation extends Error {
+  override name = 'Violation'
+}
+
+const show = (ballot: Ballot): string => `${ballot.configuration}.${ballot.n}.${ballot.priority}.${ballot.node}`
+
+export class Checker {
+  /** The one decided sequence; `decided[0]` has index 1. */
+  readonly decided: Entry[] = []
+  /** Configurations in the order in which they were decided, each with the index of its stop-sign. */
+  readonly configurations: { readonly configuration: Configuration; readonly start: number }[] = []
+  /** One storage was damaged: one copy may be missing. */
+  damaged = false
+  #leaders = new Map<string, string>()
+  #reads = new Map<string, number>()
+
+  constructor(genesis: Configuration) {
+    this.configurations.push({ configuration: genesis, start: 0 })
+  }
+
+  get configuration(): Configuration {
+    return this.configurations.at(-1)!.configuration
+  }
+
+  /** A node applies up to `index`: it must be what every other node applied there. */
+  applies(node: SimNode, index: LogIndex, all: readonly SimNode[]): void {
+    const entries = entriesBetween(node.replica!, logIndex(node.applied + 1), index)
+    if (entries.length !== index - node.applied) {
+      throw new Violation(`node ${node.id}: entries ${node.applied + 1} to ${index} are decided and not there`)
+    }
+    for (const entry of entries) {
+      const known = this.decided[entry.index - 1]
+      if (known === undefined) this.#decide(node, entry, all)
+      else if (!sameEntry(known, entry)) {
+        throw new Violation(`agreement: node ${node.id} decides another entry at index ${entry.index}`)
+      }
+    }
+  }
+
+  #decide(node: SimNode, entry: Entry, all: readonly SimNode[]): void {
+    if (entry.index !== this.decided.length + 1) throw new Violation(`node ${node.id} decides ${entry.index} too early`)
+    this.decided.push(entry)
+    const { configuration } = this.configurations.at(-1)!
+    let copies = 0
+    for (const other of all) if (isVoter(configuration, other.id) && other.disk.holds(entry)) copies++
+    const needed = acceptQuorum(configuration) - (this.damaged ? 1 : 0)
+    if (copies < needed) throw new Violation(`durability: entry ${entry.index} is decided with ${copies} copies`)
+    if (entry.kind === 'stop-sign') this.configurations.push({ configuration: entry.next, start: entry.index })
+  }
+
+  /** One process leads a ballot. */
+  leads(node: SimNode, ballot: Ballot): void {
+    const process = `node ${node.id} start ${node.incarnation}`
+    const other = this.#leaders.get(show(ballot))
+    if (other !== undefined) throw new Violation(`one leader a ballot: ${show(ballot)} by ${other} and ${process}`)
+    this.#leaders.set(show(ballot), process)
+  }
+
+  asks(node: SimNode, id: number): void {
+    this.#reads.set(`${node.id}.${node.incarnation}.${id}`, this.decided.length)
+  }
+
+  /** A read must see everything that anyone had decided before it was asked. */
+  reads(node: SimNode, id: number, index: LogIndex): void {
+    const least = this.#reads.get(`${node.id}.${node.incarnation}.${id}`)
+    if (least === undefined) throw new Violation(`node ${node.id} answers read ${id}, which was not asked`)
+    if (index < least) throw new Violation(`linearizability: node ${node.id} reads at ${index}, ${least} was decided`)
+    if (index > node.applied) throw new Violation(`node ${node.id} reads at ${index} and has applied ${node.applied}`)
+  }
+}

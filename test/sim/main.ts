@@ -1,0 +1,40 @@
+/**
+ * `node test/sim/main.ts --seeds 200 [--from 1] [--trace 60]`: runs seeds and prints what broke, with the line
+ * that reproduces it. `SEED=7 node test/sim/main.ts`: that seed only, with its trace.
+ */
+import { parseArgs } from 'node:util'
+import { planOf, runSeed } from './simulation.ts'
+
+const { values } = parseArgs({
+  options: {
+    seeds: { type: 'string', default: '200' },
+    from: { type: 'string', default: '1' },
+    trace: { type: 'string', default: '80' },
+  },
+})
+const only = process.env.SEED
+const first = Number(only ?? values.from)
+const count = only === undefined ? Number(values.seeds) : 1
+const started = performance.now()
+let operations = 0
+let decided = 0
+let configurations = 0
+let failed = 0
+for (let seed = first; seed < first + count; seed++) {
+  const outcome = runSeed(seed, Number(values.trace))
+  operations += outcome.operations
+  decided += outcome.decided
+  configurations += outcome.configurations
+  if (outcome.violation === null) continue
+  failed++
+  if (only !== undefined) console.log(JSON.stringify(planOf(seed), null, 2))
+  if (failed <= 5 || only !== undefined) console.log(outcome.violation.trace)
+  console.log(`seed ${seed}: ${outcome.violation.message}`)
+  console.log(`  reproduce: SEED=${seed} node test/sim/main.ts --trace 300`)
+}
+const seconds = (performance.now() - started) / 1000
+console.log(
+  `${count} seeds, ${failed} failed; ${operations} operations, ${decided} entries decided, ` +
+    `${configurations} configurations, ${Math.round(operations / seconds)} operations/s, ${seconds.toFixed(1)} s`,
+)
+process.exitCode = failed > 0 ? 1 : 0

@@ -1,0 +1,65 @@
+/**
+ * The network of the simulator: which links work, and what happens to a message. A link goes one way.
+ *
+ * In stream mode messages of a link keep their order, as over TCP, and what is lost is lost together with the
+ * connection (the other side gets `reconnected`); otherwise each one is lost, doubled and delayed by itself.
+ */
+import type { NodeId } from '../../src/vocabulary.ts'
+import type { Random } from './random.ts'
+
+export interface NetworkOptions {
+  readonly stream: boolean
+  readonly lossChance: number
+  readonly doubleChance: number
+  readonly delayMilliseconds: number
+  /** Chance that a message takes up to twenty times as long. */
+  readonly slowChance: number
+}
+
+export class Network {
+  options: NetworkOptions
+  readonly #random: Random
+  #blocked = new Set<string>()
+  #lastArrival = new Map<string, number>()
+
+  constructor(options: NetworkOptions, random: Random) {
+    this.options = options
+    this.#random = random
+  }
+
+  block(from: NodeId, to: NodeId): void {
+    this.#blocked.add(`${from}>${to}`)
+  }
+
+  unblock(from: NodeId, to: NodeId): void {
+    this.#blocked.delete(`${from}>${to}`)
+  }
+
+  isBlocked(from: NodeId, to: NodeId): boolean {
+    return this.#blocked.has(`${from}>${to}`)
+  }
+
+  heal(): void {
+    this.#blocked.clear()
+  }
+
+  /** When copies of a message that is sent at `now` arrive; none: it is lost. */
+  arrivals(from: NodeId, to: NodeId, now: number): number[] {
+    const { stream, lossChance, doubleChance } = this.options
+    if (this.isBlocked(from, to) || this.#random.chance(lossChance)) return []
+    if (!stream) {
+      const copies = this.#random.chance(doubleChance) ? 2 : 1
+      return Array.from({ length: copies }, () => now + this.#delay())
+    }
+    const link = `${from}>${to}`
+    const at = Math.max(now + this.#delay(), this.#lastArrival.get(link) ?? 0)
+    this.#lastArrival.set(link, at)
+    return [at]
+  }
+
+  #delay(): number {
+    const { delayMilliseconds, slowChance } = this.options
+    const most = this.#random.chance(slowChance) ? delayMilliseconds * 20 : delayMilliseconds
+    return 0.1 + this.#random.next() * most
+  }
+}

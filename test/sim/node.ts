@@ -1,0 +1,141 @@
+/**
+ * A node of the simulator: a replica, its durable log, and the smallest shell that keeps the rules of
+ * src/consensus/events.ts. It has no time and no network of its own: its host gives and takes.
+ */
+import assert from 'node:assert/strict'
+import type { Effect, Event, Position } from '../../src/consensus/events.ts'
+import type { Message } from '../../src/consensus/messages.ts'
+import { type Options, type Replica, createReplica, position, step } from '../../src/consensus/replica.ts'
+import { type Ballot, type LogRecord, type NodeId, ZERO_BALLOT, compareBallots } from '../../src/vocabulary.ts'
+import type { DurableLog } from './durable-log.ts'
+
+type Shown = Exclude<Effect, { readonly kind: 'persist' } | { readonly kind: 'send' }>
+
+export interface Host {
+  /** A message leaves. */
+  send(node: SimNode, to: NodeId, message: Message): void
+  /** A frame was handed to the disk: call `node.synced(incarnation)` some time later. */
+  syncing(node: SimNode): void
+  /** Every effect that is neither persist nor send, in order, at once. */
+  effect(node: SimNode, effect: Shown): void
+}
+
+interface Frame {
+  readonly records: number
+  readonly position: Position
+  readonly sends: { readonly to: NodeId; readonly message: Message }[]
+}
+
+export class SimNode {
+  replica: Replica | null = null
+  /** Rises with each start. */
+  incarnation = 0
+  /** Index of the last entry that the shell has applied. */
+  applied = 0
+  /** The largest ballot that this node has told anyone it promised. */
+  saidPromise: Ballot = ZERO_BALLOT
+  readonly id: NodeId
+  readonly disk: DurableLog
+  readonly #host: Host
+  readonly #options: Partial<Options>
+  #pending: LogRecord[] = []
+  #waiting: Frame['sends'] = []
+  #frame: Frame | null = null
+
+  constructor(id: NodeId, disk: DurableLog, host: Host, options: Partial<Options>) {
+    this.id = id
+    this.disk = disk
+    this.#host = host
+    this.#options = options
+  }
+
+  get up(): boolean {
+    return this.replica !== null
+  }
+
+  start(now: number): void {
+    const recovered = this.disk.recover()
+    this.incarnation++
+    this.applied = recovered.first - 1
+    this.#pending = []
+    this.#waiting = []
+    this.#frame = null
+    this.replica = createReplica({ self: this.id, recovered, options: this.#options, now })
+    assert(
+      recovered.doubtfulFrom !== null || compareBallots(this.replica.promise, this.saidPromise) >= 0,
+      `node ${this.id} has forgotten a promise`,
+    )
+  }
+
+  /** Loses memory, and of what was written and not synced all but `kept` records. */
+  crash(kept: number): void {
+    this.replica = null
+    this.disk.crash(kept)
+  }
+
+  step(event: Event): void {
+    if (this.replica === null) return
+    const incarnation = this.incarnation
+    for (const effect of step(this.replica, event)) {
+      if (effect.kind === 'persist') {
+        this.#pending.push(effect.record)
+        this.disk.write([effect.record])
+      } else if (effect.kind === 'send') {
+        this.#send(effect.to, effect.message, effect.afterSync)
+      } else {
+        this.#host.effect(this, effect)
+      }
+      if (this.incarnation !== incarnation || this.replica === null) return
+    }
+    this.#beginSync()
+  }
+
+  #send(to: NodeId, message: Message, afterSync: boolean): void {
+    if (!afterSync) return this.#leave(to, message)
+    // A decided record alone is lazy: nothing waits for it.
+    if (this.#pending.some((record) => record.kind !== 'decided')) this.#waiting.push({ to, message })
+    else if (this.#frame) this.#frame.sends.push({ to, message })
+    else this.#leave(to, message)
+  }
+
+  #leave(to: NodeId, message: Message): void {
+    this.#check(message)
+    this.#host.send(this, to, message)
+  }
+
+  /** What a message says of this node's log must be on its disk when it leaves. */
+  #check(message: Message): void {
+    const { state, log } = this.disk.image
+    const last = log.first + log.entries.length - 1
+    if (message.kind === 'promise') {
+      assert(compareBallots(state.promise, message.ballot) >= 0, 'a promise leaves before it is durable')
+      assert(last >= message.accepted || compareBallots(state.promise, message.ballot) > 0, 'a promise speaks of a log that is not durable')
+      if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
+    } else if (message.kind === 'prepare') {
+      assert(compareBallots(state.promise, message.ballot) >= 0, 'a ballot is used before it is durable')
+      if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
+    } else if (message.kind === 'accepted') {
+      assert(compareBallots(state.acceptedBallot, message.ballot) === 0, 'accepted of a ballot that is not durable')
+      assert(last >= message.index, 'accepted before it is durable')
+    }
+  }
+
+  #beginSync(): void {
+    if (this.#frame !== null || !this.#pending.some((record) => record.kind !== 'decided')) return
+    this.#frame = { records: this.#pending.length, position: position(this.replica!), sends: this.#waiting }
+    this.#pending = []
+    this.#waiting = []
+    this.#host.syncing(this)
+  }
+
+  /** The disk is done with the frame that was handed to it in that incarnation. */
+  synced(incarnation: number, now: number): void {
+    const frame = this.#frame
+    if (incarnation !== this.incarnation || frame === null || this.replica === null) return
+    this.disk.sync(frame.records)
+    this.#frame = null
+    for (const { to, message } of frame.sends) this.#leave(to, message)
+    this.step({ kind: 'persisted', now, position: frame.position })
+    if (this.replica !== null) this.#beginSync()
+  }
+}
