@@ -10,7 +10,7 @@ import { describe, expect, test } from 'vitest'
 import { RespConnection, RespError, textOf } from '../../bench/resp-client.ts'
 import { ADMIN_PATHS } from '../../src/contract.ts'
 import { AdminError } from './admin.ts'
-import { type Cluster, withCluster } from './harness.ts'
+import { type Cluster, eventually, withCluster } from './harness.ts'
 import type { NodeProcess } from './process.ts'
 import { Recorder } from './recorder.ts'
 import { finish, problemsOf, untilAnswered } from './verify.ts'
@@ -47,11 +47,7 @@ async function damage(path: string, change: (bytes: Buffer) => void): Promise<vo
 async function expectRefused(node: NodeProcess, codes: readonly string[]): Promise<void> {
   const before = await fingerprint(node.walFolder, node.checkpointFolder)
   await node.start()
-  const deadline = performance.now() + 20_000
-  let code: string | undefined
-  while (code === undefined && performance.now() < deadline) {
-    code = (await node.admin.status().catch(() => null))?.refusal?.code
-  }
+  const code = await eventually(`${node.name} is refused`, async () => (await node.admin.status()).refusal?.code)
   expect(codes).toContain(code)
   expect(await node.admin.probe(ADMIN_PATHS.livez)).toBe(200)
   expect(await node.admin.probe(ADMIN_PATHS.readyz)).toBe(503)

@@ -8,10 +8,12 @@ import { Recorder } from './recorder.ts'
 import { finish, problemsOf, untilAnswered } from './verify.ts'
 
 const LOAD = 500
+/** Clients that hardly pause: nothing here is closed in good order. */
+const BUSY = { connectionsPerTarget: 4, thinkMilliseconds: 1 }
 
 test('kill -9 of the leader: survivors pause and go on, the killed node comes back', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2), { thinkMilliseconds: 1 })
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { ...BUSY })
     await untilAnswered(recorder, LOAD)
     const { node: killed, status: before } = await cluster.leader()
     await killed.kill9()
@@ -30,7 +32,7 @@ test('kill -9 of the leader: survivors pause and go on, the killed node comes ba
 
 test('kill -9 of a follower: nobody else notices', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2), { thinkMilliseconds: 1 })
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { ...BUSY })
     await untilAnswered(recorder, LOAD)
     const killed = await cluster.follower()
     const before = await cluster.leader()
@@ -47,7 +49,7 @@ test('kill -9 of a follower: nobody else notices', async () => {
 
 test('kill -9 of the leader three times in a row, each time of the one that leads then', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2), { registers: 3, counters: 1, thinkMilliseconds: 1 })
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { registers: 3, counters: 1, ...BUSY })
     const killed: string[] = []
     for (let round = 0; round < 3; round++) {
       await untilAnswered(recorder, LOAD)
@@ -66,7 +68,7 @@ test('kill -9 of the leader three times in a row, each time of the one that lead
 
 test('kill -9 of all nodes at once, twice: nothing acknowledged is lost', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2), { thinkMilliseconds: 1 })
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { ...BUSY })
     const nodes = cluster.running
     for (let round = 0; round < 2; round++) {
       await untilAnswered(recorder, LOAD)
@@ -102,7 +104,7 @@ test('one node alone: kill -9 and back, nothing acknowledged is lost', async () 
 
 test('a frozen leader that wakes up serves nothing old', async () => {
   await withCluster(3, {}, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2), { thinkMilliseconds: 1 })
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { ...BUSY })
     await untilAnswered(recorder, LOAD)
     const { node: frozen } = await cluster.leader()
     frozen.pause()

@@ -6,7 +6,8 @@
  * After each reply a client waits a moment (think time) before its next command, so that it sees an orderly close,
  * which comes right behind the last reply, before it sends again. A close with nothing unanswered is therefore no
  * failure; a close with a command unanswered is one, and the command's outcome is unknown. (RESP has no way to
- * announce a close: a client that sends again within microseconds of a reply can always cross it on the wire.)
+ * announce a close: a client that sends again at once can always cross it on the wire. The think time is longer than
+ * a busy machine keeps a process waiting between two system calls, nearly always.)
  *
  * Imports nothing but bench/resp-client.ts at run time: in Kubernetes these two files run alone, in a pod.
  */
@@ -39,11 +40,11 @@ export interface RecorderOptions {
 }
 
 const DEFAULTS: RecorderOptions = {
-  connectionsPerTarget: 4,
+  connectionsPerTarget: 8,
   registers: 6,
   counters: 2,
   valueBytes: 0,
-  thinkMilliseconds: 4,
+  thinkMilliseconds: 20,
   prefix: 'k',
 }
 
