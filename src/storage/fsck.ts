@@ -58,7 +58,7 @@ async function checkAll(
   good(`stamps: volume ${volumes.volume}`)
   const meta = await loadMeta(disk, walDirectory)
   if (meta === null) good('meta: none yet, the first start did not finish')
-  else if (meta.lame) damage('meta: one of the two slots is damaged or older; a start writes it again')
+  else if (meta.lame === 'damaged') damage('meta: one of the two slots is damaged; a start writes it again')
   else good(`meta: first index ${meta.content.first}, node ${meta.content.identity?.node ?? 'without identity'}`)
   const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory)
   for (const text of checkpoints.damage) damage(`${text}; a start uses the one before`)

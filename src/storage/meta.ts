@@ -72,8 +72,8 @@ export function decodeMetaSlot(bytes: Buffer, path: string): Slot | null {
 export interface LoadedMeta extends Slot {
   /** The slot that `content` is from. */
   readonly slot: number
-  /** Whether the other slot is damaged or older, and has to be written again. */
-  readonly lame: boolean
+  /** Why the other slot has to be written again, if so: a crash left it as it was, or it cannot be read. */
+  readonly lame: 'older' | 'damaged' | null
 }
 
 /** Reads the meta file; null if there is none. Writes nothing. Throws `META_DAMAGED`, `FORMAT_TOO_NEW`. */
@@ -88,7 +88,8 @@ export async function loadMeta(disk: Disk, directory: string): Promise<LoadedMet
   const slot = (one?.sequence ?? -1) > (zero?.sequence ?? -1) ? 1 : 0
   const best = slots[slot]
   if (!best) throw new LokiError('META_DAMAGED', `${path}: both slots are damaged`)
-  return { ...best, slot, lame: zero?.sequence !== one?.sequence }
+  const lame = !zero || !one ? 'damaged' : zero.sequence === one.sequence ? null : 'older'
+  return { ...best, slot, lame }
 }
 
 /** The open meta file; one update at a time. */
@@ -109,12 +110,12 @@ export class Meta {
   static async create(disk: Disk, directory: string, content: MetaContent): Promise<Meta> {
     const slot = encodeMetaSlot(1, content)
     await publishFile(disk, directory, META_FILE, Buffer.concat([slot, slot]))
-    return Meta.open(disk, directory, { sequence: 1, content, slot: 0, lame: false })
+    return Meta.open(disk, directory, { sequence: 1, content, slot: 0, lame: null })
   }
 
   static async open(disk: Disk, directory: string, loaded: LoadedMeta): Promise<Meta> {
     const meta = new Meta(await disk.open(`${directory}/${META_FILE}`, 'write'), loaded)
-    if (loaded.lame) await meta.update({})
+    if (loaded.lame !== null) await meta.update({})
     return meta
   }
 

@@ -25,6 +25,7 @@ export type DumpLine =
       readonly first: number
       readonly doubtfulFrom: number | null
       readonly previous: string | null
+      readonly bornWithFrame: boolean
       readonly state: string
     }
   | {
@@ -149,6 +150,7 @@ function* dumpSegment(bytes: Buffer, segment: SegmentName, known: SegmentLink | 
     first: header.first,
     doubtfulFrom: header.doubtfulFrom,
     previous: header.previous === null ? null : `${header.previous.timeline}-${header.previous.base}`,
+    bornWithFrame: header.bornWithFrame,
     state: showState(header.state),
   }
   for (const item of readSegment(bytes, decoded, known)) yield showItem(item)

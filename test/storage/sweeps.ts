@@ -235,50 +235,71 @@ export async function tryDamage(
   return 'doubtful'
 }
 
+/** Small segments, which mostly begin with the frame they were made for; and one that takes all frames of a start. */
+const SEGMENT_SIZES = [4096, 1024 * 1024]
+
 /** Flips a bit in every `stride`-th byte of every file. Gives how often each outcome was met. */
 export async function flipSweep(stride: number): Promise<Map<string, number>> {
-  const { disk, progress } = await prepared()
-  const truth = progress.models.at(-1)!
   const next = random(7)
   const seen = new Map<string, number>()
-  for (const path of disk.paths()) {
-    const { length } = disk.peek(path)!
-    const step = path.endsWith('meta') ? 64 : stride
-    for (let at = Math.floor(next() * step); at < length; at += step) {
-      const bit = 1 << Math.floor(next() * 8)
-      const outcome = await tryDamage(disk, truth, path, (bytes) => {
-        bytes[at] = bytes[at]! ^ bit
-      })
-      seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
+  for (const segmentBytes of SEGMENT_SIZES) {
+    const { disk, progress } = await prepared(DAMAGED_HISTORY, { segmentBytes })
+    const truth = progress.models.at(-1)!
+    for (const path of disk.paths()) {
+      const { length } = disk.peek(path)!
+      const step = path.endsWith('meta') ? 64 : stride
+      for (let at = Math.floor(next() * step); at < length; at += step) {
+        const bit = 1 << Math.floor(next() * 8)
+        const outcome = await tryDamage(disk, truth, path, (bytes) => {
+          bytes[at] = bytes[at]! ^ bit
+        })
+        seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
+      }
     }
   }
   return seen
 }
 
-/** Where the writes of a segment began that were appended to it. */
-async function framesOf(disk: SimulatedDisk, path: string): Promise<number[]> {
+/** Where the frames of a segment begin, and whether the first of them came with the segment. */
+async function framesOf(disk: SimulatedDisk, path: string): Promise<{ offsets: number[]; born: boolean }> {
   const offsets: number[] = []
-  let name = ''
+  let born = false
+  let inside = false
   for await (const line of dump(disk, '/data/wal')) {
-    if (line.kind === 'segment') ({ name } = line)
-    if (line.kind === 'frame' && path.endsWith(name)) offsets.push(line.offset)
+    if (line.kind === 'segment') {
+      inside = path.endsWith(line.name)
+      if (inside) born = line.bornWithFrame
+    }
+    if (inside && line.kind === 'frame' && !line.records[0]?.startsWith('state:')) offsets.push(line.offset)
   }
-  return offsets.length > 0 ? offsets : [Number.POSITIVE_INFINITY]
+  return { offsets, born }
 }
 
-/** Takes every sector of every segment away, one at a time. Gives the outcomes that were met. */
+/**
+ * Takes every sector of every segment away, one at a time, and cuts every segment short at every frame. Gives the
+ * outcomes that were met.
+ */
 export async function lostSectorSweep(): Promise<Set<string>> {
-  const { disk, progress } = await prepared()
-  const truth = progress.models.at(-1)!
   const seen = new Set<string>()
-  const paths = disk.paths().filter((path) => path.endsWith('.wal'))
-  for (const path of paths) {
-    const { length } = disk.peek(path)!
-    const lastWrite = (await framesOf(disk, path)).at(-1)!
-    for (let at = 0; at < length; at += 512) {
-      const canBeTorn = path === paths.at(-1) && at + 512 > lastWrite
-      const take = (bytes: Buffer): unknown => bytes.fill(0, at, Math.min(at + 512, length))
-      seen.add(await tryDamage(disk, truth, path, take, canBeTorn))
+  for (const segmentBytes of SEGMENT_SIZES) {
+    const { disk, progress } = await prepared(DAMAGED_HISTORY, { segmentBytes })
+    const truth = progress.models.at(-1)!
+    const paths = disk.paths().filter((path) => path.endsWith('.wal'))
+    for (const path of paths) {
+      const { length } = disk.peek(path)!
+      const { offsets, born } = await framesOf(disk, path)
+      const isNewest = path === paths.at(-1)
+      // Only what was appended last to the newest segment may be missing without a word.
+      const appended = born && offsets.length === 1 ? Number.POSITIVE_INFINITY : offsets.at(-1)!
+      for (let at = 0; at < length; at += 512) {
+        const take = (bytes: Buffer): unknown => bytes.fill(0, at, Math.min(at + 512, length))
+        seen.add(await tryDamage(disk, truth, path, take, isNewest && at + 512 > appended))
+      }
+      for (const offset of isNewest ? [] : offsets) {
+        const copy = disk.survivor(() => 0)
+        copy.poke(path, copy.peek(path)!.subarray(0, offset))
+        seen.add(await tryDamage(copy, truth, path, () => {}))
+      }
     }
   }
   return seen
@@ -306,7 +327,7 @@ export async function spliceSweep(): Promise<void> {
   const truth = one.progress.models.at(-1)!
   const [first, second] = one.disk.paths().filter((path) => path.endsWith('.wal'))
   assert.ok(first && second)
-  const [, , , from, to] = await framesOf(one.disk, first!)
+  const [, , from, to] = (await framesOf(one.disk, first)).offsets
   const splices: [string, (bytes: Buffer) => void][] = [
     [first, (bytes) => two.disk.peek(first)!.copy(bytes, from, from, to)],
     [first, (bytes) => two.disk.peek(first)!.copy(bytes, from, from)],
