@@ -27,7 +27,7 @@ class Model {
   }
 
   run(words: readonly string[]): unknown {
-    const [name, key = '', a = '', b = ''] = words
+    const [name = '', key = '', a = '', b = ''] = words
     const now = this.#live(key)
     switch (name) {
       case 'GET':

@@ -122,7 +122,7 @@ describe('order on one connection', () => {
 
 describe('bad input', () => {
   const cases: [name: string, bytes: string, answer: string][] = [
-    ['an over-long inline command', `${'x'.repeat(70_000)}`, '-ERR Protocol error: too big inline request\r\n'],
+    ['an over-long inline command', 'x'.repeat(70_000), '-ERR Protocol error: too big inline request\r\n'],
     ['an over-long value', '*2\r\n$3\r\nGET\r\n$1000001\r\n', '-ERR Protocol error: invalid bulk length\r\n'],
     ['a negative length', '*2\r\n$3\r\nGET\r\n$-1\r\n', '-ERR Protocol error: invalid bulk length\r\n'],
     ['too many arguments', '*1048577\r\n', '-ERR Protocol error: invalid multibulk length\r\n'],

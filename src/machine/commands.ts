@@ -1,9 +1,12 @@
 /** The table of all commands, and how one is found. PURE. */
 import type { Command } from './command.ts'
+import { HASH_COMMANDS } from './hashes.ts'
 import { KEY_COMMANDS } from './keys.ts'
+import { LIST_COMMANDS } from './lists.ts'
 import { LOCAL_COMMANDS } from './local-commands.ts'
 import { latin1 } from './packed.ts'
 import { type Arguments, type ErrorReply, err } from './reply.ts'
+import { SET_COMMANDS } from './sets.ts'
 import { STRING_COMMANDS } from './strings.ts'
 import { TRANSACTION_COMMANDS } from './transactions.ts'
 
@@ -13,6 +16,9 @@ export const INTERNAL_PREFIX = 'loki.'
 export const COMMANDS: readonly Command[] = [
   ...STRING_COMMANDS,
   ...KEY_COMMANDS,
+  ...HASH_COMMANDS,
+  ...LIST_COMMANDS,
+  ...SET_COMMANDS,
   ...LOCAL_COMMANDS,
   ...TRANSACTION_COMMANDS,
 ]

@@ -30,9 +30,8 @@ function type(c: Context, args: Arguments): Reply {
 /** Moves `from` to `to`, its expiry included. */
 function move(c: Context, from: string, record: KeyRecord, to: string): void {
   if (from === to) return
-  const copy = copyRecord(record)
   c.collection.remove(from)
-  c.collection.put(to, copy)
+  c.collection.put(to, record)
 }
 
 function rename(c: Context, args: Arguments): Reply {

@@ -1,11 +1,18 @@
 /**
  * What a key holds: one record, tagged by its kind, and its encoding in checkpoints. PURE.
  *
- *   record  uint8 kind (1 string), bytes key, uint version, uint expire at (0: never), then by kind:
- *     string   bytes value
+ *   record  uint8 kind, bytes key, uint version, uint expire at (0: never), then by kind:
+ *     1 string   bytes value
+ *     2 hash     uint fields, (bytes field, bytes value)…
+ *     3 set      uint members, bytes member…
+ *     4 list     uint items, bytes item…
+ *
+ * Fields and members keep their order: replies tell it. Records of other kinds than string are never empty.
  */
 import type { ByteReader, ByteWriter } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
+import { unreachable } from '../invariant.ts'
+import { Deque } from './deque.ts'
 import { type Packed, latin1, latin1Bytes, pack, unpack } from './packed.ts'
 
 interface RecordBase {
@@ -15,44 +22,164 @@ interface RecordBase {
   expireAtMilliseconds: number
 }
 
+interface AggregateBase extends RecordBase {
+  /** What the elements are taken to occupy: kept up to date by whoever changes them. */
+  elementBytes: number
+}
+
 export interface StringRecord extends RecordBase {
   readonly kind: 'string'
   value: Packed
 }
 
-export type KeyRecord = StringRecord
+export interface HashRecord extends AggregateBase {
+  readonly kind: 'hash'
+  readonly fields: Map<string, Packed>
+}
+
+export interface SetRecord extends AggregateBase {
+  readonly kind: 'set'
+  readonly members: Set<string>
+}
+
+export interface ListRecord extends AggregateBase {
+  readonly kind: 'list'
+  items: Deque<Packed>
+}
+
+export type AggregateRecord = HashRecord | SetRecord | ListRecord
+export type KeyRecord = StringRecord | AggregateRecord
 
 /** What a key costs beyond its own bytes and those of its value: record, map slot, headers. Measured. */
 const RECORD_BYTES = 136
+/** The same for the elements of other kinds. */
+const FIELD_BYTES = 96
+const MEMBER_BYTES = 64
+const ITEM_BYTES = 40
+
+export const fieldBytes = (field: string, value: Packed): number => FIELD_BYTES + field.length + value.length
+export const memberBytes = (member: string): number => MEMBER_BYTES + member.length
+export const itemBytes = (item: Packed): number => ITEM_BYTES + item.length
 
 /** Bytes that a record is taken to occupy: part of the replicated state, so a function of the content alone. */
 export function recordBytes(key: string, record: KeyRecord): number {
-  return RECORD_BYTES + key.length + record.value.length
+  return RECORD_BYTES + key.length + (record.kind === 'string' ? record.value.length : record.elementBytes)
+}
+
+/** As TYPE tells it. */
+export const typeName = (record: KeyRecord): string => record.kind
+
+const BASE = { version: 0, expireAtMilliseconds: 0 }
+
+export const emptyHash = (): HashRecord => ({ kind: 'hash', fields: new Map(), elementBytes: 0, ...BASE })
+export const emptySet = (): SetRecord => ({ kind: 'set', members: new Set(), elementBytes: 0, ...BASE })
+export const emptyList = (): ListRecord => ({ kind: 'list', items: new Deque(), elementBytes: 0, ...BASE })
+
+/** Number of elements. */
+export function sizeOf(record: AggregateRecord): number {
+  switch (record.kind) {
+    case 'hash':
+      return record.fields.size
+    case 'set':
+      return record.members.size
+    case 'list':
+      return record.items.length
+    default:
+      return unreachable(record)
+  }
+}
+
+/** A record of its own with the same content and expiry. */
+export function copyRecord(record: KeyRecord): KeyRecord {
+  switch (record.kind) {
+    case 'string':
+      return { ...record }
+    case 'hash':
+      return { ...record, fields: new Map(record.fields) }
+    case 'set':
+      return { ...record, members: new Set(record.members) }
+    case 'list':
+      return { ...record, items: Deque.from(record.items) }
+    default:
+      return unreachable(record)
+  }
 }
 
 const KIND_STRING = 1
+const KIND_HASH = 2
+const KIND_SET = 3
+const KIND_LIST = 4
+const KINDS = { string: KIND_STRING, hash: KIND_HASH, set: KIND_SET, list: KIND_LIST } as const
 
 export function writeRecord(writer: ByteWriter, key: string, record: KeyRecord): void {
-  writer.uint8(KIND_STRING).bytes(latin1Bytes(key)).uint(record.version).uint(record.expireAtMilliseconds)
-  writer.bytes(unpack(record.value))
+  writer.uint8(KINDS[record.kind]).bytes(latin1Bytes(key)).uint(record.version).uint(record.expireAtMilliseconds)
+  switch (record.kind) {
+    case 'string':
+      writer.bytes(unpack(record.value))
+      return
+    case 'hash':
+      writer.uint(record.fields.size)
+      for (const [field, value] of record.fields) writer.bytes(latin1Bytes(field)).bytes(unpack(value))
+      return
+    case 'set':
+      writer.uint(record.members.size)
+      for (const member of record.members) writer.bytes(latin1Bytes(member))
+      return
+    case 'list':
+      writer.uint(record.items.length)
+      for (const item of record.items) writer.bytes(unpack(item))
+      return
+    default:
+      unreachable(record)
+  }
 }
 
 /** What it gives has memory of its own. */
 export function readRecord(reader: ByteReader): { key: string; record: KeyRecord } {
   const kind = reader.uint8()
   const key = latin1(reader.bytes())
-  const version = reader.uint()
-  const expireAtMilliseconds = reader.uint()
-  if (kind !== KIND_STRING) throw new LokiError('FRAME_MALFORMED', `unknown kind of a record ${kind}`)
-  return { key, record: { kind: 'string', value: pack(reader.bytes()), version, expireAtMilliseconds } }
+  const base = { version: reader.uint(), expireAtMilliseconds: reader.uint() }
+  switch (kind) {
+    case KIND_STRING:
+      return { key, record: { kind: 'string', value: pack(reader.bytes()), ...base } }
+    case KIND_HASH:
+      return { key, record: readHash(reader, base) }
+    case KIND_SET:
+      return { key, record: readSet(reader, base) }
+    case KIND_LIST:
+      return { key, record: readList(reader, base) }
+    default:
+      throw new LokiError('FRAME_MALFORMED', `unknown kind of a record ${kind}`)
+  }
 }
 
-/** As TYPE tells it. */
-export function typeName(record: KeyRecord): string {
-  return record.kind
+function readHash(reader: ByteReader, base: RecordBase): HashRecord {
+  const record = { ...emptyHash(), ...base }
+  for (let left = reader.uint(); left > 0; left--) {
+    const field = latin1(reader.bytes())
+    const value = pack(reader.bytes())
+    record.fields.set(field, value)
+    record.elementBytes += fieldBytes(field, value)
+  }
+  return record
 }
 
-/** A record of its own with the same content and expiry. */
-export function copyRecord(record: KeyRecord): KeyRecord {
-  return { ...record }
+function readSet(reader: ByteReader, base: RecordBase): SetRecord {
+  const record = { ...emptySet(), ...base }
+  for (let left = reader.uint(); left > 0; left--) {
+    const member = latin1(reader.bytes())
+    record.members.add(member)
+    record.elementBytes += memberBytes(member)
+  }
+  return record
+}
+
+function readList(reader: ByteReader, base: RecordBase): ListRecord {
+  const record = { ...emptyList(), ...base }
+  for (let left = reader.uint(); left > 0; left--) {
+    const item = pack(reader.bytes())
+    record.items.pushBack(item)
+    record.elementBytes += itemBytes(item)
+  }
+  return record
 }
