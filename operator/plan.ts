@@ -141,7 +141,7 @@ function genesis(observed: Observed): Action[] {
   const record = observed.genesis
   return observed.nodes.flatMap((node): Action[] => {
     const self = record.founders.find((founder) => founder.address === addressOf(observed.cluster, node.ordinal))
-    const waits = node.status?.phase === 'waiting' && node.status.volumeId === self?.volumeId
+    const waits = node.status?.phase === 'waiting' && !isTerminating(node) && node.status.volumeId === self?.volumeId
     return waits && self ? [{ kind: 'seed', target: targetOf(node), genesis: record, self: self.id }] : []
   })
 }
@@ -274,7 +274,8 @@ function place(observed: Observed, leader: Leader, ordinal: number): Place {
   const known = memberAt(observed, leader.status.configuration, ordinal) ?? null
   const kept = { member: known, missing: known ? null : `${clusterName(observed)}-${ordinal}`, joins: [] }
   const status = node?.status ?? null
-  if (!node?.pod || status === null || status.volumeId === null || known?.volumeId === status.volumeId) return kept
+  if (!node?.pod || isTerminating(node) || status === null || status.volumeId === null) return kept
+  if (known?.volumeId === status.volumeId) return kept
   if (status.phase === 'waiting') {
     return awaitsSeed(observed, node) ? kept : { ...kept, joins: [join(observed, leader, node, status.volumeId)] }
   }

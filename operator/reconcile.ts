@@ -66,7 +66,9 @@ async function one(context: Context, observed: Observed, action: Action): Promis
   const outcome = await perform(context, observed, action)
   context.metrics.actions.inc({ kind: action.kind, result: outcome.kind })
   const key = keyOf(observed.cluster.metadata)
-  const level = action.kind === 'label-pod' || action.kind === 'label-claim' ? 'debug' : 'info'
+  const quiet = action.kind === 'label-pod' || action.kind === 'label-claim' || outcome.kind === 'stale'
+  const known = outcome.kind === 'held' && observed.cluster.status?.held?.some(({ rule }) => rule === outcome.held.rule)
+  const level = quiet || known ? 'debug' : 'info'
   context.log[level]({ cluster: key, act: describe(action), outcome }, outcome.kind)
   if (outcome.kind === 'done') await announce(context, observed, action)
   return outcome
