@@ -1,0 +1,197 @@
+/** Manifests, hash and schema: byte-stable, agreeing with the contract, and safe from restarting anybody unasked. */
+import { readFileSync } from 'node:fs'
+import * as fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { parse } from 'yaml'
+import { ANNOTATIONS, ENVIRONMENT, LABELS, PATHS, SETTINGS, names } from '../src/contract.ts'
+import { genesisRecord, manifests, tokenSecret } from '../operator/manifests.ts'
+import { quantityBytes } from '../operator/quantity.ts'
+import { canonical, fingerprint, imageOf, inputsHash, ordinalOf, wanted } from '../operator/resource.ts'
+import type { KubeObject } from '../operator/resource.ts'
+import { IMAGE, lokiCluster, statefulSetOf } from './operator-world.ts'
+
+const file = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8')
+
+interface Schema {
+  readonly properties?: Readonly<Record<string, Schema>>
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly type?: string
+  readonly default?: unknown
+  readonly enum?: readonly string[]
+}
+
+const crd = parse(file('crds/lokiclusters.lokikv.dev.yaml')) as {
+  spec: {
+    versions: [
+      { schema: { openAPIV3Schema: Schema }; subresources: unknown; additionalPrinterColumns: { name: string }[] },
+    ]
+  }
+}
+const schemaOf = (...path: string[]): Schema =>
+  path.reduce((schema, name) => schema.properties?.[name] ?? {}, crd.spec.versions[0].schema.openAPIV3Schema)
+
+describe('the schema', () => {
+  test('spec.config has the settings of the contract, with their ranges', () => {
+    const settings = Object.entries(schemaOf('spec', 'config').properties ?? {})
+    expect(settings.map(([name, { type, minimum, maximum }]) => [name, type, minimum, maximum])).toEqual(
+      Object.entries(SETTINGS).map(([name, row]) => [name, 'integer', row.least, row.most]),
+    )
+    expect(settings.every(([, schema]) => schema.default === undefined)).toBe(true)
+  })
+  test('its defaults are those of the operator', () => {
+    const spec = { storage: { wal: { size: '1Gi' }, checkpoints: { size: '1Gi' } } }
+    expect(wanted(spec)).toMatchObject({
+      replicas: schemaOf('spec', 'replicas').default,
+      whenScaled: schemaOf('spec', 'storage', 'retention', 'whenScaled').default,
+      whenDeleted: schemaOf('spec', 'storage', 'retention', 'whenDeleted').default,
+      spread: schemaOf('spec', 'placement', 'spread').default,
+      topologyKey: schemaOf('spec', 'placement', 'topologyKey').default,
+      serviceType: schemaOf('spec', 'service', 'type').default,
+      paused: schemaOf('spec', 'paused').default,
+    })
+  })
+  test('the columns of kubectl get', () => {
+    expect(crd.spec.versions[0].additionalPrinterColumns.map(({ name }) => name).slice(0, 4)).toEqual([
+      'Replicas',
+      'Ready',
+      'Leader',
+      'Age',
+    ])
+  })
+  test('the chart carries the same text', () => {
+    expect(file('charts/lokikv-operator/files/lokiclusters.lokikv.dev.yaml')).toBe(
+      file('crds/lokiclusters.lokikv.dev.yaml'),
+    )
+  })
+})
+
+describe('manifests', () => {
+  const cluster = lokiCluster({ config: { maxClients: 100, electionTimeoutMilliseconds: 400 } })
+  const made = manifests(cluster, IMAGE, null)
+  const byKind = (kind: string): KubeObject[] => made.filter((object) => object.kind === kind)
+
+  test('are the objects of a cluster, labelled and owned', () => {
+    expect(made.map((object) => `${object.kind} ${object.metadata.name}`)).toEqual([
+      'ServiceAccount orders',
+      'Service orders-peers',
+      'Service orders',
+      'Service orders-leader',
+      'PodDisruptionBudget orders',
+      'StatefulSet orders',
+    ])
+    for (const { metadata } of [
+      ...made,
+      tokenSecret(cluster, 'x'),
+      genesisRecord(cluster, { clusterId: 'x', founders: [] }),
+    ]) {
+      expect(metadata).toMatchObject({
+        namespace: 'shop',
+        labels: { [LABELS.cluster]: 'orders' },
+        ownerReferences: [{ kind: 'LokiCluster', uid: 'uid-of-orders', controller: true }],
+      })
+    }
+  })
+  test('are the same bytes for the same inputs, in whatever order the inputs come', () => {
+    const turned = lokiCluster({ config: { electionTimeoutMilliseconds: 400, maxClients: 100 } })
+    expect(JSON.stringify(manifests(turned, IMAGE, null))).toBe(JSON.stringify(made))
+    // A change of this value changes every StatefulSet at the next upgrade of the operator. It restarts nobody.
+    expect(fingerprint(JSON.stringify(made))).toMatchInlineSnapshot(`"1e57b657394031b5"`)
+  })
+  test('a pod gets the environment of the contract', () => {
+    const set = byKind('StatefulSet')[0] as unknown as {
+      spec: { replicas?: number; template: { spec: { containers: { env: { name: string; value?: string }[] }[] } } }
+    }
+    const env = Object.fromEntries(
+      set.spec.template.spec.containers[0]?.env.map(({ name, value }) => [name, value]) ?? [],
+    )
+    expect(env).toMatchObject({
+      [ENVIRONMENT.address]: '$(POD_NAME).orders-peers.$(POD_NAMESPACE).svc:7400',
+      [ENVIRONMENT.walDirectory]: PATHS.wal,
+      [ENVIRONMENT.checkpointDirectory]: PATHS.checkpoints,
+      [ENVIRONMENT.tokenFile]: PATHS.token,
+      [ENVIRONMENT.settings]: '{"electionTimeoutMilliseconds":400,"maxClients":100}',
+    })
+    expect(set.spec.replicas, 'the number of replicas is written by scaling only').toBeUndefined()
+    const host = String(env[ENVIRONMENT.address]).replace('$(POD_NAME)', 'orders-0').replace('$(POD_NAMESPACE)', 'shop')
+    expect(host).toBe(`${names.host('orders', 0, 'shop')}:7400`)
+  })
+  test('claim templates are sent as they are stored', () => {
+    const stored = { ...statefulSetOf(3), spec: { ...statefulSetOf(3).spec, volumeClaimTemplates: ['as stored'] } }
+    const [set] = manifests(cluster, IMAGE, stored).slice(-1)
+    expect((set as unknown as { spec: { volumeClaimTemplates: unknown } }).spec.volumeClaimTemplates).toEqual([
+      'as stored',
+    ])
+  })
+  test('labels of a manifest never take the place of our own', () => {
+    const [set] = manifests(
+      lokiCluster({ pod: { labels: { [LABELS.cluster]: 'other', team: 'shop' } } }),
+      IMAGE,
+      null,
+    ).slice(-1)
+    expect(set).toMatchObject({
+      spec: { template: { metadata: { labels: { [LABELS.cluster]: 'orders', team: 'shop' } } } },
+    })
+  })
+})
+
+describe('the hash of the inputs', () => {
+  const base = lokiCluster()
+  const hash = (change: Parameters<typeof lokiCluster>[0], image = IMAGE): string =>
+    inputsHash(lokiCluster(change), image)
+  test('is what it was: another value here restarts every cluster', () => {
+    expect(inputsHash(base, IMAGE)).toMatchInlineSnapshot(`"85f3667a6bd22dc3"`)
+  })
+  test('changes with every input that a pod is made from', () => {
+    const others = [
+      hash({}, 'lokikv:other'),
+      hash({ resources: { limits: { memory: '1Gi' } } }),
+      hash({ config: { maxClients: 5 } }),
+      hash({ pod: { env: [{ name: 'A', value: 'b' }] } }),
+      hash({ placement: { spread: 'Required' } }),
+      inputsHash({ ...base, metadata: { ...base.metadata, annotations: { [ANNOTATIONS.restartedAt]: 'now' } } }, IMAGE),
+    ]
+    expect(new Set([inputsHash(base, IMAGE), ...others]).size).toBe(7)
+  })
+  test('does not change with what no pod is made from, nor with what says nothing', () => {
+    const same = [
+      hash({ replicas: 5 }),
+      hash({ paused: true }),
+      hash({ service: { type: 'NodePort' } }),
+      hash({ storage: { wal: { size: '9Gi' }, checkpoints: { size: '1Gi' } } }),
+      hash({ pod: { labels: {}, tolerations: [], priorityClassName: '' }, config: {}, resources: {} }),
+      hash({ placement: { spread: 'Preferred' } }),
+    ]
+    expect(new Set([inputsHash(base, IMAGE), ...same]).size).toBe(1)
+  })
+  test('an absent image stays what it is when the operator gets another', () => {
+    expect(imageOf(base, null, 'lokikv:2')).toBe('lokikv:2')
+    expect(imageOf(base, statefulSetOf(3), 'lokikv:2')).toBe(IMAGE)
+    expect(imageOf(lokiCluster({ image: 'mine' }), statefulSetOf(3), 'lokikv:2')).toBe('mine')
+  })
+  test('canonical JSON does not depend on the order of keys', () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.integer()), (fields) => {
+        const turned = Object.fromEntries(Object.entries(fields).toReversed())
+        expect(canonical(turned)).toBe(canonical(fields))
+      }),
+    )
+  })
+})
+
+test.each([
+  ['2Gi', 2 ** 31],
+  ['1.5k', 1500],
+  ['100m', 0.1],
+  ['1e3', 1000],
+  ['+7', 7],
+  ['5E', 5e18],
+])('the quantity %s is %d', (text, bytes) => expect(quantityBytes(text)).toBe(bytes))
+
+test.each(['', 'Gi', '1.2.3', '1gi', 'abc'])("'%s' is no quantity", (text) => expect(quantityBytes(text)).toBeNaN())
+
+test('ordinals of pods', () => {
+  expect(ordinalOf('orders', 'orders-12')).toBe(12)
+  for (const name of ['orders-', 'orders-01', 'orders-a', 'orders-eu-1', 'other-1'])
+    expect(ordinalOf('orders', name)).toBeNull()
+})
