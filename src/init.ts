@@ -30,9 +30,9 @@ async function request(address: string, path: string, token: string, body?: unkn
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     signal: AbortSignal.timeout(10_000),
   }).catch((error: Error) => {
-    throw new LokiError('NO_ANSWER', `${address}: ${String(error.cause ?? error.message)}`)
+    throw new LokiError('NO_ANSWER', `${address}: ${error.cause instanceof Error ? error.cause.message : error.message}`)
   })
-  const json = (await response.json()) as unknown
+  const json: unknown = await response.json()
   if (response.ok) return parseNodeStatus(json)
   throw new LokiError('BAD_REQUEST', `${address} answers: ${parseErrorJson(json).message}`)
 }

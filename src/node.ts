@@ -17,7 +17,6 @@ import type {
   ConfigurationRequest,
   GenesisRequest,
   JoinRequest,
-  MemberJson,
   MemberRequest,
   MemberResponse,
   NodeStatus,
@@ -32,6 +31,7 @@ import { RespServer } from './edge/resp.ts'
 import { LokiError } from './errors.ts'
 import type { Reply } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
+import { allotId, reconfigure, toMember, transfer, withdraw } from './membership.ts'
 import { nodeStatus, waitingStatus } from './node-status.ts'
 import { finishReset, moveAside } from './storage/reset.ts'
 import { RealDisk } from './storage/real-disk.ts'
@@ -64,12 +64,6 @@ export interface NodeOptions {
   /** Ends the process: `error` says why. Nothing is acknowledged after it. */
   readonly fatal: (error: unknown) => void
 }
-
-const toMember = (member: MemberJson): MemberOf => ({
-  id: nodeId(member.id),
-  volume: volumeId(member.volumeId),
-  address: member.address,
-})
 
 export class Node implements Front, AdminActions {
   readonly #options: NodeOptions
@@ -293,78 +287,20 @@ export class Node implements Front, AdminActions {
     return this.#member
   }
 
-  #leading(): Member {
-    const member = this.#activeMember()
-    if (!member.isLeader) throw new LokiError('NOT_LEADER', `the leader is node ${member.turn.status.leader ?? 'none'}`)
-    return member
-  }
-
-  #expectConfiguration(member: Member, expected: number): void {
-    const current = member.turn.status.configuration.id
-    if (current !== expected) {
-      throw new LokiError('CONFIGURATION_CHANGED', `configuration ${current} is in force, ${expected} was expected`)
-    }
-  }
-
-  async allotId(request: MemberRequest): Promise<MemberResponse> {
-    const member = this.#leading()
-    const volume = volumeId(request.volumeId)
-    member.turn.propose({ kind: 'allot-id', volume })
-    for (let waited = 0; waited < 5000; waited += 5) {
-      const id = member.turn.machine.idOf(volume)
-      if (id !== null) return { id }
-      await sleep(5)
-    }
-    throw new LokiError('NO_LEADER', 'the id was not decided in time')
+  allotId(request: MemberRequest): Promise<MemberResponse> {
+    return allotId(this.#activeMember(), request)
   }
 
   reconfigure(request: ConfigurationRequest): void {
-    const member = this.#leading()
-    const current = member.turn.status.configuration
-    const voters = request.voters.map(toMember)
-    const learners = request.learners.map(toMember)
-    if (current.id === request.expectedConfigurationId + 1 && sameIds(current.voters, voters)) return
-    this.#expectConfiguration(member, request.expectedConfigurationId)
-    for (const { id, volume } of [...voters, ...learners]) {
-      const known = current.voters.some((voter) => voter.id === id && voter.volume === volume)
-      if (!known && member.turn.machine.idOf(volume) !== id) {
-        throw new LokiError('MEMBER_UNKNOWN', `node ${id} on volume ${volume}: ask POST /v1/members for its id first`)
-      }
-    }
-    const running = member.turn.status.reconfiguration
-    if (running) {
-      if (
-        running.voters.toSorted().join() ===
-        voters
-          .map(({ id }) => id)
-          .toSorted()
-          .join()
-      )
-        return
-      throw new LokiError('RECONFIGURATION_RUNNING', `to voters ${running.voters.join(', ')}`)
-    }
-    member.expect([...voters, ...learners])
-    member.turn.reconfigure({
-      id: configurationId(current.id + 1),
-      voters,
-      learners,
-      preferredLeader: nodeId(request.preferredLeader ?? 0),
-    })
+    reconfigure(this.#activeMember(), request)
   }
 
   withdraw(): void {
-    this.#leading().turn.withdraw()
+    withdraw(this.#activeMember())
   }
 
   transfer(request: TransferRequest): void {
-    const member = this.#activeMember()
-    if (member.turn.status.leader === request.to) return
-    this.#leading()
-    this.#expectConfiguration(member, request.expectedConfigurationId)
-    if (!member.turn.status.configuration.voters.some((voter) => voter.id === request.to)) {
-      throw new LokiError('BAD_REQUEST', `to: node ${request.to} is no voter`)
-    }
-    member.turn.transfer(nodeId(request.to))
+    transfer(this.#activeMember(), request)
   }
 
   async checkpoint(): Promise<CheckpointResponse> {
@@ -497,12 +433,3 @@ const expectation = (file: ControlFile) => ({
   cluster: clusterId(file.clusterId),
   node: nodeId(file.selfIdentifier),
 })
-
-function sameIds(a: readonly MemberOf[], b: readonly MemberOf[]): boolean {
-  const ids = (members: readonly MemberOf[]): string =>
-    members
-      .map((member) => member.id)
-      .sort((x, y) => x - y)
-      .join()
-  return ids(a) === ids(b)
-}

@@ -26,9 +26,11 @@ import {
 } from './consensus/replica.ts'
 import type { Arguments, Origin } from './edge/front.ts'
 import { unreachable } from './invariant.ts'
-import { type Block, type SessionId, type SystemCommand, encodeEntry } from './machine/entry.ts'
+import { Inbox } from './inbox.ts'
+import type { SessionId, SystemCommand } from './machine/entry.ts'
 import type { Machine, ReplySink } from './machine/machine.ts'
 import type { Reply } from './machine/reply.ts'
+import { ReadQueue } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
 import {
@@ -73,29 +75,12 @@ interface Frame {
   readonly position: Position
 }
 
-/** Reads that the core confirms together. */
-interface ReadGroup {
-  readonly id: number
-  readonly batches: { readonly from: NodeId; readonly id: number; readonly commands: readonly Arguments[] }[]
-  /** Answered from a state that has applied this; raised by the confirmation. */
-  index: LogIndex
-}
-
-interface WaitingBlock {
-  readonly opens: boolean
-  readonly block: Block
-  readonly bytes: number
-}
-
-const blockBytes = (block: Block): number => block.commands.reduce((sum, command) => sum + command.length, 32)
-
 export class Turn {
   readonly self: NodeId
   readonly replica: Replica
   machine: Machine
   readonly relay: Relay
   readonly #ports: TurnPorts
-  readonly #limits: TurnLimits
 
   #events: Event[] = []
   #relayed: { from: NodeId; message: RelayMessage }[] = []
@@ -105,21 +90,14 @@ export class Turn {
   readonly #frames: Frame[] = []
   #awake = false
 
-  /** At the leader: blocks of all sessions that wait for the next entry. */
-  #waiting: WaitingBlock[] = []
-  #waitingBytes = 0
-  #system: SystemCommand[] = []
-  #timeEntryWanted = false
+  readonly #inbox: Inbox
+  readonly #reads = new ReadQueue()
 
   #decided: LogIndex
   /** The configuration in force after the last applied entry, and the index of its stop-sign. */
   appliedConfiguration: Configuration
   appliedConfigurationStart: LogIndex
 
-  #nextReadId = 1
-  #asked: ReadGroup[] = []
-  #confirmed: ReadGroup[] = []
-  #batches: ReadGroup['batches'] = []
   #replies = new Map<number, { session: SessionId; replies: { sequence: number; reply: Reply }[] }>()
 
   /** For a node that is no voter: whom to send commands to. */
@@ -144,7 +122,7 @@ export class Turn {
     this.appliedConfiguration = configuration.configuration
     this.appliedConfigurationStart = configuration.start
     this.#ports = ports
-    this.#limits = limits
+    this.#inbox = new Inbox(limits)
     this.#decided = machine.applied
     this.#sink = { reply: (session, sequence, reply, duplicate) => this.#replied(session, sequence, reply, duplicate) }
   }
@@ -179,7 +157,7 @@ export class Turn {
     this.#events.push({ kind: 'tick', now })
     if (this.relay.overdue(now)) this.#resend = true
     const due = this.machine.nextExpiryMilliseconds()
-    if (due !== null && due <= this.#ports.wallClock()) this.#timeEntryWanted = true
+    if (due !== null && due <= this.#ports.wallClock()) this.#inbox.wantTime()
     this.#wake()
   }
 
@@ -192,7 +170,7 @@ export class Turn {
 
   /** At the leader: puts a system command into the next entry. */
   propose(command: SystemCommand): void {
-    this.#system.push(command)
+    this.#inbox.say(command)
     this.#wake()
   }
 
@@ -278,10 +256,10 @@ export class Turn {
         this.#decided = effect.index
         break
       case 'read-ready':
-        this.#confirm(effect.id, effect.index)
+        this.#reads.confirm(effect.id, effect.index)
         break
       case 'read-failed':
-        this.#asked = this.#asked.filter((group) => group.id > effect.id)
+        this.#reads.fail(effect.id)
         this.#resend = true
         break
       case 'leader-changed':
@@ -290,7 +268,7 @@ export class Turn {
       case 'became-leader':
         this.#resend = true
         // What the log must say to everyone (who the members are) is said before anything else.
-        this.#timeEntryWanted = true
+        this.#inbox.wantTime()
         break
       case 'configuration-changed':
         this.#ports.configurationChanged(effect.configuration, effect.start)
@@ -305,11 +283,7 @@ export class Turn {
   }
 
   #leaderChanged(leader: NodeId | null): void {
-    if (leader !== this.self) {
-      // What waited here was never proposed: the nodes it came from send it to the new leader.
-      this.#waiting = []
-      this.#waitingBytes = 0
-    }
+    if (leader !== this.self) this.#inbox.forgetBlocks()
     this.#hint = leader
     this.#resend = true
     this.#ports.leaderChanged(leader)
@@ -336,7 +310,7 @@ export class Turn {
       for (const batch of this.relay.restart(now)) this.#speakRead(target, batch.id, batch.commands)
     }
     for (let next = this.relay.nextBlock(now); next; next = this.relay.nextBlock(now)) {
-      if (target === this.self) this.#admit(next.opens, next.block)
+      if (target === this.self) this.#inbox.admit(next.opens, next.block)
       else this.#tell(target, { kind: 'forward', opens: next.opens, block: next.block })
     }
     const reads = this.relay.nextReads(now)
@@ -344,7 +318,7 @@ export class Turn {
   }
 
   #speakRead(target: NodeId, id: number, commands: readonly Arguments[]): void {
-    if (target === this.self) this.#batches.push({ from: this.self, id, commands })
+    if (target === this.self) this.#reads.arrive({ from: this.self, id, commands })
     else this.#tell(target, { kind: 'read', id, commands })
   }
 
@@ -352,23 +326,15 @@ export class Turn {
     this.#ports.send(to, { kind: 'relay', message })
   }
 
-  #admit(opens: boolean, block: Block): void {
-    const bytes = blockBytes(block)
-    // Above the bound the block is left out: its node sends it again when it misses the answer.
-    if (this.#waitingBytes + bytes > this.#limits.forwardedBytes) return
-    this.#waiting.push({ opens, block, bytes })
-    this.#waitingBytes += bytes
-  }
-
   #relay(from: NodeId, message: RelayMessage): void {
     switch (message.kind) {
       case 'forward':
-        if (leaderOf(this.replica) === this.self) this.#admit(message.opens, message.block)
+        if (leaderOf(this.replica) === this.self) this.#inbox.admit(message.opens, message.block)
         else this.#redirect(from)
         break
       case 'read':
         if (leaderOf(this.replica) === this.self) {
-          this.#batches.push({ from, id: message.id, commands: message.commands })
+          this.#reads.arrive({ from, id: message.id, commands: message.commands })
         } else this.#redirect(from)
         break
       case 'replies':
@@ -410,23 +376,9 @@ export class Turn {
   // ---- entries ---------------------------------------------------------------------------------------------------
 
   #proposeWaiting(): void {
-    while (isLeader(this.replica) && acceptsProposals(this.replica)) {
-      if (this.#waiting.length === 0 && this.#system.length === 0 && !this.#timeEntryWanted) return
-      this.#timeEntryWanted = false
-      let count = 0
-      for (let bytes = 0; count < this.#waiting.length && bytes < this.#limits.entryBytes; count++) {
-        bytes += this.#waiting[count]!.bytes
-      }
-      const taken = this.#waiting.splice(0, count)
-      for (const { bytes } of taken) this.#waitingBytes -= bytes
-      const system = [...this.machine.commandsToLog(this.appliedConfiguration), ...this.#system]
-      this.#system = []
-      for (const { opens, block } of taken) if (opens) system.push({ kind: 'open-session', session: block.session })
-      const payload = encodeEntry(
-        this.#ports.wallClock(),
-        system,
-        taken.map(({ block }) => block),
-      )
+    while (!this.#inbox.isEmpty && isLeader(this.replica) && acceptsProposals(this.replica)) {
+      const first = this.machine.commandsToLog(this.appliedConfiguration)
+      const payload = this.#inbox.nextEntry(this.#ports.wallClock(), first)
       this.#step({ kind: 'propose', now: this.#ports.now(), payload })
     }
   }
@@ -500,38 +452,26 @@ export class Turn {
   // ---- reads -----------------------------------------------------------------------------------------------------
 
   #askReads(): void {
-    if (this.#batches.length === 0) return
-    const batches = this.#batches
+    if (!this.#reads.hasArrived) return
     if (!isLeader(this.replica)) {
       // Not leading yet: they stay. Not leading any more: the nodes they came from ask the next leader.
-      if (leaderOf(this.replica) !== this.self) this.#batches = []
+      if (leaderOf(this.replica) !== this.self) this.#reads.forgetArrived()
       return
     }
-    this.#batches = []
-    const group: ReadGroup = { id: this.#nextReadId++, batches, index: logIndex(0) }
+    let atLeast = logIndex(0)
     const due = this.machine.nextExpiryMilliseconds()
     if (due !== null && due <= this.#ports.wallClock() && acceptsProposals(this.replica)) {
       // Some key is due: its expiry is logged before it is read, so that no later leader shows it again.
-      this.#timeEntryWanted = true
+      this.#inbox.wantTime()
       this.#proposeWaiting()
-      group.index = position(this.replica).index
+      atLeast = position(this.replica).index
     }
-    this.#asked.push(group)
-    this.#step({ kind: 'read', now: this.#ports.now(), id: group.id })
-  }
-
-  #confirm(id: number, index: LogIndex): void {
-    while (this.#asked.length > 0 && this.#asked[0]!.id <= id) {
-      const group = this.#asked.shift()!
-      if (group.index < index) group.index = index
-      this.#confirmed.push(group)
-    }
+    this.#step({ kind: 'read', now: this.#ports.now(), id: this.#reads.ask(atLeast) })
   }
 
   #answerReads(): void {
-    while (this.#confirmed.length > 0 && this.#confirmed[0]!.index <= this.machine.applied) {
-      const { batches } = this.#confirmed.shift()!
-      for (const { from, id, commands } of batches) {
+    for (let next = this.#reads.next(this.machine.applied); next; next = this.#reads.next(this.machine.applied)) {
+      for (const { from, id, commands } of next) {
         const replies = commands.map((command) => this.machine.read(command))
         if (from === this.self) this.relay.answerReads(id, replies)
         else this.#tell(from, { kind: 'read-replies', id, index: this.machine.applied, replies })

@@ -60,6 +60,8 @@ const PURE_ROOMS = [
   'invariant',
   'errors',
   'turn',
+  'inbox',
+  'read-queue',
   'relay',
   'relay-messages',
 ]

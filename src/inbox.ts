@@ -1,0 +1,70 @@
+/**
+ * What waits at the leader for its next entry: blocks of commands of all nodes, what the cluster itself has to
+ * say, and the wish for an entry that only lets time pass. Bounded: above the bound a block is left out, and its
+ * node sends it again when it misses the answer. PURE.
+ */
+import { type Block, type SystemCommand, encodeEntry } from './machine/entry.ts'
+
+interface WaitingBlock {
+  readonly opens: boolean
+  readonly block: Block
+  readonly bytes: number
+}
+
+const blockBytes = (block: Block): number => block.commands.reduce((sum, command) => sum + command.length, 32)
+
+export class Inbox {
+  readonly #limits: { readonly entryBytes: number; readonly forwardedBytes: number }
+  #waiting: WaitingBlock[] = []
+  #bytes = 0
+  #system: SystemCommand[] = []
+  #timeWanted = false
+
+  constructor(limits: { readonly entryBytes: number; readonly forwardedBytes: number }) {
+    this.#limits = limits
+  }
+
+  get isEmpty(): boolean {
+    return this.#waiting.length === 0 && this.#system.length === 0 && !this.#timeWanted
+  }
+
+  /** `opens`: the session is opened first. */
+  admit(opens: boolean, block: Block): void {
+    const bytes = blockBytes(block)
+    if (this.#bytes + bytes > this.#limits.forwardedBytes) return
+    this.#waiting.push({ opens, block, bytes })
+    this.#bytes += bytes
+  }
+
+  say(command: SystemCommand): void {
+    this.#system.push(command)
+  }
+
+  /** The next entry may be empty: it carries the time. */
+  wantTime(): void {
+    this.#timeWanted = true
+  }
+
+  /** This node does not lead: the nodes that the blocks came from send them to who does. */
+  forgetBlocks(): void {
+    this.#waiting = []
+    this.#bytes = 0
+  }
+
+  /** Payload of the next entry, at most about `entryBytes`; what is left waits for the one after it. */
+  nextEntry(timeMilliseconds: number, first: readonly SystemCommand[]): Buffer {
+    let count = 0
+    for (let bytes = 0; count < this.#waiting.length && bytes < this.#limits.entryBytes; count++) {
+      bytes += this.#waiting[count]!.bytes
+    }
+    const taken = count === this.#waiting.length ? this.#waiting : this.#waiting.slice(0, count)
+    this.#waiting = count === this.#waiting.length ? [] : this.#waiting.slice(count)
+    for (const { bytes } of taken) this.#bytes -= bytes
+    const system = [...first, ...this.#system]
+    this.#system = []
+    this.#timeWanted = false
+    for (const { opens, block } of taken) if (opens) system.push({ kind: 'open-session', session: block.session })
+    const blocks = taken.map(({ block }) => block)
+    return encodeEntry(timeMilliseconds, system, blocks)
+  }
+}

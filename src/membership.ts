@@ -1,0 +1,89 @@
+/**
+ * Changes of membership as the admin port asks for them: checked against what is in force, then handed to the
+ * core. Every one names the configuration it expects, and is idempotent. All but `transfer` to who leads already
+ * are for the leader; others answer NOT_LEADER and name it.
+ */
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { ConfigurationRequest, MemberJson, MemberRequest, MemberResponse, TransferRequest } from './contract.ts'
+import { LokiError } from './errors.ts'
+import type { Member } from './member.ts'
+import { type Member as MemberOf, type NodeId, configurationId, nodeId, volumeId } from './vocabulary.ts'
+
+const ALLOT_MILLISECONDS = 5000
+
+export const toMember = (member: MemberJson): MemberOf => ({
+  id: nodeId(member.id),
+  volume: volumeId(member.volumeId),
+  address: member.address,
+})
+
+function expectLeader(member: Member): void {
+  if (member.isLeader) return
+  throw new LokiError('NOT_LEADER', `the leader is node ${member.turn.status.leader ?? 'none'}`)
+}
+
+function expectConfiguration(member: Member, expected: number): void {
+  const current = member.turn.status.configuration.id
+  if (current === expected) return
+  throw new LokiError('CONFIGURATION_CHANGED', `configuration ${current} is in force, ${expected} was expected`)
+}
+
+function sameIds(a: readonly NodeId[], b: readonly NodeId[]): boolean {
+  const sorted = (ids: readonly NodeId[]): string => ids.toSorted((x, y) => x - y).join()
+  return sorted(a) === sorted(b)
+}
+
+/** The node id of a volume: the one it has, or the next one, decided by the log. */
+export async function allotId(member: Member, request: MemberRequest): Promise<MemberResponse> {
+  expectLeader(member)
+  const volume = volumeId(request.volumeId)
+  member.turn.propose({ kind: 'allot-id', volume })
+  for (const deadline = performance.now() + ALLOT_MILLISECONDS; performance.now() < deadline; await sleep(5)) {
+    const id = member.turn.machine.idOf(volume)
+    if (id !== null) return { id }
+  }
+  throw new LokiError('NO_LEADER', 'the id was not decided in time')
+}
+
+/** Begins a change, or does nothing where it is under way or done. */
+export function reconfigure(member: Member, request: ConfigurationRequest): void {
+  expectLeader(member)
+  const { configuration: current, reconfiguration: running } = member.turn.status
+  const voters = request.voters.map(toMember)
+  const learners = request.learners.map(toMember)
+  const ids = voters.map(({ id }) => id)
+  const currentIds = current.voters.map(({ id }) => id)
+  if (current.id === request.expectedConfigurationId + 1 && sameIds(currentIds, ids)) return
+  expectConfiguration(member, request.expectedConfigurationId)
+  for (const { id, volume } of [...voters, ...learners]) {
+    const known = current.voters.some((voter) => voter.id === id && voter.volume === volume)
+    if (!known && member.turn.machine.idOf(volume) !== id) {
+      throw new LokiError('MEMBER_UNKNOWN', `node ${id} on volume ${volume}: ask POST /v1/members for its id first`)
+    }
+  }
+  const preferredLeader = nodeId(request.preferredLeader ?? 0)
+  if (preferredLeader !== 0 && !ids.includes(preferredLeader)) {
+    throw new LokiError('BAD_REQUEST', `preferredLeader: node ${preferredLeader} is not among the voters`)
+  }
+  if (running) {
+    if (sameIds(running.voters, ids)) return
+    throw new LokiError('RECONFIGURATION_RUNNING', `to voters ${running.voters.join(', ')}`)
+  }
+  member.expect([...voters, ...learners])
+  member.turn.reconfigure({ id: configurationId(current.id + 1), voters, learners, preferredLeader })
+}
+
+export function withdraw(member: Member): void {
+  expectLeader(member)
+  member.turn.withdraw()
+}
+
+export function transfer(member: Member, request: TransferRequest): void {
+  if (member.turn.status.leader === request.to) return
+  expectLeader(member)
+  expectConfiguration(member, request.expectedConfigurationId)
+  if (!member.turn.status.configuration.voters.some((voter) => voter.id === request.to)) {
+    throw new LokiError('BAD_REQUEST', `to: node ${request.to} is no voter`)
+  }
+  member.turn.transfer(nodeId(request.to))
+}

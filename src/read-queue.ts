@@ -1,0 +1,71 @@
+/**
+ * Linearizable reads at the leader, from their arrival to the state that may answer them. PURE.
+ *
+ * All reads of a turn, those of other nodes included, are one group: the core confirms it once, and it is
+ * answered from a state that has applied the group's index.
+ */
+import type { Arguments } from './edge/front.ts'
+import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
+
+export interface AskedReads {
+  readonly from: NodeId
+  /** The asking node's own number for them. */
+  readonly id: number
+  readonly commands: readonly Arguments[]
+}
+
+interface ReadGroup {
+  readonly id: number
+  readonly batches: readonly AskedReads[]
+  index: LogIndex
+}
+
+export class ReadQueue {
+  #arrived: AskedReads[] = []
+  #asked: ReadGroup[] = []
+  #confirmed: ReadGroup[] = []
+  #nextId = 1
+
+  arrive(batch: AskedReads): void {
+    this.#arrived.push(batch)
+  }
+
+  get hasArrived(): boolean {
+    return this.#arrived.length > 0
+  }
+
+  /** Who asked asks the next leader. */
+  forgetArrived(): void {
+    this.#arrived = []
+  }
+
+  /** What arrived becomes a group that the core is asked to confirm under the id; `atLeast`: see `index`. */
+  ask(atLeast: LogIndex): number {
+    const group: ReadGroup = { id: this.#nextId++, batches: this.#arrived, index: atLeast }
+    this.#arrived = []
+    this.#asked.push(group)
+    return group.id
+  }
+
+  /** The core confirmed every group up to `id` for a state that has applied `index`. */
+  confirm(id: number, index: LogIndex): void {
+    while (this.#asked.length > 0 && this.#asked[0]!.id <= id) {
+      const group = this.#asked.shift()!
+      group.index = logIndex(Math.max(group.index, index))
+      this.#confirmed.push(group)
+    }
+  }
+
+  /** Leadership was lost before the groups up to `id` were confirmed. */
+  fail(id: number): void {
+    this.#asked = this.#asked.filter((group) => group.id > id)
+  }
+
+  /** The next batches that a state which has applied `applied` may answer, or null. */
+  next(applied: LogIndex): readonly AskedReads[] | null {
+    const group = this.#confirmed[0]
+    if (!group || group.index > applied) return null
+    this.#confirmed.shift()
+    return group.batches
+  }
+}
