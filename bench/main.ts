@@ -88,10 +88,12 @@ function table(runs: readonly Run[], peers: readonly Peer[], reference: string):
   return lines.join('\n')
 }
 
+const QUIETLY = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] } as const
+
 function commit(): string {
   try {
-    const head = execFileSync('git', ['rev-parse', '--short', 'HEAD'], { encoding: 'utf8' }).trim()
-    const changed = execFileSync('git', ['status', '--porcelain'], { encoding: 'utf8' }) !== ''
+    const head = execFileSync('git', ['rev-parse', '--short', 'HEAD'], QUIETLY).trim()
+    const changed = execFileSync('git', ['status', '--porcelain'], QUIETLY) !== ''
     return changed ? `${head} with changes` : head
   } catch {
     return 'unknown'
