@@ -12,7 +12,7 @@ import { Container, type Launch } from './container.ts'
 import { erase } from './delete.ts'
 import { record } from './events.ts'
 import { Loop } from './loop.ts'
-import { type Fields, type KubeObject, at, fields, list, number, same, text } from './objects.ts'
+import { type Fields, type KubeObject, at, fields, hasCondition, list, number, same, text } from './objects.ts'
 import { type PodPorts, Ports } from './ports.ts'
 import { COMMAND, type Mounts, environmentOf, isOurs, probeOf } from './podspec.ts'
 import { podStatus } from './podstatus.ts'
@@ -61,6 +61,23 @@ export class Agent {
     this.#entryPoint = options.entryPoint ?? join(PROJECT, 'src', 'main.ts')
     this.#processes = options.processes
     this.ports = new Ports(options.folder)
+  }
+
+  /** Takes back what the pods of an earlier run said of themselves: none of them runs. To be called first. */
+  reset(): void {
+    for (const pod of this.#registry.list(PODS)) {
+      const status = pod.status ?? {}
+      const unready = (each: unknown): Fields =>
+        ['Ready', 'ContainersReady'].includes(text(at(each, 'type'))) && at(each, 'status') === 'True'
+          ? { ...fields(each), status: 'False', reason: 'ContainersNotReady', lastTransitionTime: now() }
+          : fields(each)
+      if (!hasCondition(pod, 'Ready')) continue
+      const statuses = list(status.containerStatuses).map((each) => ({ ...fields(each), ready: false, started: false }))
+      const conditions = list(status.conditions).map(unready)
+      this.#registry.change(PODS, pod.metadata.namespace ?? '', pod.metadata.name, 'status', (object) => {
+        object.status = { ...status, conditions, containerStatuses: statuses }
+      })
+    }
   }
 
   /** Runs what the API says, from now on. */
@@ -142,7 +159,8 @@ export class Agent {
     const cordoned = at(this.#registry.store.get(NODES.key, '', NODE_NAME), 'spec', 'unschedulable') === true
     for (const pod of pods) {
       if (text(at(pod, 'spec', 'nodeName')) === '') {
-        if (!cordoned && pod.metadata.deletionTimestamp === undefined) this.#schedule(pod)
+        const mine = at(pod, 'spec', 'schedulerName') === 'default-scheduler'
+        if (mine && !cordoned && pod.metadata.deletionTimestamp === undefined) this.#schedule(pod)
       } else if (pod.metadata.deletionTimestamp !== undefined) this.#remove(pod)
       else if (!this.#runs.has(pod.metadata.uid)) this.#run(pod)
     }

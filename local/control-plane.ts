@@ -29,8 +29,8 @@ export interface ControlPlaneOptions {
   readonly entryPoint?: string
 }
 
-/** How long processes of a control plane that was killed have to stop. */
-const LEFTOVER_GRACE_MILLISECONDS = 10_000
+/** How long processes of a control plane that was killed have to stop; nodes survive being killed, too. */
+const LEFTOVER_GRACE_MILLISECONDS = 1000
 const INSTANCE = 'control-plane'
 
 export class ControlPlane {
@@ -94,6 +94,7 @@ export class ControlPlane {
    * LOCAL_PORT where a port that was asked for is taken.
    */
   async serve(port: number | null): Promise<void> {
+    this.agent.reset()
     const keys = await credentials(this.#folder)
     const logs = podLogs(this.agent)
     const listen = async (on: number): Promise<number> => {

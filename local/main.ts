@@ -65,7 +65,10 @@ function parseOptions(argv: readonly string[]): Options | null {
     throw new LokiError('LOCAL_USAGE', `--port: a port from 1 to 65535 expected, got '${values.port}'`)
   }
   return {
-    manifests: positionals.length === 0 ? [DEFAULT_MANIFEST] : positionals.map((file) => resolve(process.env.INIT_CWD ?? '', file)),
+    manifests:
+      positionals.length === 0
+        ? [DEFAULT_MANIFEST]
+        : positionals.map((file) => resolve(process.env.INIT_CWD ?? '', file)),
     fresh: values.fresh === true,
     port,
     folder: resolve(values.folder ?? join(PROJECT, '.lokikv')),
@@ -140,7 +143,7 @@ function follow(plane: ControlPlane, clusters: readonly Cluster[], terminal: Con
       seen.set(cluster, view)
     }
     if (announced) return
-    const seconds = (Date.now() - started) / 1000
+    const seconds = performance.now() / 1000
     terminal.draw(views.flatMap((view) => render(view, seconds, terminal.paint)))
     const [first] = views
     if (first !== undefined && views.every((view) => view.ready)) {

@@ -45,7 +45,8 @@ export function viewOf(registry: Registry, ports: Ports, namespace: string, name
   const wanted = number(at(cluster, 'spec', 'replicas'))
   const status = fields(cluster.status)
   const members = list(status.members).map(fields)
-  const leader = text(status.leader)
+  const told = text(status.leader)
+  const leader = pods.some((pod) => pod.metadata.name === told && isReady(pod)) ? told : ''
   const names = new Set([
     ...Array.from({ length: wanted }, (_, ordinal) => `${name}-${ordinal}`),
     ...pods.map((pod) => pod.metadata.name),
@@ -70,12 +71,15 @@ export function viewOf(registry: Registry, ports: Ports, namespace: string, name
       }),
     leader,
     begun: status.bootstrapped === true,
-    ready: settled && hasCondition(cluster, 'Ready'),
+    // The status may be of an earlier run; the pods are of this one.
+    ready: settled && hasCondition(cluster, 'Ready') && pods.filter(isReady).length === wanted,
     configurationId: number(status.configurationId),
     held: list(status.held).map((each) => `${text(at(each, 'action'))}: ${text(at(each, 'rule'))}`),
     degraded: text(condition?.message),
   }
 }
+
+const isReady = (pod: KubeObject): boolean => pod.metadata.deletionTimestamp === undefined && hasCondition(pod, 'Ready')
 
 const ordinalOf = (pod: string): number => Number(/-(\d+)$/.exec(pod)?.[1] ?? 0)
 
@@ -174,7 +178,7 @@ export function changes(before: View | null, view: View): string[] {
   }
   for (const node of view.nodes) {
     const old = before?.nodes.find((each) => each.name === node.name)
-    if (node.restarts > (old?.restarts ?? node.restarts)) told.push(`${node.name}: restarted`)
+    if (old?.phase === 'ready' && node.restarts > old.restarts) told.push(`${node.name}: restarted`)
     if (old?.phase === node.phase || node.phase === 'absent' || node.phase === 'waiting') continue
     const where = node.phase === 'ready' && node.clientPort !== null ? ` (client port ${node.clientPort})` : ''
     told.push(`${node.name}: ${node.phase === 'trouble' ? node.trouble : WORDS[node.phase]}${where}`)
