@@ -88,7 +88,7 @@ function table(runs: readonly Run[], peers: readonly Peer[], reference: string):
   return lines.join('\n')
 }
 
-const QUIETLY = { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] } as const
+const QUIETLY = { encoding: 'utf8', stdio: 'pipe' } as const
 
 function commit(): string {
   try {
