@@ -211,7 +211,7 @@ describe('the machine', () => {
 
   it('a checkpoint in slices, while commands go on, holds the state at its start', () => {
     fc.assert(
-      fc.property(steps, steps, fc.nat(5000), (before, during, filler) => {
+      fc.property(steps, steps, fc.nat(2000), (before, during, filler) => {
         const driver = new Driver()
         for (let i = 0; i < filler; i += 100) {
           const commands = Array.from({ length: 100 }, (_, j) => command('SET', `filler${i + j}`, 'v'.repeat(50)))
@@ -240,7 +240,7 @@ describe('the machine', () => {
         const after = driver.machine.hash()
         expect(Machine.restore(OPTIONS, checkpointOf(driver.machine)).hash()).toBe(after)
       }),
-      { numRuns: 100 },
+      { numRuns: 50 },
     )
   })
 })

@@ -46,6 +46,8 @@ const QUEUED = 'QUEUED'
 
 /** How long a connection must have been silent before a drain closes it. */
 const DRAIN_QUIET_MILLISECONDS = 500
+/** As Redis's tcp-keepalive. */
+const KEEP_ALIVE_MILLISECONDS = 300_000
 /** How long we wait for the client's own end after ours. */
 const LINGER_MILLISECONDS = 1000
 
@@ -87,6 +89,8 @@ export class Connection implements Origin {
     this.#decoder = new RespDecoder(shared.limits)
     this.transaction = new Transaction()
     socket.setNoDelay(true)
+    // A client whose machine is gone is noticed some day.
+    socket.setKeepAlive(true, KEEP_ALIVE_MILLISECONDS)
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
     socket.on('drain', () => this.#pump())
     socket.on('end', () => this.#onEnd())

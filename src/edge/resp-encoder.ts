@@ -121,7 +121,8 @@ export class RespEncoder {
   /** Ends a piece with a copy: the scratch buffer is used again. */
   #cut(): void {
     if (this.#length === 0) return
-    const piece = Buffer.allocUnsafeSlow(this.#length)
+    // Small pieces come from Node's pool: they live until the socket has taken them, and no longer.
+    const piece = Buffer.allocUnsafe(this.#length)
     this.#buffer.copy(piece, 0, 0, this.#length)
     this.#pieces.push(piece)
     this.#length = 0

@@ -71,6 +71,8 @@ export class RespServer {
       this.#server.once('error', reject)
       this.#server.listen(host === undefined ? { port } : { host, port }, () => {
         this.#server.removeListener('error', reject)
+        // A connection that cannot be accepted (no descriptor left) is the client's loss, not the node's end.
+        this.#server.on('error', () => undefined)
         resolve()
       })
     })

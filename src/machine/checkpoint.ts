@@ -10,7 +10,7 @@
  *                   uint ids, (string volume, uint id)…, uint members, uint member…, sessions (sessions.ts)
  *     2 collection  string name, uint cleared version
  *     3 bucket      string collection, uint index, uint removed version, uint records, record… (records.ts)
- *     4 end         uint keys, uint used bytes
+ *     4 end         uint keys, uint buckets
  *
  * The header is first, the end last. What a checkpoint holds is the state at its start: whoever changes a bucket
  * that has not been written yet has it written first (`write`), and emptying a collection swaps its root.
@@ -45,7 +45,9 @@ export class CheckpointWriter {
   readonly #state: MachineState
   readonly #epoch: number
   readonly #roots: Root[] = []
-  readonly #end: { readonly keys: number; readonly usedBytes: number }
+  /** Keys at the start. */
+  readonly #keys: number
+  #bucketsWritten = 0
   #out = new ByteWriter(CHUNK_BYTES * 2)
   #ready: Buffer[] = []
   #root = 0
@@ -63,7 +65,7 @@ export class CheckpointWriter {
       writeCollection(this.#out, collection)
       this.#roots.push({ collection, buckets: collection.buckets })
     }
-    this.#end = { keys: store.keys, usedBytes: store.usedBytes }
+    this.#keys = store.keys
   }
 
   /** The next chunk, or null after the last one. */
@@ -100,6 +102,7 @@ export class CheckpointWriter {
   /** Called by the store before it changes a bucket that this checkpoint has not written. */
   write(collection: Collection, index: number, bucket: Bucket): void {
     writeBucket(this.#out, collection.name, index, bucket)
+    this.#bucketsWritten++
     if (this.#out.length >= CHUNK_BYTES) this.#cut()
   }
 
@@ -110,7 +113,7 @@ export class CheckpointWriter {
   }
 
   #finish(): void {
-    this.#out.uint8(SECTION_END).uint(this.#end.keys).uint(this.#end.usedBytes)
+    this.#out.uint8(SECTION_END).uint(this.#keys).uint(this.#bucketsWritten)
     this.#cut()
     this.#finished = true
     this.#state.store.checkpoint = null
@@ -164,6 +167,7 @@ const malformed = (what: string): LokiError => new LokiError('FRAME_MALFORMED', 
 export class CheckpointReader {
   readonly #state: MachineState
   #phase: 'start' | 'middle' | 'end' = 'start'
+  #buckets = 0
 
   constructor(state: MachineState) {
     this.#state = state
@@ -215,15 +219,16 @@ export class CheckpointReader {
       records.set(key, record)
     }
     collection.load(index, removedVersion, records)
+    this.#buckets++
   }
 
   #end(reader: ByteReader): void {
     this.#phase = 'end'
     const keys = reader.uint()
-    const usedBytes = reader.uint()
+    const buckets = reader.uint()
     const { store } = this.#state
     if (keys !== store.keys) throw malformed(`${keys} keys expected, ${store.keys} found`)
-    if (usedBytes !== store.usedBytes) throw malformed(`${usedBytes} used bytes expected, ${store.usedBytes} found`)
+    if (buckets !== this.#buckets) throw malformed(`${buckets} buckets expected, ${this.#buckets} found`)
   }
 }
 

@@ -52,7 +52,9 @@ export type KeyRecord = StringRecord | AggregateRecord
 
 /** What a key costs beyond its own bytes and those of its value: record, map slot, headers. Measured. */
 const RECORD_BYTES = 136
-/** The same for the elements of other kinds. */
+/** What an expiry costs: its item in the heap, and the time as a number of its own. */
+const EXPIRY_BYTES = 64
+/** What the elements of other kinds cost beyond their bytes. */
 const FIELD_BYTES = 96
 const MEMBER_BYTES = 64
 const ITEM_BYTES = 40
@@ -63,7 +65,8 @@ export const itemBytes = (item: Packed): number => ITEM_BYTES + item.length
 
 /** Bytes that a record is taken to occupy: part of the replicated state, so a function of the content alone. */
 export function recordBytes(key: string, record: KeyRecord): number {
-  return RECORD_BYTES + key.length + (record.kind === 'string' ? record.value.length : record.elementBytes)
+  const expiry = record.expireAtMilliseconds === 0 ? 0 : EXPIRY_BYTES
+  return RECORD_BYTES + expiry + key.length + (record.kind === 'string' ? record.value.length : record.elementBytes)
 }
 
 /** As TYPE tells it. */
