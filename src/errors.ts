@@ -142,6 +142,11 @@ const rows = {
     what: 'a checkpoint could not be written',
     todo: 'see the system error in the message; the log is kept until a checkpoint succeeds',
   },
+  DISK_ERROR: {
+    http: 500,
+    what: 'the operating system cannot read or write a volume',
+    todo: 'see the system error in the message: permissions, mounts and the health of the disk',
+  },
   DISK_FULL: {
     http: 507,
     what: 'the disk is nearly full and the node takes no writes but deletes',

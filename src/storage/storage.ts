@@ -16,6 +16,7 @@ import type { Disk } from './disk.ts'
 import { Meta, loadMeta } from './meta.ts'
 import { type ReplayedLog, goodCheckpoints, judge, replayLog } from './recovery.ts'
 import { segmentsAmong } from './segment.ts'
+import { SpaceWatch } from './space.ts'
 import { inspectVolumes } from './stamp.ts'
 import { Wal, diskError } from './wal.ts'
 
@@ -47,10 +48,15 @@ export interface StorageOptions {
   readonly log?: (message: string, fields: object) => void
   /** Between two slices of background work on the disk; by default two milliseconds. */
   readonly pause?: () => Promise<void>
+  /** How often the free space is looked at; 0: never. By default every second. */
+  readonly spaceCheckMilliseconds?: number
 }
 
 export interface StorageStatus {
+  /** The WAL volume is nearly full: propose nothing but deletes. Ends by itself when space returns. */
   readonly readOnly: boolean
+  /** Free bytes of the WAL volume, as far as known. */
+  readonly freeBytes: number
   readonly failed: boolean
   /** Written to the log since the start, and in how many frames. */
   readonly bytes: number
@@ -62,8 +68,22 @@ export interface StorageStatus {
   readonly lastError: string | null
 }
 
-/** Opens the volumes, recovers, and begins a new timeline. The steps are told in recovery.ts. */
+/**
+ * Opens the volumes, recovers, and begins a new timeline. The steps are told in recovery.ts. Throws only coded
+ * errors: what is wrong with the volumes, `DISK_FULL`, `DISK_ERROR`.
+ */
 export async function openStorage(options: StorageOptions): Promise<Storage> {
+  try {
+    return await openVolumes(options)
+  } catch (error) {
+    const code = error instanceof LokiError ? undefined : (error as NodeJS.ErrnoException).code
+    if (code === undefined) throw error
+    const message = `cannot open ${options.walDirectory}: ${(error as Error).message}`
+    throw new LokiError(code === 'ENOSPC' ? 'DISK_FULL' : 'DISK_ERROR', message, { cause: error })
+  }
+}
+
+async function openVolumes(options: StorageOptions): Promise<Storage> {
   const { disk, walDirectory, checkpointDirectory, segmentBytes } = options
   if (segmentBytes < SEGMENT_BYTES_MINIMUM || segmentBytes > SEGMENT_BYTES_MAXIMUM) {
     const range = `${SEGMENT_BYTES_MINIMUM} to ${SEGMENT_BYTES_MAXIMUM}`
@@ -113,6 +133,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
   }
   const storage = new Storage(options, meta, wal, recovered, checkpoints.good)
   await storage.moveHead(meta.content.first)
+  await storage.checkSpace()
   log('storage opened', { timeline: wal.timeline, first: recovered.first, entries: recovered.entries.length })
   return storage
 }
@@ -183,6 +204,7 @@ export class Storage {
   readonly #meta: Meta
   readonly #wal: Wal
   #checkpoints: CheckpointInfo[]
+  readonly #space: SpaceWatch
   #writing = false
   #lastError: string | null = null
 
@@ -199,6 +221,14 @@ export class Storage {
     this.volume = meta.content.volume
     this.recovered = recovered
     this.#checkpoints = [...checkpoints]
+    const { disk, walDirectory, segmentBytes, spaceCheckMilliseconds } = options
+    const log = options.log ?? (() => {})
+    this.#space = new SpaceWatch(disk, walDirectory, segmentBytes, spaceCheckMilliseconds ?? 1000, log)
+  }
+
+  /** Looks at the free space now; it is looked at regularly anyway. */
+  checkSpace(): Promise<void> {
+    return this.#space.check()
   }
 
   /** Rises with every start, and with every cut of the log. */
@@ -240,8 +270,8 @@ export class Storage {
 
   /**
    * Writes a checkpoint: `next` gives the next slice or null, `pause` is awaited between two slices. One at a
-   * time. Where one of this index or a later one is there already, that one is the answer and `next` is not
-   * called. Throws `CHECKPOINT_WRITE_FAILED`.
+   * time. `next` is always called to its end (the machine holds copies until then), also where a checkpoint of this
+   * index or a later one is there already and is the answer, and where writing fails: `CHECKPOINT_WRITE_FAILED`.
    */
   async writeCheckpoint(
     head: CheckpointHead,
@@ -250,7 +280,13 @@ export class Storage {
   ): Promise<CheckpointInfo> {
     invariant(!this.#writing, 'one checkpoint at a time')
     const { checkpoint } = this
-    if (checkpoint !== null && checkpoint.index >= head.index) return checkpoint
+    const drain = async (): Promise<void> => {
+      while (next() !== null) await pause()
+    }
+    if (checkpoint !== null && checkpoint.index >= head.index) {
+      await drain()
+      return checkpoint
+    }
     this.#writing = true
     const { disk, checkpointDirectory } = this.#options
     try {
@@ -261,6 +297,7 @@ export class Storage {
     } catch (error) {
       const failed = diskError('CHECKPOINT_WRITE_FAILED', `checkpoint ${head.index}`, error)
       this.#lastError = failed.message
+      await drain()
       throw failed
     } finally {
       this.#writing = false
@@ -340,7 +377,8 @@ export class Storage {
   status(): StorageStatus {
     const { first, last } = this.#wal.position
     return {
-      readOnly: false,
+      readOnly: this.#space.readOnly,
+      freeBytes: this.#space.freeBytes,
       failed: this.#wal.failed,
       bytes: this.#wal.bytesWritten,
       frames: this.#wal.frames,
@@ -354,6 +392,7 @@ export class Storage {
 
   /** Waits for what was given, writes what is left, closes the files. */
   async close(): Promise<void> {
+    this.#space.stop()
     await this.#wal.close()
     await this.#meta.close()
   }

@@ -37,6 +37,8 @@ const PREPARED_FILE = 'next.tmp'
 const ZERO_SLICE_BYTES = 256 * 1024
 /** A segment that has this part of its size in it gets a successor prepared. */
 const PREPARE_PART = 1 / 64
+/** Free space below so many segments is left to the log itself. */
+const PREPARE_ROOM_SEGMENTS = 4
 
 export interface SegmentOnDisk {
   readonly timeline: Timeline
@@ -101,8 +103,10 @@ export class Wal {
   #closing = false
   #closed = false
   #idle: (() => void)[] = []
-  #prepared: { file: DiskFile | null; ready: boolean } | null = null
+  #prepared: Prepared = { kind: 'none' }
   #preparing: Promise<void> = Promise.resolve()
+  /** Why the last preparation of a segment failed, or null. */
+  prepareError: string | null = null
   bytesWritten = 0
   frames = 0
 
@@ -242,7 +246,7 @@ export class Wal {
     let segment = this.#segment!
     const size = this.#writer.length + (taken.vital ? 2 * SECTOR_BYTES : 0)
     const full = segment.offset + size > this.#options.segmentBytes && segment.frames > 0
-    if (full || (this.#prepared?.ready === true && !segment.prepared)) {
+    if (full || (this.#prepared.kind === 'ready' && !segment.prepared)) {
       const base = logIndex(before.last + 1)
       if (base === segment.name.base) this.#timeline = timeline(this.#timeline + 1)
       await this.#newSegment(base, before, taken)
@@ -293,7 +297,7 @@ export class Wal {
       state: position.state,
     })
     const name = segmentName(this.#timeline, base)
-    const prepared = await this.#takePrepared()
+    const prepared = this.#takePrepared()
     const temporary = prepared === null ? `${name}.tmp` : PREPARED_FILE
     const file = prepared ?? (await disk.open(`${directory}/${temporary}`, 'create-durable'))
     const segment: OpenSegment = {
@@ -322,37 +326,43 @@ export class Wal {
   }
 
   /** The prepared file, if it is ready; it is durable as zeros, under its temporary name. */
-  async #takePrepared(): Promise<DiskFile | null> {
+  #takePrepared(): DiskFile | null {
     const prepared = this.#prepared
-    if (prepared === null || !prepared.ready) return null
-    await this.#preparing
-    this.#prepared = null
-    return prepared.file
+    if (prepared.kind === 'running') return null
+    // After a failure the segment that begins now may get a successor again.
+    this.#prepared = { kind: 'none' }
+    return prepared.kind === 'ready' ? prepared.file : null
   }
 
   /** Writes the next segment with zeros, in slices, beside the log. */
   #prepare(): void {
-    if (this.#prepared !== null || this.#closed) return
+    if (this.#prepared.kind !== 'none' || this.#closing) return
+    this.#prepared = { kind: 'running' }
     this.#preparing = this.#writeZeros().catch((error: unknown) => {
-      // The log itself is not touched: the next segment grows as it is written.
-      this.#prepared = null
+      // The log itself is not touched. Another attempt comes with the next segment.
+      this.#prepared = { kind: 'failed' }
       this.prepareError = error instanceof Error ? error.message : String(error)
     })
   }
-  prepareError: string | null = null
 
   async #writeZeros(): Promise<void> {
     const { disk, directory, segmentBytes, pause } = this.#options
+    // Room for the log goes before speed: a segment that is not prepared grows as it is written.
+    const { free } = await disk.space(directory)
+    if (free < PREPARE_ROOM_SEGMENTS * segmentBytes) throw new Error('the disk is too full')
     const zeros = Buffer.alloc(Math.min(ZERO_SLICE_BYTES, segmentBytes))
-    const prepared: { file: DiskFile | null; ready: boolean } = { file: null, ready: false }
-    this.#prepared = prepared
     const file = await disk.open(`${directory}/${PREPARED_FILE}`, 'create-durable')
-    prepared.file = file
-    for (let at = 0; at < segmentBytes && !this.#closed; at += zeros.length) {
-      await file.write(zeros.subarray(0, Math.min(zeros.length, segmentBytes - at)), at)
-      await pause()
+    try {
+      for (let at = 0; at < segmentBytes && !this.#closing; at += zeros.length) {
+        await file.write(zeros.subarray(0, Math.min(zeros.length, segmentBytes - at)), at)
+        await pause()
+      }
+    } catch (error) {
+      await file.close()
+      await disk.unlink(`${directory}/${PREPARED_FILE}`)
+      throw error
     }
-    prepared.ready = !this.#closed
+    this.#prepared = { kind: 'ready', file }
   }
 
   /** Forgets segments that the caller moved away; they are the oldest ones. */
@@ -372,15 +382,18 @@ export class Wal {
     await this.settled()
     this.#closed = true
     await this.#preparing
-    if (this.#prepared?.file) {
+    if (this.#prepared.kind === 'ready') {
       await this.#prepared.file.close()
       await this.#options.disk.unlink(`${this.#options.directory}/${PREPARED_FILE}`)
-      this.#prepared = null
+      this.#prepared = { kind: 'none' }
     }
     await this.#segment?.file.close()
     this.#segment = null
   }
 }
+
+/** The next segment, made beforehand. */
+type Prepared = { readonly kind: 'none' | 'running' | 'failed' } | { readonly kind: 'ready'; readonly file: DiskFile }
 
 interface Taken {
   /** Has a promise, accept-sync, configuration or installation in it. */

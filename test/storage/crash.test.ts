@@ -34,7 +34,9 @@ test('a failed write ends it: the error is told once, and nothing is acknowledge
   const errors: string[] = []
   const storage = await openStorage(simulated(disk, { onFatal: (error) => errors.push(error.code) }))
   await sample.written(storage, sample.genesis(3))
-  disk.failAt = disk.steps + 1
+  disk.onStep = (step) => {
+    if (step.startsWith('write') && !step.includes('next.tmp')) disk.failAt = disk.steps
+  }
   let acknowledged = false
   for (const index of [1, 2, 3]) {
     storage.write([sample.appended(index, index)], () => {
@@ -46,4 +48,52 @@ test('a failed write ends it: the error is told once, and nothing is acknowledge
   expect(acknowledged).toBe(false)
   expect(storage.status().failed).toBe(true)
   expect(storage.status().last).toBe(logIndex(3))
+})
+
+describe('a disk that fills up', () => {
+  test('is told before it is full, and recovers', async () => {
+    const disk = new SimulatedDisk()
+    disk.capacity = 64 * 1024
+    const storage = await openStorage(simulated(disk))
+    await sample.written(storage, sample.genesis(3))
+    let last = 0
+    while (!storage.status().readOnly) {
+      last++
+      await sample.written(storage, sample.appended(last, last, 'x'.repeat(500)))
+      await storage.checkSpace()
+    }
+    const { free } = await disk.space()
+    expect(free).toBeGreaterThan(4096)
+    expect(last).toBeGreaterThan(50)
+    disk.capacity *= 2
+    await storage.checkSpace()
+    expect(storage.status().readOnly).toBe(false)
+    await sample.written(storage, sample.appended(last + 1, last + 1))
+    await storage.close()
+  })
+
+  test('does not lose what it had when it is full all the same', async () => {
+    const disk = new SimulatedDisk()
+    disk.capacity = 40_000
+    const errors: string[] = []
+    const storage = await openStorage(simulated(disk, { onFatal: (error) => errors.push(error.message) }))
+    let durable = 0
+    storage.write([sample.genesis(3)], () => {})
+    for (let index = 1; index <= 100 && errors.length === 0; index++) {
+      storage.write([sample.appended(index, index, 'x'.repeat(900))], () => {
+        durable = index
+      })
+      for (let turn = 0; turn < 60; turn++) await Promise.resolve()
+    }
+    expect(errors.join()).toMatch(/LOG_WRITE_FAILED.*ENOSPC/)
+    const full = openStorage(simulated(disk.survivor(() => 1)))
+    await expect(full).resolves.toBeDefined()
+    disk.capacity = 100
+    await expect(openStorage(simulated(disk))).rejects.toMatchObject({ code: 'DISK_FULL' })
+    disk.capacity = 1_000_000
+    const again = await openStorage(simulated(disk))
+    expect(again.recovered.entries.length).toBeGreaterThanOrEqual(durable)
+    expect(durable).toBeGreaterThan(10)
+    await again.close()
+  })
 })

@@ -25,8 +25,8 @@ import {
 const write = (...records: Parameters<typeof sample.written>[1][]): Step => ({ kind: 'write', records })
 
 describe('bit flips', () => {
-  test('in every second byte of every file', { timeout: 60_000 }, async () => {
-    const seen = await flipSweep(2)
+  test('in every third byte of every file', { timeout: 60_000 }, async () => {
+    const seen = await flipSweep(3)
     for (const outcome of ['whole', 'doubtful', 'LOG_DAMAGED', 'VOLUME_MISMATCH'])
       expect(seen.get(outcome)).toBeGreaterThan(10)
   })

@@ -114,7 +114,7 @@ async function live(seed: number): Promise<{ crashes: number; models: number }> 
   return { crashes: rounds, models }
 }
 
-const count = Number(process.env.SEEDS ?? 40)
+const count = Number(process.env.SEEDS ?? 24)
 const seeds = process.env.SEED ? [Number(process.env.SEED)] : Array.from({ length: count }, (_, at) => at + 1)
 for (const seed of seeds) {
   test(`random history, seed ${seed}`, async () => {

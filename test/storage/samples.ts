@@ -73,6 +73,7 @@ export function options(disk: Disk, folder: string, change: Partial<StorageOptio
       throw error
     },
     pause: () => Promise.resolve(),
+    spaceCheckMilliseconds: 0,
     ...change,
   }
 }

@@ -1,0 +1,52 @@
+/**
+ * Watches the free space of the WAL volume, and says when the node should take no more writes: while there is
+ * still room for what is on its way, for deletes, for a checkpoint's meta, and for the next start. Two thresholds, so
+ * that it does not flutter.
+ */
+import type { Disk } from './disk.ts'
+
+/** Read-only below the room of so many segments, but never more than this part of the volume. */
+const RESERVE_SEGMENTS = 2
+const RESERVE_PART = 1 / 10
+/** Writable again above so many times the reserve. */
+const RECOVERY_FACTOR = 1.25
+
+export class SpaceWatch {
+  readonly #disk: Disk
+  readonly #directory: string
+  readonly #segmentBytes: number
+  readonly #log: (message: string, fields: object) => void
+  readonly #timer: NodeJS.Timeout | null
+  readOnly = false
+  freeBytes = 0
+
+  constructor(
+    disk: Disk,
+    directory: string,
+    segmentBytes: number,
+    milliseconds: number,
+    log: (message: string, fields: object) => void,
+  ) {
+    this.#disk = disk
+    this.#directory = directory
+    this.#segmentBytes = segmentBytes
+    this.#log = log
+    this.#timer = milliseconds > 0 ? setInterval(() => void this.check(), milliseconds).unref() : null
+  }
+
+  /** Never throws: a volume that cannot be asked fails at its next write, which says more. */
+  async check(): Promise<void> {
+    const space = await this.#disk.space(this.#directory).catch(() => null)
+    if (space === null) return
+    this.freeBytes = space.free
+    const reserve = Math.min(RESERVE_SEGMENTS * this.#segmentBytes, space.total * RESERVE_PART)
+    const readOnly = space.free < (this.readOnly ? reserve * RECOVERY_FACTOR : reserve)
+    if (readOnly === this.readOnly) return
+    this.readOnly = readOnly
+    this.#log(readOnly ? 'the disk is nearly full: read-only' : 'the disk has room again', space)
+  }
+
+  stop(): void {
+    if (this.#timer !== null) clearInterval(this.#timer)
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * Reads a log as docs/FORMAT.md says, and knows nothing else: no line of src/ is used here, so that the page and
+ * the program cannot be wrong together.
+ */
+import { readFileSync, readdirSync } from 'node:fs'
+import { crc32 } from 'node:zlib'
+
+export interface ReadLog {
+  readonly volume: string
+  readonly cluster: string
+  readonly node: number
+  readonly first: number
+  readonly decided: number
+  readonly promise: readonly number[]
+  readonly accepted: readonly number[]
+  readonly configuration: number | null
+  /** Index to payload as text. */
+  readonly entries: Map<number, string>
+}
+
+class Cursor {
+  readonly bytes: Buffer
+  at: number
+  constructor(bytes: Buffer, at = 0) {
+    this.bytes = bytes
+    this.at = at
+  }
+  byte(): number {
+    return this.bytes.readUInt8(this.at++)
+  }
+  u32(): number {
+    this.at += 4
+    return this.bytes.readUInt32LE(this.at - 4)
+  }
+  uint(): number {
+    let value = 0n
+    for (let shift = 0n; ; shift += 7n) {
+      const byte = this.byte()
+      value |= BigInt(byte & 127) << shift
+      if (byte < 128) return Number(value)
+    }
+  }
+  text(): string {
+    const length = this.uint()
+    this.at += length
+    return this.bytes.toString('utf8', this.at - length, this.at)
+  }
+  ballot(): number[] {
+    return [this.uint(), this.uint(), this.uint(), this.uint()]
+  }
+  configuration(): number {
+    const id = this.uint()
+    this.uint()
+    for (let group = 0; group < 2; group++) {
+      for (let count = this.uint(); count > 0; count--) {
+        this.uint()
+        this.text()
+        this.text()
+      }
+    }
+    return id
+  }
+}
+
+const withoutCrc = (bytes: Buffer, at: number): number => {
+  const copy = Buffer.from(bytes)
+  copy.writeUInt32LE(0, at)
+  return crc32(copy)
+}
+
+interface State {
+  promise: number[]
+  accepted: number[]
+  decided: number
+  configuration: number | null
+}
+
+function readState(cursor: Cursor): State {
+  const promise = cursor.ballot()
+  const accepted = cursor.ballot()
+  const decided = cursor.uint()
+  cursor.uint()
+  return { promise, accepted, decided, configuration: cursor.byte() === 1 ? cursor.configuration() : null }
+}
+
+function readHeader(bytes: Buffer) {
+  if (bytes.toString('latin1', 0, 8) !== 'LOKIWAL\n' || bytes.readUInt32LE(8) !== 1) throw new Error('no segment')
+  const size = bytes.readUInt32LE(12)
+  const seed = bytes.readUInt32LE(16)
+  if (withoutCrc(bytes.subarray(0, size), 16) !== seed) throw new Error('bad header')
+  const cursor = new Cursor(bytes, 24)
+  const volume = cursor.text()
+  const cluster = cursor.text()
+  const [timeline, base, first] = [cursor.uint(), cursor.uint(), cursor.uint()]
+  cursor.uint()
+  const link = { timeline: cursor.uint(), base: cursor.uint(), end: cursor.uint(), check: cursor.u32() }
+  return { bytes, size, seed, volume, cluster, timeline, base, first, link, state: readState(cursor) }
+}
+
+const larger = (a: number[], b: number[]): number[] => {
+  for (let at = 0; at < 4; at++) if (a[at] !== b[at]) return a[at]! > b[at]! ? a : b
+  return a
+}
+
+class Log {
+  entries = new Map<number, string>()
+  state: State = { promise: [0, 0, 0, 0], accepted: [0, 0, 0, 0], decided: 0, configuration: null }
+  first = 1
+
+  forgetFrom(base: number): void {
+    for (const index of Array.from(this.entries.keys())) if (index >= base) this.entries.delete(index)
+  }
+
+  readEntries(cursor: Cursor): void {
+    for (let count = cursor.uint(); count > 0; count--) {
+      const kind = cursor.byte()
+      const index = cursor.uint()
+      this.entries.set(index, kind === 1 ? cursor.text() : `configuration ${cursor.configuration()}`)
+    }
+  }
+
+  records(payload: Buffer): void {
+    const cursor = new Cursor(payload)
+    while (cursor.at < payload.length) {
+      const kind = cursor.byte()
+      if (kind === 0) return
+      if (kind === 1) this.readEntries(cursor)
+      else if (kind === 2) this.state.promise = larger(this.state.promise, cursor.ballot())
+      else if (kind === 3) {
+        this.state.accepted = cursor.ballot()
+        this.state.promise = larger(this.state.promise, this.state.accepted)
+        this.forgetFrom(cursor.uint())
+        this.readEntries(cursor)
+      } else if (kind === 4) this.state.decided = Math.max(this.state.decided, cursor.uint())
+      else if (kind === 5) {
+        cursor.uint()
+        this.state.configuration = cursor.configuration()
+      } else {
+        const index = cursor.uint()
+        cursor.uint()
+        this.state.configuration = cursor.configuration()
+        this.forgetFrom(0)
+        this.first = index + 1
+        this.state.decided = Math.max(this.state.decided, index)
+      }
+    }
+  }
+}
+
+function readFrames(segment: ReturnType<typeof readHeader>, end: number | null, log: Log): void {
+  const { bytes, seed, size } = segment
+  let [at, previous] = [size, seed]
+  while (end === null ? at + 32 <= bytes.length : at < end) {
+    const place = Buffer.alloc(8)
+    place.writeBigUInt64LE(BigInt(at))
+    const frameSeed = crc32(place, seed)
+    const length = bytes.readUInt32LE(at)
+    const check = bytes.readUInt32LE(at + 28)
+    const whole = length > 0 && crc32(bytes.subarray(at, at + 28), frameSeed) === check
+    if (!whole || bytes.readUInt32LE(at + 12) !== previous) return
+    const padded = Math.ceil(length / 32) * 32
+    const payload = Buffer.from(bytes.subarray(at + 32, at + 32 + padded))
+    if (crc32(payload, frameSeed) !== bytes.readUInt32LE(at + 24)) return
+    const mask = bytes.readUInt32LE(at + 8)
+    for (let word = 0; word < padded; word += 4) {
+      payload.writeUInt32LE((payload.readUInt32LE(word) ^ mask) >>> 0, word)
+    }
+    if (bytes.readUInt32LE(at + 4) === 1) log.records(payload.subarray(0, length))
+    else log.state = readState(new Cursor(payload))
+    previous = check
+    at += 32 + padded
+  }
+}
+
+/** Reads the WAL volume in `folder`. */
+export function readLog(folder: string): ReadLog {
+  const meta = readFileSync(`${folder}/meta`)
+  const slots = [meta.subarray(0, 4096), meta.subarray(4096)]
+    .filter((slot) => slot.readUInt32LE(12) === withoutCrc(slot, 12))
+    .map((slot) => {
+      const cursor = new Cursor(slot, 16)
+      const sequence = cursor.uint()
+      const volume = cursor.text()
+      return { sequence, volume, cluster: cursor.text(), node: cursor.uint(), first: cursor.uint() }
+    })
+    .sort((a, b) => b.sequence - a.sequence)
+  const { volume, cluster, node, first } = slots[0]!
+  const segments = readdirSync(folder)
+    .filter((name) => name.endsWith('.wal'))
+    .map((name) => readHeader(readFileSync(`${folder}/${name}`)))
+    .sort((a, b) => b.timeline - a.timeline || b.base - a.base)
+  const chain: typeof segments = []
+  for (const segment of segments) {
+    const link = chain[0]?.link
+    if (!link || (link.timeline === segment.timeline && link.base === segment.base)) chain.unshift(segment)
+  }
+  const log = new Log()
+  log.first = first
+  for (const [at, segment] of chain.entries()) {
+    log.forgetFrom(segment.base)
+    log.first = Math.max(log.first, segment.first)
+    log.state = { ...segment.state, decided: Math.max(segment.state.decided, log.state.decided) }
+    readFrames(segment, chain[at + 1]?.link.end ?? null, log)
+  }
+  for (const index of Array.from(log.entries.keys())) if (index < log.first) log.entries.delete(index)
+  return { volume, cluster, node, ...log.state, first: log.first, entries: log.entries }
+}
