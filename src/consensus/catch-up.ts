@@ -6,9 +6,9 @@
  * older configuration; by voters too far behind for one AcceptSync; by a candidate that is behind the log
  * it must adopt. The gap is cut into segments, one at a time asked of each source; what comes early waits.
  */
-import type { Ballot, Configuration, Entry, LogIndex, NodeId } from '../vocabulary.ts'
-import { ZERO_BALLOT, compareBallots, logIndex, sameBallot } from '../vocabulary.ts'
-import { lastIndex, slice } from './log.ts'
+import type { Configuration, Entry, LogIndex, NodeId } from '../vocabulary.ts'
+import { ZERO_BALLOT, compareBallots, logIndex } from '../vocabulary.ts'
+import { slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
 import { isVoter } from './quorum.ts'
 import { type Replica, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
@@ -26,8 +26,6 @@ export interface Fetch {
   turn: number
   /** A leader wants this node as a voter: poll often. */
   invitedUntil: number
-  /** Of the ballot promised: nothing of an older one above `index` can have been chosen. */
-  safe: { readonly ballot: Ballot; readonly index: LogIndex } | null
   askedCheckpointAt: number
 }
 
@@ -40,7 +38,6 @@ export const createFetch = (): Fetch => ({
   polledAt: -Infinity,
   turn: 0,
   invitedUntil: -Infinity,
-  safe: null,
   askedCheckpointAt: -Infinity,
 })
 
@@ -55,8 +52,9 @@ export function hint(replica: Replica, from: NodeId, goal: number): void {
   pump(replica)
 }
 
-/** Whoever follows or leads in the accept phase gets its log from there. */
-const mayLearn = (replica: Replica): boolean => replica.phase !== 'accept' && !isLeading(replica)
+/** Whoever follows, is about to, or leads in the accept phase, gets its log from there. */
+const mayLearn = (replica: Replica): boolean =>
+  replica.phase !== 'accept' && replica.phase !== 'promised' && !isLeading(replica)
 
 const isInvited = (replica: Replica): boolean => replica.now < replica.fetch.invitedUntil
 
@@ -78,6 +76,7 @@ function sources(replica: Replica): NodeId[] {
 export function pump(replica: Replica): void {
   const { fetch, options } = replica
   if (!mayLearn(replica)) return
+  drain(replica)
   const idle = sources(replica).filter((id) => !fetch.pending.has(id))
   const passive = replica.removed && !isInvited(replica)
   const limit = passive ? 0 : Math.min(fetch.goal, replica.known + WINDOW_SEGMENTS * options.fetchSegmentEntries)
@@ -155,7 +154,6 @@ export function onDecidedEntries(replica: Replica, from: NodeId, message: Decide
     // It does not have what was asked for: leave it alone for a moment.
     fetch.avoided.set(from, replica.now + replica.options.resendMilliseconds)
   }
-  drain(replica)
   pump(replica)
 }
 
@@ -179,35 +177,21 @@ export function onNoLongerHere(replica: Replica, from: NodeId, message: NoLonger
   if (!mayLearn(replica) || message.first <= replica.known + 1) return
   fetch.goal = Math.max(fetch.goal, message.decided)
   fetch.avoided.set(from, replica.now + options.resendMilliseconds)
+  // It is asked for again as long as it is needed.
   if (replica.now - fetch.askedCheckpointAt < options.electionTimeoutMilliseconds) return
   fetch.askedCheckpointAt = replica.now
-  const index = logIndex(Math.max(message.first - 1, safeCheckpoint(replica)))
+  const index = logIndex(message.first - 1)
   replica.effects.push({ kind: 'need-checkpoint', index, from: [from, ...sources(replica)] })
 }
 
 /**
- * The least index of a checkpoint of this configuration that may replace the log. Accepted entries above it
- * would be gone, and one of them may have been chosen; unless the leader that we have promised has adopted
- * all that was, up to an index that the checkpoint covers.
+ * Whether a checkpoint up to `index`, with that configuration in force, may take the place of the log's
+ * beginning now. The shell asks before it lets the checkpoint replace anything.
  */
-function safeCheckpoint(replica: Replica): number {
-  const { safe } = replica.fetch
-  const last = lastIndex(replica.log)
-  if (safe === null || !sameBallot(safe.ballot, replica.promise)) return last
-  return compareBallots(replica.acceptedBallot, safe.ballot) < 0 ? Math.min(last, safe.index) : last
-}
+export const acceptsCheckpoint = (replica: Replica, index: LogIndex, configuration: Configuration): boolean =>
+  mayLearn(replica) && index > replica.known && configuration.id >= replica.configuration.id
 
-/**
- * Whether a checkpoint up to `index`, with that configuration in force, may replace the log now. The shell
- * asks before it lets the checkpoint replace anything.
- */
-export function acceptsCheckpoint(replica: Replica, index: LogIndex, configuration: Configuration): boolean {
-  if (!mayLearn(replica) || index <= replica.known || configuration.id < replica.configuration.id) return false
-  // Of an older configuration everything is decided, and covered.
-  return configuration.id > replica.configuration.id || index >= safeCheckpoint(replica)
-}
-
-/** Replaces the log; the caller has asked `acceptsCheckpoint` and sees to a newer configuration. */
+/** Replaces the log's beginning; the caller has asked `acceptsCheckpoint` and sees to a newer configuration. */
 export function installCheckpoint(
   replica: Replica,
   index: LogIndex,
@@ -215,11 +199,7 @@ export function installCheckpoint(
   start: LogIndex,
 ): void {
   replaceByCheckpoint(replica, index, configuration, start)
-  replica.fetch.buffered.clear()
   replica.fetch.pending.clear()
-  replica.fetch.goal = Math.max(replica.fetch.goal, index)
-  // What was below is lost to nobody, and a doubt about it has no object any more.
-  if (replica.doubtfulFrom !== null && replica.doubtfulFrom <= index) replica.doubtfulFrom = logIndex(index + 1)
 }
 
 /** A question that was not answered goes to somebody else. */

@@ -165,7 +165,6 @@ export function sayAccepted(replica: Replica): void {
 export function onCatchUp(replica: Replica, from: NodeId, message: CatchUp): void {
   if (!isCurrent(replica, from, message.ballot)) return
   replica.phase = 'recover'
-  replica.fetch.safe = { ballot: message.ballot, index: message.adopted }
   replica.lastPrepareRequest = replica.now
   hint(replica, from, message.decided)
 }

@@ -245,9 +245,9 @@ function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
 
 /** What it lacks is not in memory here, or too much: it fetches what is decided (and durable) first. */
 function sendBehind(replica: Replica, to: NodeId): void {
-  const { ballot, adoptedEnd, progress } = replica.leadership!
+  const { ballot, progress } = replica.leadership!
   Object.assign(progress.get(to)!, { state: 'unknown', sentAt: replica.now })
-  send(replica, to, { kind: 'catch-up', ballot, decided: replica.decided, adopted: adoptedEnd }, 'now')
+  send(replica, to, { kind: 'catch-up', ballot, decided: replica.decided }, 'now')
 }
 
 /** Appends an entry to the leader's log and sends it on. */

@@ -126,13 +126,11 @@ export interface TakeOver {
   readonly kind: 'take-over'
   readonly ballot: Ballot
 }
-/** The leader cannot bring the receiver up in one message: fetch decided entries up to `decided`, then ask for Prepare.
- * Nothing of an older ballot that is not below or at `adopted` can have been chosen. */
+/** The leader cannot bring the receiver up in one message: fetch decided entries up to `decided`, then ask for Prepare. */
 export interface CatchUp {
   readonly kind: 'catch-up'
   readonly ballot: Ballot
   readonly decided: LogIndex
-  readonly adopted: LogIndex
 }
 /** Asks for decided entries `from`…`upTo` (`upTo` < `from`: only who leads and what is decided); the sender holds all up to `decided`. */
 export interface FetchDecided {
@@ -350,7 +348,7 @@ function encodeBalloted(writer: ByteWriter, message: Exclude<Balloted, Heartbeat
     case 'take-over':
       return
     case 'catch-up':
-      writer.uint(message.decided).uint(message.adopted)
+      writer.uint(message.decided)
   }
 }
 
@@ -449,7 +447,7 @@ function decodeBalloted(reader: ByteReader, number: number): Message {
     case KINDS['take-over']:
       return { kind: 'take-over', ballot }
     default:
-      return { kind: 'catch-up', ballot, decided: index(reader), adopted: index(reader) }
+      return { kind: 'catch-up', ballot, decided: index(reader) }
   }
 }
 

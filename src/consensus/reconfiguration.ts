@@ -156,7 +156,8 @@ export function answerOlder(replica: Replica, from: NodeId): void {
 
 /** The configuration we are in is over: go and get the rest of it. */
 export function onSealed(replica: Replica, from: NodeId, message: Sealed): void {
-  if (message.next.id <= replica.configuration.id) return
+  // Known already, it may only wait for our disk.
+  if (message.next.id <= replica.configuration.id || message.index <= replica.known) return
   leavePhase(replica)
   for (const { id } of message.next.voters) {
     if (id === replica.self) wanted(replica)

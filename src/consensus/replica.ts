@@ -165,8 +165,8 @@ function settle(replica: Replica): void {
   tickTransfer(replica)
   tickReconfiguration(replica)
   confirmReads(replica)
-  if (replica.phase === 'recover' && replica.fetch.goal > 0 && replica.known >= replica.fetch.goal) {
-    // Caught up with what was known to be missing: back to the leader.
+  if (replica.phase === 'recover' && replica.fetch.goal > 0 && replica.decided >= replica.fetch.goal) {
+    // Caught up, durably, with what was known to be missing: back to the leader.
     replica.fetch.goal = 0
     requestPrepare(
       replica,

@@ -20,7 +20,7 @@ import type { Fetch } from './catch-up.ts'
 import type { Election } from './election.ts'
 import type { Effect, Milliseconds, Position } from './events.ts'
 import type { Leadership } from './leader.ts'
-import { type Log, append, entryAt, lastIndex, sameEntry, truncateFrom } from './log.ts'
+import { type Log, append, createLog, entryAt, lastIndex, sameEntry, slice, truncateFrom } from './log.ts'
 import type { Message, Prepare } from './messages.ts'
 import { isVoter } from './quorum.ts'
 import type { PendingRead } from './reads.ts'
@@ -223,20 +223,29 @@ export function enterConfiguration(replica: Replica, configuration: Configuratio
   replica.effects.push({ kind: 'configuration-changed', configuration, start })
 }
 
-/** A checkpoint up to `index` takes the place of the whole log. */
+/**
+ * A checkpoint up to `index` takes the place of the log up to there. What was accepted above it stays, in one
+ * atomic act (records of one step go to storage as one frame): it may have been chosen, and this copy may
+ * count. Only where the checkpoint belongs to a later configuration is there nothing to keep: of an earlier
+ * one everything is decided, and covered.
+ */
 export function replaceByCheckpoint(
   replica: Replica,
   index: LogIndex,
   configuration: Configuration,
   start: LogIndex,
 ): void {
-  replica.log = { first: index + 1, entries: [], bytes: 0 }
+  const later = configuration.id > replica.configuration.id
+  const kept = later ? [] : slice(replica.log, index + 1, lastIndex(replica.log), Infinity)
+  replica.log = createLog(logIndex(index + 1), kept)
   replica.known = index
   replica.decided = index
   replica.durable = index
   replica.recordedDecided = index
+  replica.lookedThrough = index
   replica.generation++
   persist(replica, { kind: 'installed', index, configuration, start })
+  if (kept.length > 0) persist(replica, { kind: 'entries', entries: kept })
 }
 
 /** Takes note of what storage has confirmed; false where it says nothing about the log as it is now. */

@@ -1,9 +1,9 @@
 /**
  * What the log of one node amounts to on its disk: the storage model of the simulator, for the consensus core.
  *
- * Records that were synced stay. Of those that were written and not synced, a crash keeps a prefix, any one,
- * record by record (storage may split a frame where an accept-sync makes a new segment). Rot takes away the
- * end of what was synced, and leaves a doubt from there on.
+ * Records that were synced stay. A frame is all or nothing, but for one thing: a record that replaces a part of
+ * the log opens a new segment, and a crash may come just before it. Rot takes away the end of what was synced,
+ * and leaves a doubt from there on.
  */
 import assert from 'node:assert/strict'
 import { lastIndex, type Log, append, createLog, entryAt, sameEntry, truncateFrom } from '../../src/consensus/log.ts'
@@ -43,25 +43,30 @@ export class DurableLog {
   /** The state at some point in the past, and the synced records since: where rot may go back to. */
   #past: Image
   #since: LogRecord[] = []
-  #unsynced: LogRecord[] = []
+  #unsynced: LogRecord[][] = []
 
   constructor(state: DurableState = EMPTY_STATE) {
     this.image = { state, log: createLog(logIndex(1), []) }
     this.#past = copy(this.image)
   }
 
+  /** Hands a frame to the disk. */
   write(records: readonly LogRecord[]): void {
-    this.#unsynced.push(...records)
+    for (const record of records) {
+      const cut = record.kind === 'installed' || record.kind === 'accept-sync'
+      if (cut || this.#unsynced.length === 0) this.#unsynced.push([])
+      this.#unsynced.at(-1)!.push(record)
+    }
   }
 
-  /** Makes the oldest `count` written records durable. */
-  sync(count: number): void {
-    for (const record of this.#unsynced.splice(0, count)) this.#keep(record)
+  /** Makes the frame that was written durable. */
+  sync(): void {
+    this.crash(this.#unsynced.length)
   }
 
-  /** Loses a suffix of what was not synced: `kept` records of it stay. */
+  /** Of the pieces of the frame that was not synced, the first `kept` stay. */
   crash(kept: number): void {
-    this.sync(Math.min(kept, this.#unsynced.length))
+    for (const piece of this.#unsynced.slice(0, kept)) for (const record of piece) this.#keep(record)
     this.#unsynced = []
   }
 

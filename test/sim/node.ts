@@ -20,10 +20,16 @@ export interface Host {
   effect(node: SimNode, effect: Shown): void
 }
 
+interface Waiting {
+  readonly to: NodeId
+  readonly message: Message
+  /** Of the log when the message was made. */
+  readonly generation: number
+}
+
 interface Frame {
-  readonly records: number
   readonly position: Position
-  readonly sends: { readonly to: NodeId; readonly message: Message }[]
+  readonly sends: Waiting[]
 }
 
 export class SimNode {
@@ -39,7 +45,7 @@ export class SimNode {
   readonly #host: Host
   readonly #options: Partial<Options>
   #pending: LogRecord[] = []
-  #waiting: Frame['sends'] = []
+  #waiting: Waiting[] = []
   #frame: Frame | null = null
 
   constructor(id: NodeId, disk: DurableLog, host: Host, options: Partial<Options>) {
@@ -67,7 +73,7 @@ export class SimNode {
     )
   }
 
-  /** Loses memory, and of what was written and not synced all but `kept` records. */
+  /** Loses memory, and of what was written and not synced all but `kept` pieces. */
   crash(kept: number): void {
     this.replica = null
     this.disk.crash(kept)
@@ -79,7 +85,6 @@ export class SimNode {
     for (const effect of step(this.replica, event)) {
       if (effect.kind === 'persist') {
         this.#pending.push(effect.record)
-        this.disk.write([effect.record])
       } else if (effect.kind === 'send') {
         this.#send(effect.to, effect.message, effect.afterSync)
       } else {
@@ -91,25 +96,30 @@ export class SimNode {
   }
 
   #send(to: NodeId, message: Message, afterSync: boolean): void {
-    if (!afterSync) return this.#leave(to, message)
+    const { generation } = this.replica!
+    if (!afterSync) return this.#leave({ to, message, generation })
     // A decided record alone is lazy: nothing waits for it.
-    if (this.#pending.some((record) => record.kind !== 'decided')) this.#waiting.push({ to, message })
-    else if (this.#frame) this.#frame.sends.push({ to, message })
-    else this.#leave(to, message)
+    if (this.#pending.some((record) => record.kind !== 'decided')) this.#waiting.push({ to, message, generation })
+    else if (this.#frame) this.#frame.sends.push({ to, message, generation })
+    else this.#leave({ to, message, generation })
   }
 
-  #leave(to: NodeId, message: Message): void {
-    this.#check(message)
+  #leave({ to, message, generation }: Waiting): void {
+    this.#check(message, generation)
     this.#host.send(this, to, message)
   }
 
-  /** What a message says of this node's log must be on its disk when it leaves. */
-  #check(message: Message): void {
+  /**
+   * What a message says of this node's log must be on its disk when it leaves; but for entries that proved to
+   * contradict what is decided since it was made, and were dropped: they cannot have been chosen.
+   */
+  #check(message: Message, generation: number): void {
     const { state, log } = this.disk.image
     const last = log.first + log.entries.length - 1
     if (message.kind === 'promise') {
       assert(compareBallots(state.promise, message.ballot) >= 0, 'a promise leaves before it is durable')
-      assert(last >= message.accepted || compareBallots(state.promise, message.ballot) > 0, 'a promise speaks of a log that is not durable')
+      const same = generation === this.replica!.generation
+      assert(!same || last >= message.accepted, 'a promise speaks of a log that is not durable')
       if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
     } else if (message.kind === 'prepare') {
       assert(compareBallots(state.promise, message.ballot) >= 0, 'a ballot is used before it is durable')
@@ -122,7 +132,8 @@ export class SimNode {
 
   #beginSync(): void {
     if (this.#frame !== null || !this.#pending.some((record) => record.kind !== 'decided')) return
-    this.#frame = { records: this.#pending.length, position: position(this.replica!), sends: this.#waiting }
+    this.#frame = { position: position(this.replica!), sends: this.#waiting }
+    this.disk.write(this.#pending)
     this.#pending = []
     this.#waiting = []
     this.#host.syncing(this)
@@ -132,9 +143,9 @@ export class SimNode {
   synced(incarnation: number, now: number): void {
     const frame = this.#frame
     if (incarnation !== this.incarnation || frame === null || this.replica === null) return
-    this.disk.sync(frame.records)
+    this.disk.sync()
     this.#frame = null
-    for (const { to, message } of frame.sends) this.#leave(to, message)
+    for (const waiting of frame.sends) this.#leave(waiting)
     this.step({ kind: 'persisted', now, position: frame.position })
     if (this.replica !== null) this.#beginSync()
   }
