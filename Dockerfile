@@ -14,8 +14,12 @@ COPY --from=dependencies /app/node_modules node_modules
 COPY package.json LICENSE* ./
 COPY src src
 COPY operator operator
+# Compiled code is kept beside the source: a start takes a third of the CPU time. Node.js keeps it by user id.
+ENV NODE_COMPILE_CACHE=/app/.compile-cache
+RUN install -d -o 1000 -g 1000 .compile-cache
 # The user `node` of the base image, by number, so that `runAsNonRoot` can be checked.
 USER 1000:1000
+RUN node src/main.ts --version && node operator/main.ts --help >/dev/null
 # client, http, admin, peer (src/contract.ts)
 EXPOSE 6379 8080 8081 7400
 CMD ["node", "src/main.ts", "node"]

@@ -59,6 +59,8 @@ export class NodeProcess {
     this.#environment = {
       PATH: process.env['PATH'] ?? '',
       HOME: this.folder,
+      // Compiled once, started often: a start takes a third of the CPU time.
+      NODE_COMPILE_CACHE: join(PROJECT, 'node_modules/.cache/compile'),
       [ENVIRONMENT.address]: this.address,
       [ENVIRONMENT.walDirectory]: this.walFolder,
       [ENVIRONMENT.checkpointDirectory]: this.checkpointFolder,
