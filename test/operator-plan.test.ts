@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { describe as sentence } from '../operator/actions.ts'
 import type { Observed } from '../operator/observed.ts'
 import { plan } from '../operator/plan.ts'
-import { RULE_NAMES } from '../operator/rules.ts'
+import { RULE_NAMES, permits } from '../operator/rules.ts'
 import { statusOf } from '../operator/status.ts'
 import { canonical } from '../operator/resource.ts'
 import {
@@ -446,6 +446,33 @@ describe('status', () => {
     const { conditions } = statusAt(world({ voters: 4 }))
     expect(conditions?.[1]?.message).toContain('4 voters survive no more failures than 3')
   })
+})
+
+test('the rules refuse what the plan would never propose', () => {
+  const observed = world()
+  const { uid, name, resourceVersion } = statefulSetOf(3).metadata
+  const fewer = {
+    kind: 'set-replicas',
+    from: 3,
+    to: 2,
+    statefulSet: { uid, name, resourceVersion },
+    hibernate: false,
+  } as const
+  expect(permits(fewer, observed)).toEqual({ rule: 'left-the-configuration', message: 'still a member: orders-2' })
+  const claim = {
+    kind: 'delete-claim',
+    claim: { uid: 'x', name: 'wal-orders-2', resourceVersion: '1' },
+    ordinal: 2,
+  } as const
+  expect(permits(claim, withoutPod(observed, 2))?.rule).toBe('left-the-configuration')
+  expect(permits({ ...claim, ordinal: 3 }, world({ pods: 4 }))?.rule).toBe('pod-is-gone')
+  const target = (ordinal: number) => ({ pod: `orders-${ordinal}`, ordinal, uid: `uid-of-pod-${ordinal}` })
+  expect(permits({ kind: 'restart', target: target(0) }, observed)?.rule).toBe('leader-last')
+  const transfer = { kind: 'transfer', leader: target(0), to: target(1), toId: 2, expectedConfigurationId: 1 } as const
+  expect(permits(transfer, saying(world({ voters: 5 }), 1, { phase: 'recovering', caughtUp: false }))?.rule).toBe(
+    'target-caught-up',
+  )
+  expect(permits({ kind: 'replace', target: target(1), reason: '' }, observed)?.rule).toBe('takes-no-part')
 })
 
 test('every rule has a name of its own', () => {
