@@ -115,7 +115,7 @@ export class Container {
     if (child.pid === undefined) return
     this.state = { kind: 'running', pid: child.pid, startedAt }
     this.#options.started(child.pid)
-    this.#options.tell('Normal', 'Started', `Started process ${child.pid}`)
+    this.#options.tell('Normal', 'Started', 'Started container node')
     this.#prober = new Prober(this.#options.probes, launch.portOf, {
       started: () => this.#set({ started: true }),
       ready: (ready) => this.#set({ ready }),
