@@ -16,7 +16,7 @@ import { type DurableState, EMPTY_STATE, type Entry, type LogIndex, type Recover
 import { logIndex } from '../vocabulary.ts'
 import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './checkpoint.ts'
 import { type Disk, readWhole } from './disk.ts'
-import { FRAME_STATE, type FrameHeader, type Stop } from './frames.ts'
+import { FRAME_STATE, type FrameHeader, type Stop, isBlank } from './frames.ts'
 import { readRecords, readState, stateAfter } from './records.ts'
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
 import { decodeSegmentHeader, readSegment, segmentsAmong } from './segment.ts'
@@ -118,7 +118,7 @@ export async function replayLog(disk: Disk, directory: string, first: LogIndex, 
   let newestEmpty = false
   for (const [at, segment] of segments.entries()) {
     const path = `${directory}/${segment.name}`
-    const bytes = (await readWhole(disk, path)) ?? Buffer.alloc(0)
+    const bytes = withoutZeros((await readWhole(disk, path)) ?? Buffer.alloc(0))
     const decoded = headers.get(segment.name)!
     const following = segments[at + 1]
     const known = following === undefined ? null : headers.get(following.name)!.header.previous
@@ -158,6 +158,17 @@ export async function replayLog(disk: Disk, directory: string, first: LogIndex, 
     newestEmpty,
     newestPrevious: segments.length === 0 ? null : headers.get(segments.at(-1)!.name)!.header.previous,
   }
+}
+
+/**
+ * The segment without the zeros it was prepared with: entries are views into it for as long as consensus keeps
+ * them. What is behind the end of the bytes counts as zeros everywhere.
+ */
+function withoutZeros(bytes: Buffer): Buffer {
+  const slice = 64 * 1024
+  let used = bytes.length
+  while (used > 0 && isBlank(bytes, Math.max(0, used - slice), used)) used = Math.max(0, used - slice)
+  return used < bytes.length / 2 ? Buffer.from(bytes.subarray(0, used)) : bytes
 }
 
 const dropBelow = (entries: readonly Entry[], first: number): Entry[] => entries.filter((entry) => entry.index >= first)

@@ -18,6 +18,7 @@ import { type ReplayedLog, goodCheckpoints, judge, replayLog } from './recovery.
 import { segmentsAmong } from './segment.ts'
 import { SpaceWatch } from './space.ts'
 import { inspectVolumes } from './stamp.ts'
+import type { SyncMode } from './sync-pace.ts'
 import { Wal, diskError } from './wal.ts'
 
 export type { CheckpointHead, CheckpointInfo } from './checkpoint.ts'
@@ -48,6 +49,8 @@ export interface StorageOptions {
   readonly log?: (message: string, fields: object) => void
   /** Between two slices of background work on the disk; by default two milliseconds. */
   readonly pause?: () => Promise<void>
+  /** Whether the log is written in line or by the thread pool; by default as measured (sync-pace.ts). */
+  readonly sync?: 'auto' | SyncMode
   /** How often the free space is looked at; 0: never. By default every second. */
   readonly spaceCheckMilliseconds?: number
 }
@@ -61,6 +64,9 @@ export interface StorageStatus {
   /** Written to the log since the start, and in how many frames. */
   readonly bytes: number
   readonly frames: number
+  /** How the log is written at the moment, and the average time of a sync in line (null: not measured). */
+  readonly sync: SyncMode
+  readonly syncMilliseconds: number | null
   readonly segments: number
   readonly timeline: Timeline
   readonly first: LogIndex
@@ -181,14 +187,14 @@ function openWal(
   replayed: ReplayedLog,
 ): Wal {
   const { disk, walDirectory: directory, segmentBytes, onFatal } = options
-  const pause = options.pause ?? (() => sleep(2, undefined, { ref: false }))
+  const pause = options.pause ?? (() => sleep(2))
   const { state, first, entries, doubtfulFrom } = recovered
   const last = logIndex(entries.at(-1)?.index ?? first - 1)
   // A newest segment without a frame is replaced: a crash loop must not leave a file for each start.
   const kept = replayed.newestEmpty ? replayed.segments.slice(0, -1) : replayed.segments
   const link = replayed.newestEmpty ? replayed.newestPrevious : replayed.link
   return new Wal(
-    { disk, directory, segmentBytes, volume: meta.content.volume, onFatal, pause },
+    { disk, directory, segmentBytes, volume: meta.content.volume, onFatal, pause, sync: options.sync ?? 'auto' },
     meta.content.identity?.cluster ?? null,
     line,
     { state, first, last, doubtfulFrom },
@@ -382,11 +388,13 @@ export class Storage {
       failed: this.#wal.failed,
       bytes: this.#wal.bytesWritten,
       frames: this.#wal.frames,
+      sync: this.#wal.pace.mode,
+      syncMilliseconds: this.#wal.pace.averageMilliseconds,
       segments: this.#wal.segments.length,
       timeline: this.timeline,
       first,
       last,
-      lastError: this.#lastError,
+      lastError: this.#lastError ?? this.#wal.prepareError,
     }
   }
 

@@ -29,6 +29,7 @@ import {
   finishFrame,
 } from './frames.ts'
 import { type LogPosition, advance, isCut, writePadding, writeRecord, writeState } from './records.ts'
+import { type SyncMode, SyncPace } from './sync-pace.ts'
 import { type SegmentLink, encodeSegmentHeader, segmentName } from './segment.ts'
 
 /** Turns are gathered into one frame up to about here; a single record may be larger. */
@@ -54,6 +55,7 @@ export interface WalOptions {
   readonly onFatal: (error: LokiError) => void
   /** Between two slices of zeros; gives the disk back to the log. */
   readonly pause: () => Promise<void>
+  readonly sync: 'auto' | SyncMode
 }
 
 interface Item {
@@ -105,6 +107,7 @@ export class Wal {
   #idle: (() => void)[] = []
   #prepared: Prepared = { kind: 'none' }
   #preparing: Promise<void> = Promise.resolve()
+  readonly pace: SyncPace
   /** Why the last preparation of a segment failed, or null. */
   prepareError: string | null = null
   bytesWritten = 0
@@ -120,6 +123,7 @@ export class Wal {
     older: readonly SegmentOnDisk[],
   ) {
     this.#options = options
+    this.pace = new SyncPace(options.sync)
     this.#cluster = cluster
     this.#timeline = line
     this.#position = position
@@ -254,7 +258,15 @@ export class Wal {
     }
     this.#seal(segment, taken)
     const bytes = this.#writer.view()
-    await segment.file.write(bytes, segment.offset)
+    if (segment.file.writeNow && this.pace.next(bytes.length) === 'inline') {
+      const began = performance.now()
+      segment.file.writeNow(bytes, segment.offset)
+      this.pace.took(performance.now() - began)
+      // `done` is never called from inside `write`.
+      await Promise.resolve()
+    } else {
+      await segment.file.write(bytes, segment.offset)
+    }
     this.#written(segment, bytes.length)
     if (segment.offset > this.#options.segmentBytes * PREPARE_PART) this.#prepare()
   }
