@@ -185,11 +185,12 @@ export function onNoLongerHere(replica: Replica, from: NodeId, message: NoLonger
 }
 
 /**
- * Whether a checkpoint up to `index`, with that configuration in force, may take the place of the log's
- * beginning now. The shell asks before it lets the checkpoint replace anything.
+ * Whether a checkpoint up to `index` may take the place of the log's beginning now. The shell asks before it
+ * lets the checkpoint replace anything.
  */
 export const acceptsCheckpoint = (replica: Replica, index: LogIndex, configuration: Configuration): boolean =>
-  mayLearn(replica) && index > replica.known && configuration.id >= replica.configuration.id
+  // Only a node that joined late knows of a configuration that started after what it still lacks.
+  mayLearn(replica) && index > replica.known && (configuration.id >= replica.configuration.id || !votes(replica))
 
 /** Replaces the log's beginning; the caller has asked `acceptsCheckpoint` and sees to a newer configuration. */
 export function installCheckpoint(

@@ -205,8 +205,12 @@ function onPersisted(replica: Replica, position: Position): void {
 
 function onCheckpointInstalled(replica: Replica, index: LogIndex, configuration: Configuration, start: LogIndex): void {
   if (!acceptsCheckpoint(replica, index, configuration)) return
-  installCheckpoint(replica, index, configuration, start)
-  enterInstalled(replica, configuration, start)
+  // A node that joined late was told of a configuration that may be newer than the checkpoint's.
+  const told = configuration.id < replica.configuration.id
+  const inForce = told ? replica.configuration : configuration
+  const since = told ? replica.configurationStart : start
+  installCheckpoint(replica, index, inForce, since)
+  enterInstalled(replica, inForce, since)
   replica.lastPrepareRequest = -Infinity
   pump(replica)
 }
