@@ -52,12 +52,15 @@ test('SIGTERM of the leader without any preparation: it hands leadership over by
 test('nodes come back from checkpoint and log, on a new timeline, with the old log archived', async () => {
   const settings = { checkpointLogBytes: 1_048_576, walSegmentBytes: 1_048_576, checkpointIntervalSeconds: 2 }
   await withCluster(3, { settings }, async (cluster) => {
-    const recorder = new Recorder(cluster.targets(0, 1, 2), { valueBytes: 2000 })
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { valueBytes: 2000, thinkMilliseconds: 2 })
     await Promise.all(cluster.running.map((node) => untilCheckpointed(node, 2)))
     const follower = await cluster.follower()
     const before = await follower.admin.status()
+    await eventually('whole segments of the log are archived', async () => {
+      const archived = await readdir(`${follower.walFolder}/archive`)
+      return archived.length > 0
+    })
     await follower.kill9()
-    expect(await readdir(`${follower.walFolder}/archive`)).not.toEqual([])
     await follower.start()
     const after = await cluster.waitUntilCaughtUp(follower)
     expect(after.timeline).toBeGreaterThan(before.timeline)
