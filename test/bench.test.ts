@@ -50,7 +50,7 @@ test('every answered command is counted, none twice', async () => {
     threads: 2,
   })
   expect(report.errors).toEqual({})
-  expect(report.operations).toBeGreaterThan(100)
+  expect(report.operations).toBeGreaterThan(20)
   // What is in flight at the end was received and is not counted.
   expect(received()).toBeGreaterThanOrEqual(report.operations)
   expect(received()).toBeLessThanOrEqual(report.operations + 5 * 3)
@@ -59,7 +59,7 @@ test('every answered command is counted, none twice', async () => {
 
 test('errors are counted by kind, and a lost connection is an unknown outcome', async () => {
   const { target } = await serve((count) => (count === 50 ? null : count % 10 === 0 ? '-ERR no\r\n' : '+OK\r\n'))
-  const report = await runLoad({ targets: [target], clients: 1, seconds: 0.4, warmUpSeconds: 0 })
+  const report = await runLoad({ targets: [target], clients: 1, seconds: 1, warmUpSeconds: 0 })
   const lost = Object.entries(report.errors).filter(([kind]) => kind.startsWith('connection lost'))
   expect(report.errors['ERR no']).toBeGreaterThan(4)
   expect(lost).toEqual([[expect.stringContaining('outcome unknown'), 1]])
