@@ -286,14 +286,18 @@ function ownNamespace(): string | null {
 }
 
 function open(url: URL, options: https.RequestOptions, body: unknown): Promise<http.IncomingMessage> {
+  const text = body === undefined ? undefined : JSON.stringify(body)
+  // Node sends the body of a DELETE without its length unless it is told: the preconditions would be lost.
+  const length = text === undefined ? {} : { 'content-length': Buffer.byteLength(text) }
+  const headers = { ...(options.headers as http.OutgoingHttpHeaders | undefined), ...length }
   return new Promise((resolve, reject) => {
-    const request = (url.protocol === 'http:' ? http : https).request(url, options, resolve)
+    const request = (url.protocol === 'http:' ? http : https).request(url, { ...options, headers }, resolve)
     request.once('error', (error) => {
       reject(
         new ApiError(0, 'NoAnswer', `${options.method ?? 'GET'} ${url.pathname}: ${error.message}`, { cause: error }),
       )
     })
-    request.end(body === undefined ? undefined : JSON.stringify(body))
+    request.end(text)
   })
 }
 
