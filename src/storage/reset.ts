@@ -14,7 +14,7 @@ const LEFT_ALONE = new Set([MARKER, ASIDE, 'lost+found'])
 
 /** Nothing may have the volumes open. */
 export async function moveAside(disk: Disk, walDirectory: string, checkpointDirectory: string): Promise<void> {
-  for (const directory of [walDirectory, checkpointDirectory]) await removeTree(disk, join(directory, ASIDE))
+  for (const directory of [walDirectory, checkpointDirectory]) await disk.removeDirectory(join(directory, ASIDE))
   const marker = await disk.open(join(walDirectory, MARKER), 'create')
   await marker.sync()
   await marker.close()
@@ -40,15 +40,4 @@ async function moveContents(disk: Disk, directory: string): Promise<void> {
   }
   await disk.syncDirectory(aside)
   await disk.syncDirectory(directory)
-}
-
-async function removeTree(disk: Disk, path: string): Promise<void> {
-  const names = await disk.list(path)
-  if (names === null) return
-  for (const name of names) {
-    const child = join(path, name)
-    if ((await disk.list(child)) === null) await disk.unlink(child)
-    else await removeTree(disk, child)
-  }
-  await disk.removeDirectory(path)
 }
