@@ -73,6 +73,7 @@ export class Node implements Front, AdminActions {
   #member: Member | null = null
   /** The identity act under way, so that a repeated request waits for it and does not begin another. */
   #becoming: Promise<void> | null = null
+  #resetting: Promise<void> | null = null
   #refusal: LokiError | null = null
   #stopping = false
   #admin: FastifyInstance | null = null
@@ -253,12 +254,23 @@ export class Node implements Front, AdminActions {
     if (this.#member && this.status().phase !== 'removed') {
       throw new LokiError('IDENTITY_CONFLICT', `node ${identity.node} is not removed from its configuration`)
     }
+    this.#resetting ??= this.#reset(storage, identity.node)
+    await this.#resetting
+  }
+
+  /** Runs once, however often it is asked for; a step that fails ends the process, which is half closed by then. */
+  async #reset(storage: Storage, node: number): Promise<void> {
     const { config, fatal } = this.#options
-    await this.#resp?.drain()
-    await this.#member?.stop()
-    await storage.close()
-    await moveAside(this.#disk, config.walDirectory, config.checkpointDirectory)
-    setTimeout(() => fatal(new LokiError('NODE_RESET', `node ${request.nodeId} gave its volumes back`)), 100)
+    try {
+      await this.#resp?.drain()
+      await this.#member?.stop()
+      await storage.close()
+      await moveAside(this.#disk, config.walDirectory, config.checkpointDirectory)
+    } catch (error) {
+      fatal(error)
+      throw error
+    }
+    setTimeout(() => fatal(new LokiError('NODE_RESET', `node ${node} gave its volumes back`)), 100)
   }
 
   #opened(): Storage {
