@@ -30,6 +30,12 @@ const COMPONENT = 'local-agent'
 export const NODE_NAME = 'local'
 
 const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)))
+/**
+ * A pod that is deleted is there for at least this long: kubectl begins to watch a moment after its DELETE, and
+ * would wait for ever for a pod whose successor of the same name is there already.
+ */
+const LEAST_DELETION_MILLISECONDS = 500
+
 export interface AgentOptions {
   /** Where everything is that must survive a restart. */
   readonly folder: string
@@ -54,6 +60,7 @@ export class Agent {
   readonly #runs = new Map<string, Run>()
   #loop: Loop | null = null
   #beat: NodeJS.Timeout | null = null
+  #stopped = false
 
   constructor(registry: Registry, options: AgentOptions) {
     this.#registry = registry
@@ -91,6 +98,7 @@ export class Agent {
 
   /** Stops every process, with the grace of its pod or, when `force`, at once. The pods stay for the next start. */
   async stop(force = false): Promise<void> {
+    this.#stopped = true
     this.#loop?.stop()
     if (this.#beat !== null) clearInterval(this.#beat)
     await Promise.all(
@@ -191,11 +199,18 @@ export class Agent {
     if (run.stopping && graceMilliseconds > 0) return
     run.stopping = true
     const { uid } = run.pod.metadata
-    void run.container.stop(graceMilliseconds).then(() => {
+    const begun = Date.now()
+    const gone = (): void => {
       this.#runs.delete(uid)
+      // After the end of the agent the next one goes on from here.
+      if (this.#stopped) return
       rmSync(this.#podFolder(run.pod), { recursive: true, force: true })
       erase(this.#registry, PODS, run.pod)
       this.#loop?.wake()
+    }
+    void run.container.stop(graceMilliseconds).then(() => {
+      const rest = graceMilliseconds === 0 ? 0 : LEAST_DELETION_MILLISECONDS - (Date.now() - begun)
+      setTimeout(gone, Math.max(0, rest))
     })
   }
 

@@ -31,6 +31,21 @@ export interface ControlPlaneOptions {
 
 /** How long processes of a control plane that was killed have to stop; nodes survive being killed, too. */
 const LEFTOVER_GRACE_MILLISECONDS = 1000
+/** What a control plane keeps in its folder. Nothing else there is ever touched. */
+const KEPT = [
+  'state.db',
+  'state.db-wal',
+  'state.db-shm',
+  'volumes',
+  'pods',
+  'run',
+  'instance',
+  'ports.json',
+  'address-book.json',
+  'credentials.json',
+  'kubeconfig',
+  'operator.log',
+] as const
 const INSTANCE = 'control-plane'
 
 export class ControlPlane {
@@ -80,7 +95,7 @@ export class ControlPlane {
     const processes = new Processes(join(folder, 'run'))
     const leftovers = await processes.endAll(LEFTOVER_GRACE_MILLISECONDS)
     if (options.fresh === true) {
-      rmSync(folder, { recursive: true, force: true })
+      for (const name of KEPT) rmSync(join(folder, name), { recursive: true, force: true })
       return ControlPlane.open({ ...options, fresh: false })
     }
     instance.note(INSTANCE, process.pid)

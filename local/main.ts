@@ -12,8 +12,11 @@ import { LokiError, explain } from '../src/errors.ts'
 import { Console } from './console.ts'
 import { ControlPlane } from './control-plane.ts'
 import { applyManifest, readManifest } from './manifest.ts'
-import { type Fields, text } from './objects.ts'
+import { type Fields, at, text } from './objects.ts'
 import { Operator } from './operator.ts'
+import { Registry } from './registry.ts'
+import { builtIn } from './resources.ts'
+import { Store } from './store.ts'
 import { type View, changes, clientPort, render, viewOf } from './view.ts'
 
 const PROJECT = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -80,23 +83,44 @@ interface Cluster {
   readonly name: string
 }
 
-/** Applies the definitions and the manifests; all are checked before the first one is applied. */
-function applyAll(plane: ControlPlane, options: Options, terminal: Console): Cluster[] {
+type Wanted = readonly (readonly [file: string, manifest: Fields])[]
+
+/** Everything that is to be applied, definitions first. */
+function readAll(options: Options): Wanted {
   const folder = join(PROJECT, 'crds')
-  for (const file of readdirSync(folder).filter((each) => each.endsWith('.yaml'))) {
-    for (const manifest of readManifest(join(folder, file))) applyManifest(plane.registry, manifest, file)
+  const definitions = readdirSync(folder)
+    .filter((file) => file.endsWith('.yaml'))
+    .map((file) => join(folder, file))
+  const from = process.env.INIT_CWD ?? process.cwd()
+  return [...definitions, ...options.manifests].flatMap((file) => {
+    const shown = relative(from, file)
+    const name = shown === '' || shown.startsWith('..') ? file : shown
+    return readManifest(file, name).map((manifest) => [name, manifest] as const)
+  })
+}
+
+/** Tries everything on an empty state that nobody sees, so that a bad manifest costs nothing. */
+function tryAll(wanted: Wanted): void {
+  const store = new Store(':memory:')
+  const registry = new Registry(store)
+  const namespaces = new Set(['default', ...wanted.map(([, manifest]) => text(at(manifest, 'metadata', 'namespace')))])
+  for (const name of namespaces) {
+    if (name !== '') registry.add(builtIn('namespaces'), { apiVersion: 'v1', kind: 'Namespace', metadata: { name } })
   }
-  const wanted = options.manifests.flatMap((file) =>
-    readManifest(file).map((manifest): [string, Fields] => [file, manifest]),
-  )
+  for (const [file, manifest] of wanted) if (manifest.kind !== 'Namespace') applyManifest(registry, manifest, file)
+  store.close()
+}
+
+/** Applies everything; all is tried against what there is before the first one is applied. */
+function applyAll(plane: ControlPlane, wanted: Wanted, terminal: Console): Cluster[] {
   const clusters: Cluster[] = []
   for (const dryRun of [true, false]) {
     for (const [file, manifest] of wanted) {
-      const shown = relative(process.cwd(), file) || file
-      const { object, outcome } = applyManifest(plane.registry, manifest, shown, dryRun)
-      if (dryRun) continue
+      const definition = manifest.kind === 'CustomResourceDefinition'
+      const { object, outcome } = applyManifest(plane.registry, manifest, file, dryRun && !definition)
+      if (dryRun || definition) continue
       const { name, namespace } = object.metadata
-      terminal.say(`${object.kind.toLowerCase()} ${name} ${outcome} ${terminal.paint(`(${shown})`, 'dim')}`)
+      terminal.say(`${object.kind.toLowerCase()} ${name} ${outcome} ${terminal.paint(`(${file})`, 'dim')}`)
       if (object.kind === KIND) clusters.push({ namespace: namespace ?? '', name })
     }
   }
@@ -190,12 +214,13 @@ async function main(): Promise<void> {
     return
   }
   const terminal = new Console()
-  for (const file of options.manifests) readManifest(file)
+  const wanted = readAll(options)
+  tryAll(wanted)
   const plane = await ControlPlane.open({ folder: options.folder, fresh: options.fresh })
   if (plane.leftovers > 0) terminal.say(`Ended ${plane.leftovers} processes that an earlier run had left behind.`)
   let clusters: Cluster[]
   try {
-    clusters = applyAll(plane, options, terminal)
+    clusters = applyAll(plane, wanted, terminal)
     await plane.serve(options.port)
   } catch (error) {
     await plane.stop(true)

@@ -14,11 +14,11 @@ const LAST_APPLIED = 'kubectl.kubernetes.io/last-applied-configuration'
 
 const WRITE: Write = { manager: 'npm-start', dryRun: false, validation: 'Strict', warn: () => {} }
 
-/** The objects of a file, lists taken apart. */
-export function readManifest(file: string): Fields[] {
+/** The objects of a file, lists taken apart. `shown`: how errors name the file. */
+export function readManifest(path: string, file = path): Fields[] {
   let content: string
   try {
-    content = readFileSync(file, 'utf8')
+    content = readFileSync(path, 'utf8')
   } catch (error) {
     const why = (error as NodeJS.ErrnoException).code === 'ENOENT' ? 'there is no such file' : (error as Error).message
     throw new LokiError('LOCAL_MANIFEST', `${file}: ${why}`)
