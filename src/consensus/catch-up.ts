@@ -144,7 +144,8 @@ export function onDecidedEntries(replica: Replica, from: NodeId, message: Decide
   if (!votes(replica)) {
     replica.rejoinedAt ??= message.decided
     const newer = replica.followed === null || compareBallots(message.leader, replica.followed) > 0
-    if (message.leader.n > 0 && newer) replica.followed = message.leader
+    const current = message.leader.configuration >= replica.configuration.id
+    if (message.leader.n > 0 && newer && current) replica.followed = message.leader
   }
   const last = message.entries.at(-1)
   const bound = replica.known + (WINDOW_SEGMENTS + 1) * replica.options.fetchSegmentEntries

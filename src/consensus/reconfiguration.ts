@@ -55,12 +55,18 @@ export function tickReconfiguration(replica: Replica): void {
   }
   if (leadership.transfer !== null) return
   const near = replica.known - replica.options.reconfigurationLagEntries
-  const ready = next.voters.filter(({ id }) => holds(replica, id) >= near).length
+  const ready = next.voters.filter(({ id }) => isInSight(replica, id) && holds(replica, id) >= near).length
   if (ready < majority(next.voters.length)) return
   leadership.reconfiguration = null
   const index = logIndex(lastIndex(replica.log) + 1)
   // Reads that are confirmed are right; answers that come from now on are not counted (see reads.ts).
   appendAsLeader(replica, { kind: 'stop-sign', index, next })
+}
+
+/** Near the end of the log is not enough: a node that is gone, or never came, would stop the next configuration. */
+function isInSight(replica: Replica, id: NodeId): boolean {
+  const heard = id === replica.self ? replica.now : replica.lastHeard.get(id)
+  return heard !== undefined && replica.now - heard <= 2 * replica.options.electionTimeoutMilliseconds
 }
 
 /** How far a node is, as far as the leader knows; -1 for one that has not been heard of. */
@@ -109,7 +115,10 @@ function enter(replica: Replica, previous: Configuration, keepsReads: boolean): 
   replica.election = createElection(self, configuration.id, replica.promise, replica.now)
   const named = votes(replica) || isLearner(configuration, self)
   if (named) replica.removed = false
-  else if (isVoter(previous, self) || isLearner(previous, self)) replica.removed = true
+  else if (isVoter(previous, self) || isLearner(previous, self)) {
+    replica.removed = true
+    replica.fetch.invitedUntil = -Infinity
+  }
 }
 
 /** A checkpoint has brought a newer configuration along. */

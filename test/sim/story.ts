@@ -1,0 +1,332 @@
+/**
+ * Golden stories: a small language in which a cluster of replicas is told what happens to it, one act after
+ * the other. The file is its own snapshot: a line that begins with `> ` is a command, the lines below it up
+ * to the next empty line are what came of it. `UPDATE=1` writes them anew; a command that expects something
+ * fails whatever the snapshot says.
+ *
+ *   start 1 2 3            genesis with these voters        join 4 5       learners to be, told the newest configuration
+ *   tick 300               time passes, messages arrive     until leader 2 within 600 | until decided 3 5 within 100
+ *   propose 1 x            read 1                           transfer 1 3    reconfigure 1 to 1 2 3 prefer 2    withdraw 1
+ *   crash 2 | restart 2    hold 2 | release 2 (its disk)    crash 2 with 1  (pieces that were not synced and stay)
+ *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind)
+ *   checkpoint 1           delete 2                         show            messages on | messages off
+ *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
+ */
+import assert from 'node:assert/strict'
+import type { Effect } from '../../src/consensus/events.ts'
+import type { Message } from '../../src/consensus/messages.ts'
+import { acceptsCheckpoint, isLeader, statusOf } from '../../src/consensus/replica.ts'
+import {
+  type Configuration,
+  type NodeId,
+  EMPTY_STATE,
+  configurationId,
+  logIndex,
+  nodeId,
+} from '../../src/vocabulary.ts'
+import { Checker } from './checker.ts'
+import { DurableLog } from './durable-log.ts'
+import { type Host, SimNode } from './node.ts'
+import { describe, member } from './simulation.ts'
+
+const STEP_MILLISECONDS = 10
+
+interface Flying {
+  readonly from: NodeId
+  readonly to: NodeId
+  readonly message: Message
+}
+
+const numbers = (words: readonly string[]): NodeId[] => words.map((word) => nodeId(Number(word)))
+
+class Story implements Host {
+  readonly nodes = new Map<NodeId, SimNode>()
+  now = 0
+  #checker: Checker | null = null
+  #flying: Flying[] = []
+  #cut = new Set<string>()
+  #lose: { kind: string; link: string }[] = []
+  #held = new Set<NodeId>()
+  #syncs: SimNode[] = []
+  #lines: string[] = []
+  #loud = false
+  #read = 0
+  #reads = new Map<NodeId, string>()
+
+  // ---- host ----
+
+  send(node: SimNode, to: NodeId, message: Message): void {
+    const link = `${node.id}>${to}`
+    const lost = this.#lose.findIndex((one) => one.kind === message.kind && one.link === link)
+    if (lost >= 0) this.#lose.splice(lost, 1)
+    const gone = lost >= 0 || this.#cut.has(link)
+    if (this.#loud || lost >= 0) this.#lines.push(`${node.id} -> ${to} ${describe(message)}${gone ? ' (lost)' : ''}`)
+    if (!gone) this.#flying.push({ from: node.id, to, message })
+  }
+
+  syncing(node: SimNode): void {
+    this.#syncs.push(node)
+  }
+
+  effect(node: SimNode, effect: Exclude<Effect, { readonly kind: 'persist' | 'send' }>): void {
+    if (effect.kind !== 'need-checkpoint' || !this.#lines.includes(`${node.id} ${describe(effect)}`)) {
+      this.#lines.push(`${node.id} ${describe(effect)}`)
+    }
+    if (effect.kind === 'decided') {
+      this.#checker!.applies(node, effect.index, [...this.nodes.values()])
+      node.applied = effect.index
+    } else if (effect.kind === 'became-leader') this.#checker!.leads(node, effect.ballot)
+    else if (effect.kind === 'read-ready') {
+      this.#checker!.reads(node, effect.id, effect.index)
+      this.#reads.set(node.id, String(effect.index))
+    } else if (effect.kind === 'read-failed') this.#reads.set(node.id, 'failed')
+    else if (effect.kind === 'need-checkpoint') this.#bring(node, effect.index, effect.from)
+  }
+
+  /** The checkpoint that is asked for comes at once, where a node in reach has it. */
+  #bring(node: SimNode, index: number, from: readonly NodeId[]): void {
+    const source = from.map((id) => this.nodes.get(id)).find((one) => (one?.disk.checkpoint?.index ?? 0) >= index)
+    if (!source?.up || this.#cut.has(`${source.id}>${node.id}`)) return
+    const { index: at, configuration, start } = source.disk.checkpoint!
+    this.#later.push(() => {
+      if (!node.up || !acceptsCheckpoint(node.replica!, at, configuration)) return
+      this.#lines.push(`${node.id} installs checkpoint ${at} of node ${source.id}`)
+      node.applied = at
+      node.step({ kind: 'checkpoint-installed', now: this.now, index: at, configuration, start })
+    })
+  }
+  #later: (() => void)[] = []
+
+  // ---- time ----
+
+  /** Syncs and messages, until nothing moves. */
+  #flow(): void {
+    for (let moves = 0; ; moves++) {
+      assert(moves < 20_000, 'messages without end')
+      const later = this.#later.shift()
+      if (later) {
+        later()
+        continue
+      }
+      const at = this.#syncs.findIndex((node) => !this.#held.has(node.id))
+      if (at >= 0) {
+        const node = this.#syncs.splice(at, 1)[0]!
+        node.synced(node.incarnation, this.now)
+        continue
+      }
+      const next = this.#flying.shift()
+      if (!next) return
+      const node = this.nodes.get(next.to)
+      if (node?.up) node.step({ kind: 'message', now: this.now, from: next.from, message: next.message })
+    }
+  }
+
+  #pass(milliseconds: number, done: () => boolean = () => false): number {
+    for (let passed = 0; passed <= milliseconds; passed += STEP_MILLISECONDS) {
+      this.#flow()
+      if (done()) return passed
+      if (passed === milliseconds) break
+      this.now += STEP_MILLISECONDS
+      for (const node of this.nodes.values()) if (node.up) node.step({ kind: 'tick', now: this.now })
+    }
+    return -1
+  }
+
+  // ---- commands ----
+
+  run(line: string): string[] {
+    this.#lines = []
+    const words = line.trim().split(/\s+/)
+    this.#do(words[0]!, words.slice(1))
+    this.#flow()
+    return this.#lines
+  }
+
+  #node(word: string | undefined): SimNode {
+    const node = this.nodes.get(nodeId(Number(word)))
+    assert(node, `there is no node ${word}`)
+    return node
+  }
+
+  #do(command: string, words: string[]): void {
+    const { now } = this
+    switch (command) {
+      case 'start':
+        return this.#start(numbers(words))
+      case 'join':
+        for (const id of numbers(words)) this.#add(id, this.#newest())
+        return
+      case 'tick':
+        this.#pass(Number(words[0]))
+        return
+      case 'until':
+        return this.#until(words)
+      case 'propose':
+        return this.#node(words[0]).step({ kind: 'propose', now, payload: Buffer.from(words.slice(1).join(' ')) })
+      case 'read':
+        this.#checker!.asks(this.#node(words[0]), ++this.#read)
+        return this.#node(words[0]).step({ kind: 'read', now, id: this.#read })
+      case 'transfer':
+        return this.#node(words[0]).step({ kind: 'transfer', now, to: nodeId(Number(words[1])) })
+      case 'withdraw':
+        return this.#node(words[0]).step({ kind: 'withdraw', now })
+      case 'reconfigure':
+        return this.#reconfigure(words)
+      case 'expect':
+        return this.#expect(words)
+      case 'show':
+        for (const node of this.nodes.values()) this.#lines.push(show(node))
+        return
+      case 'messages':
+        this.#loud = words[0] === 'on'
+        return
+      default:
+        return this.#inflict(command, words)
+    }
+  }
+
+  #inflict(command: string, words: string[]): void {
+    switch (command) {
+      case 'crash':
+      case 'delete': {
+        const node = this.#node(words[0])
+        node.crash(Number(words[2] ?? 0))
+        this.#syncs = this.#syncs.filter((one) => one !== node)
+        if (command === 'delete') this.nodes.delete(node.id)
+        return
+      }
+      case 'restart':
+        return this.#node(words[0]).start(this.now)
+      case 'hold':
+        this.#held.add(this.#node(words[0]).id)
+        return
+      case 'release':
+        this.#held.delete(this.#node(words[0]).id)
+        return
+      case 'cut':
+        for (const word of words) this.#cutLink(word)
+        return
+      case 'isolate':
+        for (const id of this.nodes.keys()) this.#cutLink(`${words[0]}-${id}`)
+        return
+      case 'mend':
+        this.#cut.clear()
+        return
+      case 'lose':
+        this.#lose.push({ kind: words[0]!, link: words[1]! })
+        return
+      case 'checkpoint': {
+        const node = this.#node(words[0])
+        const since = this.#checker!.configurations.findLast((one) => one.start <= node.applied)!
+        const index = logIndex(node.applied)
+        node.disk.truncateHead({ index, configuration: since.configuration, start: logIndex(since.start) })
+        return node.step({ kind: 'trim', now: this.now, index })
+      }
+      default:
+        assert.fail(`no such command: ${command}`)
+    }
+  }
+
+  #cutLink(word: string): void {
+    const [from, to] = word.split(/[->]/)
+    this.#cut.add(`${from}>${to}`)
+    if (word.includes('-')) this.#cut.add(`${to}>${from}`)
+  }
+
+  #start(ids: NodeId[]): void {
+    const genesis = { id: configurationId(1), voters: ids.map(member), learners: [], preferredLeader: nodeId(0) }
+    this.#checker = new Checker(genesis)
+    for (const id of ids) this.#add(id, genesis)
+  }
+
+  #add(id: NodeId, configuration: Configuration): void {
+    const disk = new DurableLog({ ...EMPTY_STATE, configuration })
+    const node = new SimNode(id, disk, this, { keepEntriesBytes: 0, resendMilliseconds: 50 })
+    this.nodes.set(id, node)
+    node.start(this.now)
+  }
+
+  #newest(): Configuration {
+    return this.#checker!.configuration
+  }
+
+  #reconfigure(words: string[]): void {
+    const node = this.#node(words[0])
+    const prefer = words.indexOf('prefer')
+    const ids = numbers(words.slice(2, prefer < 0 ? undefined : prefer))
+    const id = configurationId(node.replica!.configuration.id + 1)
+    const preferredLeader = nodeId(prefer < 0 ? 0 : Number(words[prefer + 1]))
+    const next = { id, voters: ids.map(member), learners: [], preferredLeader }
+    node.step({ kind: 'reconfigure', now: this.now, next })
+  }
+
+  #leads(id: number): boolean {
+    const node = this.nodes.get(nodeId(id))
+    return node !== undefined && node.up && isLeader(node.replica!)
+  }
+
+  #until(words: string[]): void {
+    const [what, id] = words
+    const within = Number(words.at(-1))
+    const done = (): boolean =>
+      what === 'leader'
+        ? this.#leads(Number(id)) && this.#node(id).replica!.configuration.id === this.#newest().id
+        : this.#node(id).up && this.#node(id).applied >= Number(words[2])
+    assert(this.#pass(within, done) >= 0, `${words.join(' ')}: it does not happen`)
+  }
+
+  #expect(words: string[]): void {
+    const [what, ...rest] = words
+    const ids = rest.map(Number)
+    if (what === 'leader') assert(this.#leads(ids[0]!), `node ${rest[0]} does not lead`)
+    else if (what === 'no') for (const id of this.nodes.keys()) assert(!this.#leads(id), `node ${id} leads`)
+    else if (what === 'follower') assert(!this.#leads(ids[0]!), `node ${rest[0]} leads`)
+    else if (what === 'complete') assert(statusOf(this.#node(rest[0]).replica!).configurationComplete, 'not complete')
+    else if (what === 'incomplete') {
+      assert(!statusOf(this.#node(rest[0]).replica!).configurationComplete, 'complete')
+    } else if (what === 'read') assert.equal(this.#reads.get(nodeId(ids[0]!)), rest[2])
+    else if (what === 'phase') assert.equal(statusOf(this.#node(rest[0]).replica!).phase, rest[1])
+    else if (what === 'configuration') {
+      const { id, voters } = this.#newest()
+      assert.deepEqual([id, ...voters.map((one) => one.id)], ids)
+    } else assert.fail(`cannot expect '${what}'`)
+  }
+}
+
+function show(node: SimNode): string {
+  if (node.replica === null) return `${node.id} is down`
+  const { phase, role, leader, decided, accepted, configuration, configurationComplete } = statusOf(node.replica)
+  const voters = configuration.voters.map((one) => one.id).join(' ')
+  const complete = configurationComplete ? ' complete' : ''
+  return (
+    `${node.id} ${phase} ${role}, leader ${leader}, decided ${decided}, accepted ${accepted}, ` +
+    `configuration ${configuration.id} {${voters}}${complete}`
+  )
+}
+
+/** Runs the commands of a story and gives its text with what came of them. */
+export function tell(text: string): string {
+  const story = new Story()
+  const told: string[] = []
+  let skipping = false
+  for (const [at, line] of text.split('\n').entries()) {
+    if (line.startsWith('> ')) {
+      skipping = true
+      told.push(line)
+      try {
+        told.push(...story.run(line.slice(2)))
+      } catch (error) {
+        throw new Error(
+          `line ${at + 1}: ${line}\n${(error as Error).message}\nso far:\n${told.slice(-30).join('\n')}`,
+          {
+            cause: error,
+          },
+        )
+      }
+    } else if (line === '' || line.startsWith('#')) {
+      skipping = false
+      told.push(line)
+    } else if (!skipping) told.push(line)
+  }
+  return told.join('\n')
+}
