@@ -37,6 +37,7 @@ const cluster = new KubeCluster()
 const PODS = [0, 1, 2].map((ordinal) => names.pod(NAME, ordinal))
 const CLIENTS = [...PODS, 'service']
 
+/** The CRD may be there from an earlier run, kept by `helm uninstall`: `--take-ownership` (Helm 3.17) adopts it. */
 async function installOperator(): Promise<void> {
   const [repository = '', tag = ''] = IMAGE.split(':')
   const values = [`image.repository=${repository}`, `image.tag=${tag}`]
