@@ -170,6 +170,10 @@ export function isCut(position: LogPosition, record: LogRecord): boolean {
   return record.kind === 'installed' || (record.kind === 'accept-sync' && record.base <= position.last)
 }
 
+/** A checkpoint up to `index` covers what was lost up to there, and says nothing about what was lost above. */
+export const doubtAbove = (doubtfulFrom: LogIndex | null, index: number): LogIndex | null =>
+  doubtfulFrom === null ? null : logIndex(Math.max(doubtfulFrom, index + 1))
+
 function checkContiguous(entries: readonly Entry[], from: number): void {
   for (let at = 0; at < entries.length; at++) {
     invariant(entries[at]!.index === from + at, `entry ${entries[at]!.index} where ${from + at} was due`)
@@ -203,7 +207,12 @@ export function advance(position: LogPosition, record: LogRecord): LogPosition {
         doubtfulFrom: null,
       }
     case 'installed':
-      return { state: next, first: logIndex(record.index + 1), last: record.index, doubtfulFrom: null }
+      return {
+        state: next,
+        first: logIndex(record.index + 1),
+        last: record.index,
+        doubtfulFrom: doubtAbove(position.doubtfulFrom, record.index),
+      }
     case 'decided':
     case 'configuration':
       return { ...position, state: next }

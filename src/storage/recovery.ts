@@ -17,7 +17,7 @@ import { logIndex } from '../vocabulary.ts'
 import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './checkpoint.ts'
 import { type Disk, readWhole } from './disk.ts'
 import { FRAME_STATE, type FrameHeader, type Stop, isBlank } from './frames.ts'
-import { readRecords, readState, stateAfter } from './records.ts'
+import { doubtAbove, readRecords, readState, stateAfter } from './records.ts'
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
 import { decodeSegmentHeader, readSegment, segmentsAmong } from './segment.ts'
 
@@ -102,7 +102,7 @@ class Replay {
         this.entries = []
         this.first = Math.max(this.first, record.index + 1)
         this.next = record.index + 1
-        this.doubtfulFrom = null
+        this.doubtfulFrom = doubtAbove(this.doubtfulFrom, record.index)
       }
     }
     // Behind damage, a frame says how far the log went, although it may carry no entry.
@@ -275,17 +275,23 @@ export function judge(
     const why = checkpointDamage.length > 0 ? checkpointDamage.join('; ') : 'there is no checkpoint'
     throw new LokiError('CHECKPOINT_DAMAGED', `${why}; the log begins at ${first}`)
   }
+  let { next } = log
   if (checkpoint !== null && covered > state.decided) {
     // A checkpoint that is durable although the log does not know it yet: what it covers is decided.
     state = { ...state, decided: checkpoint.index }
-    if (state.configuration === null || checkpoint.configuration.id > state.configuration.id) {
-      state = { ...state, configuration: checkpoint.configuration, configurationStart: checkpoint.start }
-    }
     first = covered + 1
     entries = dropBelow(entries, first)
+    if (state.configuration === null || checkpoint.configuration.id > state.configuration.id) {
+      state = { ...state, configuration: checkpoint.configuration, configurationStart: checkpoint.start }
+      // What was accepted above it stays, it may have been chosen; but not what an earlier configuration accepted.
+      if (state.acceptedBallot.configuration < checkpoint.configuration.id && log.damage.length === 0) {
+        entries = []
+        next = logIndex(first)
+      }
+    }
   }
   let gapFrom: number | null = null
-  for (const gap of gapsOf(first, entries, log)) {
+  for (const gap of gapsOf(first, entries, next, log.lostTail)) {
     if (gap.from <= covered) first = Math.min(gap.to, covered) + 1
     if (gap.to > covered) gapFrom ??= Math.max(gap.from, covered + 1)
   }
@@ -297,7 +303,7 @@ export function judge(
       `${place}; entries from ${gapFrom} on are lost, up to ${state.decided} is decided`,
     )
   }
-  const doubtful = gapFrom ?? log.doubtfulFrom
+  const doubts = [gapFrom, doubtAbove(log.doubtfulFrom, first - 1)].filter((index) => index !== null)
   if (gapFrom !== null) {
     if ((state.configuration?.voters.length ?? 1) === 1) {
       throw new LokiError('LOG_DAMAGED_ALONE', `${place}; entries from ${gapFrom} on are lost`)
@@ -309,7 +315,7 @@ export function judge(
     state,
     first: logIndex(first),
     entries,
-    doubtfulFrom: doubtful === null ? null : logIndex(doubtful),
+    doubtfulFrom: doubts.length === 0 ? null : logIndex(Math.min(...doubts)),
   }
 }
 
@@ -319,14 +325,14 @@ interface Gap {
 }
 
 /** Ranges of indices that the log had and rot took, in order. */
-function gapsOf(first: number, entries: readonly Entry[], log: ReplayedLog): Gap[] {
+function gapsOf(first: number, entries: readonly Entry[], next: number, lostTail: boolean): Gap[] {
   const gaps: Gap[] = []
   let expected = first
   for (const entry of entries) {
     if (entry.index > expected) gaps.push({ from: expected, to: entry.index - 1 })
     expected = entry.index + 1
   }
-  if (expected < log.next) gaps.push({ from: expected, to: log.next - 1 })
-  if (log.lostTail) gaps.push({ from: Math.max(expected, log.next), to: Number.POSITIVE_INFINITY })
+  if (expected < next) gaps.push({ from: expected, to: next - 1 })
+  if (lostTail) gaps.push({ from: Math.max(expected, next), to: Number.POSITIVE_INFINITY })
   return gaps
 }

@@ -264,6 +264,11 @@ export class Storage {
    * is written.
    */
   write(records: readonly LogRecord[], done: () => void): void {
+    for (const record of records) {
+      if (record.kind !== 'installed') continue
+      const isHere = this.#checkpoints.some(({ index }) => index === record.index)
+      invariant(isHere, `checkpoint ${record.index} is not durable, and the log is to begin behind it`)
+    }
     this.#wal.write(records, done)
   }
 

@@ -34,6 +34,7 @@ import { type SegmentLink, encodeSegmentHeader, segmentName } from './segment.ts
 
 /** Turns are gathered into one frame up to about here; a single record may be larger. */
 const FRAME_TARGET_BYTES = 16 * 1024 * 1024
+const WRITER_BYTES = 256 * 1024
 const PREPARED_FILE = 'next.tmp'
 const ZERO_SLICE_BYTES = 256 * 1024
 /** A segment that has this part of its size in it gets a successor prepared. */
@@ -87,7 +88,7 @@ export function diskError(
 
 export class Wal {
   readonly #options: WalOptions
-  readonly #writer = new ByteWriter(256 * 1024)
+  #writer = new ByteWriter(WRITER_BYTES)
   #cluster: ClusterId | null
   #timeline: Timeline
   /** Behind everything that is in a frame. */
@@ -187,6 +188,8 @@ export class Wal {
   async #writeFrame(): Promise<void> {
     const before = this.#position
     const finished: Item[] = []
+    // One buffer for all frames, but a rare large frame must not keep its memory for ever.
+    if (this.#writer.length > 32 * WRITER_BYTES) this.#writer = new ByteWriter(WRITER_BYTES)
     this.#writer.reset()
     const start = beginFrame(this.#writer)
     const taken = this.#take(finished)

@@ -8,7 +8,7 @@ import { InvariantViolation } from '../../src/invariant.ts'
 import { check } from '../../src/storage/fsck.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { clusterId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
-import { type Step, newProgress, runHistory, simulated } from './history.ts'
+import { type Step, newProgress, receiveFromPeer, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import {
@@ -53,12 +53,18 @@ describe('bit flips', () => {
       expect(storage.recovered.entries.at(-1)!.index).toBe(6)
       await storage.close()
     }
-    const storage = await openStorage(simulated(disk))
-    await sample.written(storage, sample.acceptSync(9, 7, 7, ' nine'))
+    let storage = await openStorage(simulated(disk))
+    // A checkpoint covers what was lost up to its index, and says nothing about what was lost above.
+    await receiveFromPeer(storage, 20)
+    await sample.written(storage, sample.installed(20))
+    await storage.close()
+    storage = await openStorage(simulated(disk))
+    expect(storage.recovered).toMatchObject({ first: 21, doubtfulFrom: 21, entries: [] })
+    await sample.written(storage, sample.acceptSync(9, 21, 21, ' nine'))
     await storage.close()
     const healed = await openStorage(simulated(disk))
     expect(healed.recovered.doubtfulFrom).toBeNull()
-    expect(healed.recovered.entries.at(-1)!.index).toBe(7)
+    expect(healed.recovered.entries.at(-1)!.index).toBe(21)
     expect(healed.recovered.state.acceptedBallot).toEqual(sample.ballot(9))
   })
 })
@@ -138,7 +144,7 @@ describe('what is refused, and with which code', () => {
     'an empty checkpoint volume': ['VOLUME_MISMATCH', (disk) => disk.poke('/data/checkpoints/stamp', null)],
     'swapped volumes': [
       'VOLUME_MISMATCH',
-      (disk) => disk.poke('/data/wal/stamp', disk.peek('/data/checkpoints/stamp')!),
+      (disk) => disk.poke('/data/wal/stamp', disk.peek('/data/checkpoints/stamp')),
     ],
     'another cluster in the control file': [
       'IDENTITY_CONFLICT',
@@ -164,7 +170,7 @@ describe('what is refused, and with which code', () => {
     const { disk } = await prepared()
     const other = new SimulatedDisk()
     await openStorage(simulated(other, { random: () => volumeId('e'.repeat(32)) }))
-    disk.poke('/data/checkpoints/stamp', other.peek('/data/checkpoints/stamp')!)
+    disk.poke('/data/checkpoints/stamp', other.peek('/data/checkpoints/stamp'))
     const outcome = await opened(disk)
     expect(outcome).toMatchObject({ kind: 'refused', code: 'VOLUME_MISMATCH' })
     expect(JSON.stringify(outcome)).toContain('/data/checkpoints')
@@ -175,7 +181,7 @@ describe('what is refused, and with which code', () => {
     const other = new SimulatedDisk()
     await openStorage(simulated(other, { random: () => volumeId('e'.repeat(32)), lastTimeline: 90 as never }))
     const path = other.paths().find((name) => name.endsWith('.wal'))!
-    disk.poke(path, other.peek(path)!)
+    disk.poke(path, other.peek(path))
     expect(await opened(disk)).toMatchObject({ kind: 'refused', code: 'VOLUME_MISMATCH' })
   })
 })

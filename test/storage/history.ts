@@ -195,7 +195,7 @@ async function runStep(client: Client, step: Step, progress: Progress): Promise<
 }
 
 /** Fetches a checkpoint of `index` from another storage. */
-async function receiveFromPeer(storage: Storage, index: number): Promise<void> {
+export async function receiveFromPeer(storage: Storage, index: number): Promise<void> {
   const { SimulatedDisk } = await import('./simulated-disk.ts')
   const peer = await openStorage(simulated(new SimulatedDisk(), { random: () => volumeId('d'.repeat(32)) }))
   const left = slicesOf(index)

@@ -20,9 +20,9 @@ const SECTOR = 512
 
 interface Inode {
   /** As it is on the platter. */
-  durable: Buffer<ArrayBufferLike>
+  durable: Buffer
   /** As the process sees it. */
-  current: Buffer<ArrayBufferLike>
+  current: Buffer
   /** Sectors that were written since the last sync, each with its contents after every write. */
   dirty: Map<number, Buffer[]>
 }

@@ -56,6 +56,12 @@ export const HISTORIES: Readonly<Record<string, readonly Step[]>> = {
     { kind: 'install', index: 20 },
     write(sample.appended(21, 22)),
   ],
+  'a checkpoint takes the place of the beginning, and what was accepted above it stays': [
+    write(sample.genesis(3), sample.appended(1, 9, ' kept'), sample.decided(2)),
+    { kind: 'checkpoint', index: 5 },
+    write(sample.installed(5), sample.appended(6, 9, ' kept')),
+    write(sample.appended(10, 10, ' kept')),
+  ],
   restarts: [
     write(sample.genesis(3), sample.appended(1, 2)),
     { kind: 'restart' },
