@@ -1,3 +1,4 @@
+/* oxlint-disable vitest/no-standalone-expect -- these are parts of tests */
 /**
  * Conformance of what reads: discovery, get, lists and their pages, selectors, tables, watches, and the objects
  * that controllers make. Run by conformance.test.ts; every expectation was answered by Kubernetes 1.36.
@@ -51,7 +52,7 @@ cases['discovery: aggregated, and group by group'] = async (server) => {
   })
   const plain = await server.ask('GET', `/apis/${GROUP}/v1`)
   expect(plain.body).toMatchObject({ kind: 'APIResourceList', groupVersion: `${GROUP}/v1` })
-  expect((at(plain.body, 'resources') as Fields[]).map((each) => each.name).sort()).toEqual([
+  expect((at(plain.body, 'resources') as { name: string }[]).map((each) => each.name).sort()).toEqual([
     'widgets',
     'widgets/scale',
     'widgets/status',
@@ -209,7 +210,7 @@ cases['watch as tables: columns come once'] = async (server) => {
   const events = await server.client.watch(`${server.widgets}?${selector}&watch=true`, (seen) => seen.length >= 2, {
     accept: TABLE,
   })
-  expect(events.map((event) => at(event.object, 'rows', 0, 'cells', 0)).sort()).toEqual(names)
+  expect(events.map((event) => String(at(event.object, 'rows', 0, 'cells', 0))).sort()).toEqual(names)
   expect(events.map((event) => at(event.object, 'columnDefinitions') !== null)).toEqual([true, false])
 }
 

@@ -1,3 +1,4 @@
+/* oxlint-disable vitest/no-standalone-expect -- these are parts of tests */
 /**
  * One API server as the conformance cases see it: a namespace of its own, widgets in it, and short ways to ask.
  */

@@ -1,3 +1,4 @@
+/* oxlint-disable vitest/no-standalone-expect -- these are parts of tests */
 /**
  * Conformance of what changes objects: create, update, patch, apply, subresources, delete. Run by
  * conformance.test.ts; every expectation was answered by Kubernetes 1.36.

@@ -1,3 +1,4 @@
+/* oxlint-disable vitest/no-standalone-expect, vitest/expect-expect, vitest/valid-title -- the cases are in a table */
 /**
  * What the embedded control plane answers is what Kubernetes answers. Every case runs against the embedded one,
  * and, where KUBECONFIG_CONFORMANCE names a kubeconfig, against that API server too, with the same expectations:

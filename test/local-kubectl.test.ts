@@ -1,3 +1,4 @@
+/* oxlint-disable vitest/no-standalone-expect -- `ok` is a part of the tests */
 /**
  * Everyday kubectl against the embedded control plane: each verb that the README promises. Runs the kubectl on the
  * PATH (or the one that KUBECTL names) and says so where there is none.
@@ -39,7 +40,7 @@ function kubectl(args: readonly string[], environment: Record<string, string> = 
   const env = { ...process.env, KUBECONFIG: opened.plane.kubeconfig, HOME: opened.folder, ...environment }
   return new Promise((resolve) => {
     const child = execFile(KUBECTL, args, { env, timeout: 40_000 }, (error, out, err) => {
-      resolve({ code: error === null ? 0 : Number(child.exitCode ?? 1), out, err })
+      resolve({ code: error === null ? 0 : (child.exitCode ?? 1), out, err })
     })
   })
 }
