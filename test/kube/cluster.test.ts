@@ -50,6 +50,7 @@ async function installOperator(): Promise<void> {
     ...namespace,
     '--set',
     values.join(','),
+    '--take-ownership',
     '--wait',
     '--timeout',
     '120s',
