@@ -5,7 +5,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { ANNOTATIONS, names } from '../../src/contract.ts'
 import { eventually } from '../cluster/harness.ts'
 import type { Recording } from '../cluster/recorder.ts'
@@ -79,6 +79,13 @@ afterAll(async () => {
   await kubectl('delete', 'namespace', OPERATOR_NAMESPACE, '--ignore-not-found', '--wait=false')
 })
 
+beforeEach(({ onTestFailed }) => {
+  onTestFailed(async () => {
+    console.log(await cluster.describe())
+    console.log(await kubectl('logs', '-n', OPERATOR_NAMESPACE, '--tail=40', `deploy/${RELEASE}`).catch(String))
+  })
+})
+
 describe.skipIf(!runs)('a LokiCluster on Kubernetes', () => {
   test('the manifest becomes the objects of a cluster, and the status shows it', async () => {
     const namesOf = async (kind: string): Promise<string[]> =>
@@ -91,7 +98,7 @@ describe.skipIf(!runs)('a LokiCluster on Kubernetes', () => {
       [0, 1, 2].flatMap((ordinal) => [names.walClaim(NAME, ordinal), names.checkpointsClaim(NAME, ordinal)]).toSorted(),
     )
     const { status } = await cluster.object()
-    expect(status?.members?.map((member) => member.role).toSorted()).toEqual(['follower', 'follower', 'leader'])
+    expect(status?.members?.map((member) => member.role).toSorted()).toEqual(['voter', 'voter', 'voter'])
     expect(new Set(status?.members?.map((member) => member.id)).size).toBe(3)
     const shown = await kubectl('get', 'lokiclusters', '-n', cluster.namespace)
     expect(shown).toMatch(/NAME\s+REPLICAS\s+READY\s+LEADER\s+AGE/)

@@ -34,6 +34,17 @@ export class KubeCluster {
     return found
   }
 
+  /** What a person would look at first, for a failed test. */
+  async describe(): Promise<string> {
+    const looks = [
+      ['get', 'lokicluster,pods,pvc', '-o', 'wide'],
+      ['get', 'lokicluster', NAME, '-o', 'jsonpath={.status}'],
+      ['logs', '-l', `${LABELS.cluster}=${NAME}`, '--prefix', '--tail=15'],
+    ]
+    const shown = await Promise.all(looks.map((look) => kubectl(...look, '-n', this.namespace).catch(String)))
+    return shown.join('\n')
+  }
+
   /** Name of the pod that leads, by the status, once there is one. */
   async leader(): Promise<string> {
     return eventually('the status names a leader', async () => (await this.object()).status?.leader, 60_000)
@@ -56,7 +67,7 @@ export class KubeCluster {
         const is = (type: string): boolean =>
           (status?.conditions ?? []).some((condition) => condition.type === type && condition.status === 'True')
         const { generation } = metadata as { generation?: number }
-        const voters = (status?.members ?? []).filter((member) => member.role !== 'learner')
+        const voters = (status?.members ?? []).filter((member) => member.role === 'voter')
         const settled = status?.observedGeneration === generation && is('Ready') && !is('Progressing')
         const whole = status?.readyReplicas === replicas && voters.length === replicas
         return settled && whole && { metadata, status, ...rest }
