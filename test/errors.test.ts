@@ -1,10 +1,28 @@
-/** docs/ERRORS.md and the table of errors say the same: one heading a code, none forgotten, none invented. */
-import { readFileSync } from 'node:fs'
+/**
+ * docs/ERRORS.md and the table of errors say the same: one heading a code, none forgotten, none invented.
+ * `UPDATE=1` writes the page from the table.
+ */
+import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { ERRORS, type ErrorCode, LokiError, explain } from '../src/errors.ts'
 
-const page = readFileSync(join(import.meta.dirname, '../docs/ERRORS.md'), 'utf8')
+const path = join(import.meta.dirname, '../docs/ERRORS.md')
+
+const INTRODUCTION = `# Errors
+
+Every error a person or a client can meet has a code. Codes are never reused and never change their meaning. On the admin port an error is \`{"code": …, "message": …}\` with the HTTP status below; on the Redis port the code stands in the text; a node that refuses to start tells its code in \`/v1/status\` and in its log.
+
+This page is the table in [src/errors.ts](../src/errors.ts); \`UPDATE=1 npx vitest run test/errors.test.ts\` writes it.
+`
+
+const section = ([code, row]: [string, (typeof ERRORS)[ErrorCode]]): string =>
+  `### \`${code}\`\n\n**What it means:** ${row.what}.\n\n**What to do:** ${row.todo}.\n\nHTTP status ${row.http}.\n`
+
+if (process.env.UPDATE === '1') {
+  writeFileSync(path, [INTRODUCTION, ...Object.entries(ERRORS).map(section)].join('\n'))
+}
+const page = readFileSync(path, 'utf8')
 const headings = [...page.matchAll(/^### `?([A-Z_]+)`?$/gm)].map((match) => match[1]!)
 
 it('every code has its heading in docs/ERRORS.md, and every heading its code', () => {
