@@ -93,7 +93,8 @@ export class Relay {
     if (this.#full()) return false
     this.#scratch.reset()
     encodeCommand(this.#scratch, '', args)
-    const command = this.#scratch.finish()
+    // From the pool: it lives until its reply, and small buffers of their own are slow to make.
+    const command = Buffer.from(this.#scratch.view())
     this.#bytes += command.length
     this.#slots.push({ origin, tag, command })
     return true
