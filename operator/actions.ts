@@ -57,8 +57,11 @@ export type Action =
       readonly toId: number
       readonly expectedConfigurationId: number
     }
-  /** Evicts a pod that runs. */
-  | { readonly kind: 'restart'; readonly target: Target }
+  /**
+   * Evicts a pod that runs. One that is not ready is deleted: while others are not ready either the disruption
+   * budget refuses its eviction for ever, although nothing is lost by it that serves.
+   */
+  | { readonly kind: 'restart'; readonly target: Target; readonly ready: boolean }
   /** Deletes a pod that takes no part, so that its successor is made from the present inputs. */
   | { readonly kind: 'replace'; readonly target: Target; readonly reason: string }
   | {

@@ -86,7 +86,8 @@ async function act(context: Context, observed: Observed, action: Action): Promis
     case 'transfer':
       return transfer(context, observed, action)
     case 'restart':
-      return kube.evict(namespace, action.target.pod, action.target.uid)
+      if (action.ready) return kube.evict(namespace, action.target.pod, action.target.uid)
+      return kube.delete('Pod', namespace, action.target.pod, { uid: action.target.uid })
     case 'replace':
       return kube.delete('Pod', namespace, action.target.pod, { uid: action.target.uid })
     case 'set-replicas': {

@@ -29,7 +29,7 @@ import {
 } from './observed.ts'
 import type { Leader, Observed, ObservedNode } from './observed.ts'
 import { quantityBytes } from './quantity.ts'
-import { ownerOf, wanted } from './resource.ts'
+import { isReady, ownerOf, wanted } from './resource.ts'
 import type { Claim, OwnerReference } from './resource.ts'
 import { permits } from './rules.ts'
 
@@ -186,22 +186,23 @@ function targetReplicas(observed: Observed): number {
 
 // ---- restarts -------------------------------------------------------------------------------------------------
 
-/** The next pod to restart: who does not vote first, then followers from the highest ordinal down, the leader last. */
+/** The next pod to restart: non-voters, voters that are not well, followers from the highest ordinal down, the leader last. */
 function restarts(observed: Observed, leader: Leader | null): Action[] {
   if (wantedReplicas(observed) === 0) return []
   const voters = voterOrdinals(observed, configurationOf(observed))
-  const rank = (node: ObservedNode): number =>
-    node.ordinal === leader?.ordinal ? 2 : Number(voters.includes(node.ordinal))
-  const due = observed.nodes
+  const rank = (node: ObservedNode): number => {
+    if (!voters.includes(node.ordinal)) return 0
+    if (leader === null || !isHealthy(observed, leader, node.ordinal)) return 1
+    return node.ordinal === leader.ordinal ? 3 : 2
+  }
+  const [next] = observed.nodes
     .filter((node) => isOutOfDate(observed, node) && !isTerminating(node) && !takesNoPart(node))
     .sort((a, b) => rank(a) - rank(b) || b.ordinal - a.ordinal)
-  const [next] = due
-  if (!next) return []
-  if (leader === null || next.ordinal !== leader.ordinal || leader.status.configuration.voters.length === 1) {
-    return [{ kind: 'restart', target: targetOf(next) }]
-  }
-  const heir = successor(observed, leader, (node) => !isOutOfDate(observed, node))
-  return heir ? [heir] : [{ kind: 'restart', target: targetOf(next) }]
+  if (!next?.pod) return []
+  const restart: Action = { kind: 'restart', target: targetOf(next), ready: isReady(next.pod) }
+  if (leader === null || next.ordinal !== leader.ordinal) return [restart]
+  if (leader.status.configuration.voters.length === 1) return [restart]
+  return [successor(observed, leader, (node) => !isOutOfDate(observed, node)) ?? restart]
 }
 
 /** Hands leadership to the healthy voter that is furthest, the lowest ordinal among equals. */

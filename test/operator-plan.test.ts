@@ -169,9 +169,29 @@ describe('restart', () => {
     expect(decisions(two)).toContain('restart orders-2: exactly-one-leader')
   })
   test('a follower that is down on the old inputs blocks a majority of three, not of five', () => {
-    expect(decisions(silent(old(), 1))).toEqual(['restart orders-2: majority-of-others-caught-up'])
-    const five = world({ voters: 5, old: [0, 1, 2, 3, 4] })
-    expect(decisions(silent(five, 1))).toEqual(['! restart orders-4'])
+    expect(decisions(silent(silent(old(), 1), 2))).toEqual(['restart orders-2: majority-of-others-caught-up'])
+    const five = silent(world({ voters: 5, old: [0, 1, 2, 3] }), 4)
+    expect(decisions({ ...five, hash: 'newer' })).toEqual(['! restart orders-4'])
+  })
+  test('a voter that is not well goes before those that are, and its budget does not matter', () => {
+    const unwell = changed(silent(old(), 1), 1, (node) => ({
+      pod: node.pod && {
+        ...node.pod,
+        status: { ...node.pod.status, conditions: [{ type: 'Ready', status: 'False' }] },
+      },
+    }))
+    expect(plan(unwell).disruption).toMatchObject({ kind: 'restart', target: { pod: 'orders-1' }, ready: false })
+    expect(plan(old()).disruption).toMatchObject({ kind: 'restart', ready: true })
+  })
+  test('non-voters are restarted first and need nobody', () => {
+    const removed = saying(world({ voters: 1, pods: 3, old: [0, 1, 2], spec: { replicas: 3 } }), 2, {
+      phase: 'removed',
+      clusterId: 'c'.repeat(32),
+      nodeId: 3,
+    })
+    expect(decisions(removed)).toContain('! replace orders-1')
+    const replaced = changed(removed, 1, () => ({ pod: null, status: null }))
+    expect(decisions(replaced)).toContain('! restart orders-2')
   })
   test('a pod that does not run on old inputs is replaced without asking', () => {
     const stuck = changed(old(), 1, () => ({ pod: podOf(1, 'older', {}, false), status: null, unanswered: 'no' }))
@@ -467,7 +487,7 @@ test('the rules refuse what the plan would never propose', () => {
   expect(permits(claim, withoutPod(observed, 2))?.rule).toBe('left-the-configuration')
   expect(permits({ ...claim, ordinal: 3 }, world({ pods: 4 }))?.rule).toBe('pod-is-gone')
   const target = (ordinal: number) => ({ pod: `orders-${ordinal}`, ordinal, uid: `uid-of-pod-${ordinal}` })
-  expect(permits({ kind: 'restart', target: target(0) }, observed)?.rule).toBe('leader-last')
+  expect(permits({ kind: 'restart', target: target(0), ready: true }, observed)?.rule).toBe('leader-last')
   const transfer = { kind: 'transfer', leader: target(0), to: target(1), toId: 2, expectedConfigurationId: 1 } as const
   expect(permits(transfer, saying(world({ voters: 5 }), 1, { phase: 'recovering', caughtUp: false }))?.rule).toBe(
     'target-caught-up',
