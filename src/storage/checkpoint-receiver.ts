@@ -2,7 +2,8 @@
  * Receives the checkpoint of a peer, chunk by chunk, in any order, from anybody who has it.
  *
  * Works in `receiving-<index>/` with the peer's manifest (`peer-manifest`) and `data`. After a restart the
- * chunks that are there and whole need not be sent again. `commit` makes everything durable and publishes.
+ * chunks that are there and whole need not be sent again. `commit` makes everything durable and publishes. No file
+ * stays open between two calls: a receiver that is given up leaves nothing but its folder.
  */
 import { crc32 } from 'node:zlib'
 import { LokiError } from '../errors.ts'
@@ -24,7 +25,6 @@ export class CheckpointReceiver {
   readonly #directory: string
   readonly #work: string
   readonly #manifest: Buffer
-  readonly #file: DiskFile
   readonly #missing: Set<number>
   readonly #published: (info: CheckpointInfo) => Promise<void>
   #closed = false
@@ -33,7 +33,6 @@ export class CheckpointReceiver {
     disk: Disk,
     directory: string,
     manifest: Buffer,
-    file: DiskFile,
     missing: Set<number>,
     published: (info: CheckpointInfo) => Promise<void>,
   ) {
@@ -42,7 +41,6 @@ export class CheckpointReceiver {
     this.#directory = directory
     this.#work = `receiving-${this.info.id}`
     this.#manifest = manifest
-    this.#file = file
     this.#missing = missing
     this.#published = published
   }
@@ -59,18 +57,19 @@ export class CheckpointReceiver {
     const earlier = await readWhole(disk, `${work}/${PEER_MANIFEST}`)
     const missing = new Set(info.chunks.keys())
     if (earlier?.equals(manifest)) {
-      const file = await disk.open(`${work}/data`, 'write')
+      const file = await disk.open(`${work}/data`, 'read')
       for (const [number, chunk] of info.chunks.entries()) {
         const bytes = await file.read(chunk.offset, chunk.bytes)
         if (bytes.length === chunk.bytes && crc32(bytes) === chunk.crc) missing.delete(number)
       }
-      return new CheckpointReceiver(disk, directory, manifest, file, missing, published)
+      await file.close()
+      return new CheckpointReceiver(disk, directory, manifest, missing, published)
     }
     await disk.removeDirectory(work)
     await disk.makeDirectory(work)
-    const file = await disk.open(`${work}/data`, 'create')
+    await (await disk.open(`${work}/data`, 'create')).close()
     await publishFile(disk, work, PEER_MANIFEST, manifest)
-    return new CheckpointReceiver(disk, directory, manifest, file, missing, published)
+    return new CheckpointReceiver(disk, directory, manifest, missing, published)
   }
 
   /** Numbers of the chunks that are not there yet, rising. */
@@ -86,25 +85,33 @@ export class CheckpointReceiver {
       throw new LokiError('CHUNK_DAMAGED', `chunk ${chunk} of checkpoint ${this.info.id}`)
     }
     if (!this.#missing.has(chunk)) return
-    await this.#file.write(bytes, wanted.offset)
+    await this.#withData((file) => file.write(bytes, wanted.offset))
     this.#missing.delete(chunk)
   }
 
   /** Durable and published when it returns. All chunks must be there. Throws `CHECKPOINT_DAMAGED`. */
   async commit(): Promise<CheckpointInfo> {
     invariant(this.#missing.size === 0, 'chunks are missing')
-    await this.#file.sync()
-    await this.close()
+    await this.#withData((file) => file.sync())
+    this.#closed = true
     await publishCheckpoint(this.#disk, this.#directory, this.#work, this.#manifest)
     const info = await verifyCheckpoint(this.#disk, this.#directory, this.info.id)
     await this.#published(info)
     return info
   }
 
-  /** Leaves what has arrived for the next attempt. */
-  async close(): Promise<void> {
-    if (this.#closed) return
+  async #withData(act: (file: DiskFile) => Promise<void>): Promise<void> {
+    const file = await this.#disk.open(`${this.#directory}/${this.#work}/data`, 'write')
+    try {
+      await act(file)
+    } finally {
+      await file.close()
+    }
+  }
+
+  /** Takes no more; what has arrived is left for the next attempt. */
+  close(): Promise<void> {
     this.#closed = true
-    await this.#file.close()
+    return Promise.resolve()
   }
 }

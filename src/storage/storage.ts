@@ -133,7 +133,12 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
       : await Meta.open(disk, walDirectory, loaded)
   // 7 timeline
   const wal = openWal(options, meta, timeline(above + 1), recovered, replayed)
-  await wal.start()
+  try {
+    await wal.start()
+  } catch (error) {
+    await meta.close()
+    throw error
+  }
   for (const dead of [...replayed.dead, ...(replayed.newestEmpty ? replayed.segments.slice(-1) : [])]) {
     await disk.unlink(`${walDirectory}/${dead.name}`)
   }
