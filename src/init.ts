@@ -30,7 +30,10 @@ async function request(address: string, path: string, token: string, body?: unkn
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     signal: AbortSignal.timeout(10_000),
   }).catch((error: Error) => {
-    throw new LokiError('NO_ANSWER', `${address}: ${error.cause instanceof Error ? error.cause.message : error.message}`)
+    throw new LokiError(
+      'NO_ANSWER',
+      `${address}: ${error.cause instanceof Error ? error.cause.message : error.message}`,
+    )
   })
   const json: unknown = await response.json()
   if (response.ok) return parseNodeStatus(json)

@@ -19,7 +19,8 @@ import { LokiError } from './errors.ts'
 import { Machine, MachineRestorer } from './machine/machine.ts'
 import { Relay } from './relay.ts'
 import type { Storage } from './storage/storage.ts'
-import { Turn, type TurnPorts } from './turn.ts'
+import { Turn } from './turn.ts'
+import type { TurnPorts } from './turn-ports.ts'
 import {
   type ClusterId,
   type Configuration,

@@ -329,8 +329,8 @@ export class Node implements Front, AdminActions {
     return this.#member!.turn.read(origin, tag, command)
   }
 
-  readStale(command: Arguments): Reply {
-    return this.#member!.turn.machine.read(command)
+  readStale(command: Arguments): Reply | undefined {
+    return this.#member!.turn.readStale(command)
   }
 
   /** Commands are taken as soon as there is a member; until a leader is known they wait. */

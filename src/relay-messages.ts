@@ -4,7 +4,7 @@
  *
  *   message   uint8 kind, then
  *   1 forward        session, uint8 opens, block                (see machine/entry.ts)
- *   2 replies        session, uint count, (uint sequence, reply)…
+ *   2 replies        session, uint index, uint count, (uint sequence, reply)…
  *   3 read           uint id, uint count, (uint arguments, bytes…)…
  *   4 read-replies   uint id, uint index, uint count, reply…
  *   5 redirect       uint leader (0 none), uint8 present, configuration
@@ -26,6 +26,8 @@ export type RelayMessage =
   | {
       readonly kind: 'replies'
       readonly session: SessionId
+      /** The state that answered had applied this index. */
+      readonly index: LogIndex
       readonly replies: readonly { readonly sequence: number; readonly reply: Reply }[]
     }
   /** Linearizable reads of one turn of a node. */
@@ -77,7 +79,7 @@ export function encodeRelayMessage(writer: ByteWriter, message: RelayMessage): v
       break
     case 'replies':
       writeSession(writer, message.session)
-      writer.uint(message.replies.length)
+      writer.uint(message.index).uint(message.replies.length)
       for (const { sequence, reply } of message.replies) {
         writer.uint(sequence)
         encodeReply(writer, reply)
@@ -127,6 +129,7 @@ export function decodeRelayMessage(reader: ByteReader): RelayMessage {
       return {
         kind: 'replies',
         session: readSession(reader),
+        index: logIndex(reader.uint()),
         replies: many(reader, () => ({ sequence: reader.uint(), reply: decodeReply(reader) })),
       }
     case KINDS.read:

@@ -33,6 +33,7 @@ import type { Reply } from './machine/reply.ts'
 import { ReadQueue } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
+import type { PeerMessage, TurnLimits, TurnPorts } from './turn-ports.ts'
 import {
   type Configuration,
   type Entry,
@@ -42,33 +43,6 @@ import {
   logIndex,
   nodeId,
 } from './vocabulary.ts'
-
-export type PeerMessage =
-  | { readonly kind: 'consensus'; readonly message: Message }
-  | { readonly kind: 'relay'; readonly message: RelayMessage }
-
-export interface TurnPorts {
-  /** Milliseconds of a monotonic clock. */
-  now(): number
-  /** Milliseconds since 1970, for expiry only. */
-  wallClock(): number
-  /** Makes the records durable in order, as one frame with one sync; `done` is never called from inside. */
-  persist(records: readonly LogRecord[], done: () => void): void
-  send(to: NodeId, message: PeerMessage): void
-  /** Asks that `run` be called soon. */
-  wake(): void
-  /** A checkpoint of at least `index` must be fetched from one of `from`; then `installed`. */
-  needCheckpoint(index: LogIndex, from: readonly NodeId[]): void
-  configurationChanged(configuration: Configuration, start: LogIndex): void
-  leaderChanged(leader: NodeId | null): void
-  /** A member told of a configuration that this node, no member any more, has not seen in its log. */
-  heardOf(configuration: Configuration): void
-}
-
-export interface TurnLimits {
-  readonly entryBytes: number
-  readonly forwardedBytes: number
-}
 
 interface Frame {
   readonly sends: { readonly to: NodeId; readonly message: Message }[]
@@ -94,6 +68,8 @@ export class Turn {
   readonly #reads = new ReadQueue()
 
   #decided: LogIndex
+  /** Clients of this node have seen answers from a state that had applied this, on whatever node. */
+  #shown = logIndex(0)
   /** The configuration in force after the last applied entry, and the index of its stop-sign. */
   appliedConfiguration: Configuration
   appliedConfigurationStart: LogIndex
@@ -141,6 +117,14 @@ export class Turn {
     const taken = this.relay.takeRead(origin, tag, args)
     if (taken) this.#wake()
     return taken
+  }
+
+  /**
+   * A read of this node's own state, at once. Undefined while that is behind what another node's state has
+   * answered to clients of this one: nobody here goes back in time.
+   */
+  readStale(command: Arguments): Reply | undefined {
+    return this.machine.applied >= this.#shown ? this.machine.read(command) : undefined
   }
 
   receive(from: NodeId, message: PeerMessage): void {
@@ -339,9 +323,11 @@ export class Turn {
         break
       case 'replies':
         if (message.session.incarnation !== this.relay.session.incarnation) break
+        this.#shown = logIndex(Math.max(this.#shown, message.index))
         for (const { sequence, reply } of message.replies) this.relay.answer(sequence, reply)
         break
       case 'read-replies':
+        this.#shown = logIndex(Math.max(this.#shown, message.index))
         this.relay.answerReads(message.id, message.replies)
         break
       case 'redirect':
@@ -444,7 +430,7 @@ export class Turn {
 
   #sendReplies(): void {
     for (const [node, { session, replies }] of this.#replies) {
-      this.#tell(nodeId(node), { kind: 'replies', session, replies })
+      this.#tell(nodeId(node), { kind: 'replies', session, index: this.machine.applied, replies })
     }
     this.#replies.clear()
   }

@@ -55,8 +55,11 @@ export class MachineFront implements Front {
     return true
   }
 
-  readStale(command: Arguments): Reply {
-    return this.machine.read(command)
+  /** As if the node's own state were behind what it has shown. */
+  isBehind = false
+
+  readStale(command: Arguments): Reply | undefined {
+    return this.isBehind ? undefined : this.machine.read(command)
   }
 
   ready(): ReturnType<Front['ready']> {

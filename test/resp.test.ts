@@ -366,5 +366,9 @@ describe('commands about the connection and the cluster', () => {
     const before = front.reads
     await client.send('GET k\r\n').exactly('$1\r\n1\r\n')
     expect(front.reads).toBe(before)
+    front.isBehind = true
+    await client.send('GET k\r\n').exactly('$1\r\n1\r\n')
+    expect(front.reads).toBe(before + 1)
+    front.isBehind = false
   })
 })

@@ -60,6 +60,7 @@ const PURE_ROOMS = [
   'invariant',
   'errors',
   'turn',
+  'turn-ports',
   'inbox',
   'read-queue',
   'relay',

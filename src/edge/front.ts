@@ -22,8 +22,11 @@ export interface Front {
   write(origin: Origin, tag: number, command: Arguments): boolean
   /** Takes a linearizable read. Its order against writes of the same origin is the edge's to keep (see resp.ts). */
   read(origin: Origin, tag: number, command: Arguments): boolean
-  /** Answers a read from this node's own state, now. */
-  readStale(command: Arguments): Reply
+  /**
+   * Answers a read from this node's own state, now. Undefined: that state is behind something that this node has
+   * already shown a client; ask with `read`.
+   */
+  readStale(command: Arguments): Reply | undefined
   /** Facts for INFO, ROLE and CLUSTER: a snapshot that costs little. */
   facts(): Facts
   /** Whether the node takes commands; otherwise the coded reason. */

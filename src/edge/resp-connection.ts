@@ -281,8 +281,11 @@ export class Connection implements Origin {
   #handleRead(command: Command, args: Arguments): void {
     if (this.#answerUnready()) return
     if (this.readonlyMode && this.#queue.unansweredWrites === 0) {
-      this.#queue.answer(this.#shared.front.readStale(args))
-      return
+      const reply = this.#shared.front.readStale(args)
+      if (reply !== undefined) {
+        this.#queue.answer(reply)
+        return
+      }
     }
     this.#submit(command, args)
   }

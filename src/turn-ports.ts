@@ -1,0 +1,34 @@
+/**
+ * What the shell's turn needs of the world: time, disk, network, and to be woken. The node gives it the real
+ * ones, the simulator its own. PURE: types only.
+ */
+import type { Message } from './consensus/messages.ts'
+import type { RelayMessage } from './relay-messages.ts'
+import type { Configuration, LogIndex, LogRecord, NodeId } from './vocabulary.ts'
+
+export type PeerMessage =
+  | { readonly kind: 'consensus'; readonly message: Message }
+  | { readonly kind: 'relay'; readonly message: RelayMessage }
+
+export interface TurnPorts {
+  /** Milliseconds of a monotonic clock. */
+  now(): number
+  /** Milliseconds since 1970, for expiry only. */
+  wallClock(): number
+  /** Makes the records durable in order, as one frame with one sync; `done` is never called from inside. */
+  persist(records: readonly LogRecord[], done: () => void): void
+  send(to: NodeId, message: PeerMessage): void
+  /** Asks that `run` be called soon. */
+  wake(): void
+  /** A checkpoint of at least `index` must be fetched from one of `from`; then `installed`. */
+  needCheckpoint(index: LogIndex, from: readonly NodeId[]): void
+  configurationChanged(configuration: Configuration, start: LogIndex): void
+  leaderChanged(leader: NodeId | null): void
+  /** A member told of a configuration that this node, no member any more, has not seen in its log. */
+  heardOf(configuration: Configuration): void
+}
+
+export interface TurnLimits {
+  readonly entryBytes: number
+  readonly forwardedBytes: number
+}
