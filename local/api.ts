@@ -7,6 +7,7 @@ import { timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { type Server, createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import type { Call } from './call.ts'
 import {
   AGGREGATED,
   aggregated,
@@ -17,11 +18,11 @@ import {
   groups,
   wantsAggregated,
 } from './discovery.ts'
-import { Failure, unauthorized } from './failure.ts'
+import { Failure, badRequest, unauthorized } from './failure.ts'
 import type { Fields } from './objects.ts'
 import { openApiDocument, openApiIndex } from './openapi.ts'
 import type { Registry } from './registry.ts'
-import { type Call, type Logs, serveResource } from './rest.ts'
+import { type Logs, serveResource } from './rest.ts'
 
 export interface ApiOptions {
   readonly key: string
@@ -94,7 +95,7 @@ export class Api {
       send(response, 200, answer.body, answer.type)
       return
     }
-    const path = url.pathname.split('/').filter(Boolean).map(decodeURIComponent)
+    const path = url.pathname.split('/').filter(Boolean).map(decoded)
     const [root, ...rest] = path
     const [group, version, segments] =
       root === 'api'
@@ -188,6 +189,15 @@ export class Api {
     if (!(error instanceof Failure) && process.env.LOKIKV_LOCAL_DEBUG !== undefined) console.error(error)
     if (response.headersSent) response.destroy()
     else send(response, failure.code, failure.status(), 'application/json', failure.headers)
+  }
+}
+
+/** A step of a path as it was meant; 400 where it cannot be read. */
+function decoded(step: string): string {
+  try {
+    return decodeURIComponent(step)
+  } catch {
+    throw badRequest(`the path cannot be decoded: ${step}`)
   }
 }
 

@@ -5,6 +5,7 @@ import { compilationError } from './cel.ts'
 import { type FieldError, invalid, invalidValue, requiredValue } from './failure.ts'
 import { type Fields, type KubeObject, fields, isFields, list, text } from './objects.ts'
 import type { Resource } from './resources.ts'
+import { expression } from './schema.ts'
 
 /** Fills in, in place, the names that follow from the others. */
 export function defaultDefinition(definition: KubeObject): void {
@@ -55,6 +56,19 @@ function schemaErrors(schema: Fields, path: string): FieldError[] {
   const structural = schema.type !== undefined || schema['x-kubernetes-int-or-string'] === true
   if (!structural && schema['x-kubernetes-preserve-unknown-fields'] !== true) {
     errors.push(requiredValue(`${path}.type`, 'must not be empty for specified object fields'))
+  }
+  if (schema.pattern !== undefined) {
+    try {
+      expression(text(schema.pattern))
+    } catch (error) {
+      errors.push(
+        invalidValue(
+          `${path}.pattern`,
+          schema.pattern,
+          `must be a valid regular expression, but isn't: ${(error as Error).message}`,
+        ),
+      )
+    }
   }
   for (const [position, rule] of list(schema['x-kubernetes-validations']).map(fields).entries()) {
     const why = compilationError(text(rule.rule))

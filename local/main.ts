@@ -14,6 +14,7 @@ import { ControlPlane } from './control-plane.ts'
 import { applyManifest, readManifest } from './manifest.ts'
 import { type Fields, at, text } from './objects.ts'
 import { Operator } from './operator.ts'
+import { kill } from './processes.ts'
 import { Registry } from './registry.ts'
 import { builtIn } from './resources.ts'
 import { Store } from './store.ts'
@@ -226,6 +227,10 @@ async function main(): Promise<void> {
     await plane.stop(true)
     throw error
   }
+  // Whatever ends this process, short of kill -9, its nodes do not outlive it.
+  process.on('exit', () => {
+    for (const pid of plane.processes.running().values()) kill(pid, 'SIGKILL')
+  })
   const operator = new Operator({
     kubeconfig: plane.kubeconfig,
     addressBook: plane.agent.ports.book,

@@ -3,7 +3,8 @@
  * answer (the object, a Table, metadata alone, a list in pages, a watch). One synchronous step a request.
  */
 import type { ServerResponse } from 'node:http'
-import { decodeObject, decodePatch, decodeYaml } from './decode.ts'
+import { type Call, mediaType, patchOf } from './call.ts'
+import { decodeObject, decodeYaml } from './decode.ts'
 import { type DeleteOptions, deleteOptions, evict, remove } from './delete.ts'
 import {
   Failure,
@@ -17,25 +18,12 @@ import {
   unsupportedMediaType,
 } from './failure.ts'
 import { type Fields, type KubeObject, fields, groupVersion, text } from './objects.ts'
-import type { Patch, Registry, Write } from './registry.ts'
+import type { Registry, Write } from './registry.ts'
 import type { Resource } from './resources.ts'
 import { readScale, writeScale } from './scale.ts'
 import { selection } from './selectors.ts'
 import { table } from './tables.ts'
 import { serveWatch } from './watch.ts'
-
-export interface Call {
-  readonly method: string
-  readonly group: string
-  readonly version: string
-  /** Of the path, after group and version. */
-  readonly segments: readonly string[]
-  readonly query: URLSearchParams
-  readonly accept: string
-  readonly contentType: string
-  readonly userAgent: string
-  readonly body: string
-}
 
 export interface Answers {
   json(status: number, value: unknown, headers?: Readonly<Record<string, string | string[]>>): void
@@ -107,7 +95,6 @@ function writeOf(call: Call, warnings: string[]): Write {
   }
 }
 
-const mediaType = (call: Call): string => (call.contentType.split(';')[0] ?? '').trim()
 const isApply = (call: Call): boolean => call.method === 'PATCH' && mediaType(call) === 'application/apply-patch+yaml'
 
 const decoded = (call: Call, resource: Resource) =>
@@ -233,30 +220,6 @@ function optionsOf(call: Call): DeleteOptions {
     throw unsupportedMediaType(['application/json', 'application/yaml'])
   }
   return deleteOptions(decodeYaml(call.body).value, call.query)
-}
-
-/** The kind of a patch and its value; 415 for one that this resource does not take. */
-export function patchOf(call: Pick<Call, 'contentType' | 'body' | 'query'>, resource: Resource): Patch {
-  const type = (call.contentType.split(';')[0] ?? '').trim()
-  switch (type) {
-    case 'application/json-patch+json':
-      return { kind: 'json', value: decodePatch(call.body) }
-    case 'application/merge-patch+json':
-      return { kind: 'merge', value: decodePatch(call.body) }
-    case 'application/apply-patch+yaml':
-      return { kind: 'apply', value: decodeYaml(call.body).value, force: call.query.get('force') === 'true' }
-    case 'application/strategic-merge-patch+json':
-      if (resource.schema === null) return { kind: 'strategic', value: decodePatch(call.body) }
-      break
-    default:
-  }
-  const strategic = resource.schema === null ? ['application/strategic-merge-patch+json'] : []
-  throw unsupportedMediaType([
-    'application/json-patch+json',
-    'application/merge-patch+json',
-    'application/apply-patch+yaml',
-    ...strategic,
-  ])
 }
 
 // ---- reading --------------------------------------------------------------------------------------------------

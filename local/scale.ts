@@ -2,12 +2,12 @@
  * The scale subresource: how many are wanted and how many there are, whatever the kind. Changes go through the
  * same checks as a change of the object itself.
  */
+import { type Call, patchOf } from './call.ts'
 import { badRequest, modified } from './failure.ts'
 import { type Fields, type KubeObject, at, copy, fields, isFields, number, put, text } from './objects.ts'
 import { jsonPatch, mergePatch } from './patch.ts'
 import type { Registry, Write } from './registry.ts'
 import type { Resource, ScalePaths } from './resources.ts'
-import { type Call, patchOf } from './rest.ts'
 import { selectorText } from './selectors.ts'
 
 export function readScale(object: KubeObject, resource: Resource, paths: ScalePaths): Fields {

@@ -148,6 +148,15 @@ export function validate(value: unknown, schema: Schema, path = '', body = path)
   return errors
 }
 
+/** Kubernetes' expressions are RE2, which allows escapes that the strict form here does not. */
+export function expression(pattern: string): RegExp {
+  try {
+    return new RegExp(pattern, 'u')
+  } catch {
+    return new RegExp(pattern)
+  }
+}
+
 function validateString(value: string, schema: Schema, path: string, body: string): FieldError[] {
   const errors: FieldError[] = []
   const { length } = Array.from(value)
@@ -161,7 +170,7 @@ function validateString(value: string, schema: Schema, path: string, body: strin
   if (schema.minLength !== undefined && length < schema.minLength) {
     errors.push(invalidValue(path, value, `${body} in body should be at least ${schema.minLength} chars long`))
   }
-  if (schema.pattern !== undefined && !new RegExp(schema.pattern, 'u').test(value)) {
+  if (schema.pattern !== undefined && !expression(schema.pattern).test(value)) {
     errors.push(invalidValue(path, value, `${body} in body should match '${schema.pattern}'`))
   }
   return errors
