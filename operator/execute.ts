@@ -13,6 +13,7 @@ import { genesisRecord, manifests, tokenSecret } from './manifests.ts'
 import { NodeError } from './nodes.ts'
 import type { NodeAddress } from './nodes.ts'
 import { nodeAddress } from './observe.ts'
+import { votersOf } from './observed.ts'
 import type { Observed } from './observed.ts'
 import { canonical, fingerprint } from './resource.ts'
 import type { KubeObject } from './resource.ts'
@@ -162,7 +163,7 @@ export async function writeObjects(context: Context, observed: Observed): Promis
   context.applied.seen(stored, statefulSet?.metadata ?? null)
   const problems: Problem[] = []
   await ensureToken(context, observed)
-  for (const object of manifests(cluster, image, statefulSet)) {
+  for (const object of manifests(cluster, image, statefulSet, votersOf(observed))) {
     try {
       await write(context, cluster.metadata.name, object)
     } catch (error) {

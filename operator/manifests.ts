@@ -23,14 +23,19 @@ export const GENESIS_KEY = 'genesis.json'
 
 type Fields = Record<string, unknown>
 
-/** Everything that server-side apply writes, in the order in which it is written. */
-export function manifests(cluster: LokiCluster, image: string, stored: StatefulSet | null): KubeObject[] {
+/** Everything that server-side apply writes, in the order in which it is written. `voters`: how many vote now. */
+export function manifests(
+  cluster: LokiCluster,
+  image: string,
+  stored: StatefulSet | null,
+  voters: number,
+): KubeObject[] {
   return [
     serviceAccount(cluster),
     peersService(cluster),
     clientService(cluster),
     leaderService(cluster),
-    disruptionBudget(cluster),
+    disruptionBudget(cluster, voters),
     statefulSet(cluster, image, stored),
   ]
 }
@@ -122,10 +127,20 @@ function leaderService(cluster: LokiCluster): KubeObject {
   })
 }
 
-/** One at a time, whatever the size: a single node must not block a drain for ever, and its pause is accepted. */
-function disruptionBudget(cluster: LokiCluster): KubeObject {
+/**
+ * One voter at a time, whatever their number: a single node must not block a drain for ever, and its pause is
+ * accepted. Counted are pods that the operator has labelled as voters, against the voters of the configuration and
+ * not against the replicas of the StatefulSet: nodes that wait to join, or have left, are neither missed nor counted.
+ */
+function disruptionBudget(cluster: LokiCluster, voters: number): KubeObject {
   return object(cluster, 'policy/v1', 'PodDisruptionBudget', names.disruptionBudget(cluster.metadata.name), {
-    spec: { maxUnavailable: 1, selector: { matchLabels: { [LABELS.cluster]: cluster.metadata.name } } },
+    spec: {
+      minAvailable: Math.max(0, voters - 1),
+      selector: {
+        matchLabels: { [LABELS.cluster]: cluster.metadata.name },
+        matchExpressions: [{ key: LABELS.role, operator: 'In', values: ['leader', 'follower'] }],
+      },
+    },
   })
 }
 

@@ -126,6 +126,13 @@ export function voterOrdinals(observed: Observed, configuration: ConfigurationJs
     .sort((a, b) => a - b)
 }
 
+/** How many vote; as many as are wanted, or were founders, as long as no node tells of a configuration. */
+export function votersOf(observed: Observed): number {
+  const configuration = configurationOf(observed)
+  if (configuration !== null) return configuration.voters.length
+  return Math.max(wantedReplicas(observed), observed.genesis?.founders.length ?? 0)
+}
+
 export const majorityOf = (voters: number): number => Math.floor(voters / 2) + 1
 
 /**

@@ -68,7 +68,7 @@ describe('the schema', () => {
 
 describe('manifests', () => {
   const cluster = lokiCluster({ config: { maxClients: 100, electionTimeoutMilliseconds: 400 } })
-  const made = manifests(cluster, IMAGE, null)
+  const made = manifests(cluster, IMAGE, null, 3)
   const byKind = (kind: string): KubeObject[] => made.filter((object) => object.kind === kind)
 
   test('are the objects of a cluster, labelled and owned', () => {
@@ -94,9 +94,9 @@ describe('manifests', () => {
   })
   test('are the same bytes for the same inputs, in whatever order the inputs come', () => {
     const turned = lokiCluster({ config: { electionTimeoutMilliseconds: 400, maxClients: 100 } })
-    expect(JSON.stringify(manifests(turned, IMAGE, null))).toBe(JSON.stringify(made))
+    expect(JSON.stringify(manifests(turned, IMAGE, null, 3))).toBe(JSON.stringify(made))
     // A change of this value changes every StatefulSet at the next upgrade of the operator. It restarts nobody.
-    expect(fingerprint(JSON.stringify(made))).toMatchInlineSnapshot(`"1e57b657394031b5"`)
+    expect(fingerprint(JSON.stringify(made))).toMatchInlineSnapshot(`"9eb8dd1399d763ec"`)
   })
   test('a pod gets the environment of the contract', () => {
     const set = byKind('StatefulSet')[0] as unknown as {
@@ -118,16 +118,21 @@ describe('manifests', () => {
   })
   test('claim templates are sent as they are stored', () => {
     const stored = { ...statefulSetOf(3), spec: { ...statefulSetOf(3).spec, volumeClaimTemplates: ['as stored'] } }
-    const [set] = manifests(cluster, IMAGE, stored).slice(-1)
+    const [set] = manifests(cluster, IMAGE, stored, 3).slice(-1)
     expect((set as unknown as { spec: { volumeClaimTemplates: unknown } }).spec.volumeClaimTemplates).toEqual([
       'as stored',
     ])
+  })
+  test('the budget counts voters: one at a time, and a single one does not block a drain', () => {
+    const least = [0, 1, 2, 3, 5].map((voters) => manifests(cluster, IMAGE, null, voters)[4])
+    expect(least).toMatchObject([0, 0, 1, 2, 4].map((minAvailable) => ({ spec: { minAvailable } })))
   })
   test('labels of a manifest never take the place of our own', () => {
     const [set] = manifests(
       lokiCluster({ pod: { labels: { [LABELS.cluster]: 'other', team: 'shop' } } }),
       IMAGE,
       null,
+      3,
     ).slice(-1)
     expect(set).toMatchObject({
       spec: { template: { metadata: { labels: { [LABELS.cluster]: 'orders', team: 'shop' } } } },
