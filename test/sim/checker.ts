@@ -39,6 +39,8 @@ export class Checker {
       throw new Violation(`node ${node.id}: entries ${node.applied + 1} to ${index} are decided and not there`)
     }
     for (const entry of entries) {
+      if (!node.disk.holds(entry))
+        throw new Violation(`node ${node.id} applies ${entry.index}, which is not durable here`)
       const known = this.decided[entry.index - 1]
       if (known === undefined) this.#decide(node, entry, all)
       else if (!sameEntry(known, entry)) {

@@ -1,5 +1,5 @@
 /**
- * `node test/sim/main.ts --seeds 200 [--from 1] [--trace 60]`: runs seeds and prints what broke, with the line
+ * `node test/sim/main.ts --seeds 200 [--from 1] [--trace 60] [--stop]`: runs seeds and prints what broke, with the line
  * that reproduces it. `SEED=7 node test/sim/main.ts`: that seed only, with its trace.
  */
 import { parseArgs } from 'node:util'
@@ -10,6 +10,7 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '200' },
     from: { type: 'string', default: '1' },
     trace: { type: 'string', default: '80' },
+    stop: { type: 'boolean', default: false },
   },
 })
 const only = process.env.SEED
@@ -31,6 +32,7 @@ for (let seed = first; seed < first + count; seed++) {
   if (failed <= 5 || only !== undefined) console.log(outcome.violation.trace)
   console.log(`seed ${seed}: ${outcome.violation.message}`)
   console.log(`  reproduce: SEED=${seed} node test/sim/main.ts --trace 300`)
+  if (values.stop) break
 }
 const seconds = (performance.now() - started) / 1000
 console.log(

@@ -501,7 +501,9 @@ export class Simulation implements Host {
 
 const isSettled = (node: SimNode): boolean => {
   const status = statusOf(node.replica!)
-  return status.leader !== null && status.caughtUp && status.reconfiguration === null
+  // Nobody waits: every read was answered or refused.
+  const waits = node.replica!.reads.length > 0
+  return status.leader !== null && status.caughtUp && status.reconfiguration === null && !waits
 }
 
 function pictureOf(node: SimNode): string {
