@@ -174,6 +174,10 @@ export function isCut(position: LogPosition, record: LogRecord): boolean {
 export const doubtAbove = (doubtfulFrom: LogIndex | null, index: number): LogIndex | null =>
   doubtfulFrom === null ? null : logIndex(Math.max(doubtfulFrom, index + 1))
 
+/** A leader's log ends a doubt; decided entries that were learned under the ballot it had do not. */
+export const endsDoubt = (before: DurableState, accepted: Ballot): boolean =>
+  compareBallots(accepted, before.acceptedBallot) > 0
+
 function checkContiguous(entries: readonly Entry[], from: number): void {
   for (let at = 0; at < entries.length; at++) {
     invariant(entries[at]!.index === from + at, `entry ${entries[at]!.index} where ${from + at} was due`)
@@ -192,7 +196,8 @@ export function advance(position: LogPosition, record: LogRecord): LogPosition {
       invariant(compareBallots(record.ballot, state.promise) >= 0, 'a promise must not become smaller')
       return { ...position, state: next }
     case 'accept-sync':
-      invariant(compareBallots(record.ballot, state.promise) >= 0, 'an accepted ballot must not be below the promise')
+      // Below the promise it may be: decided entries that were learned replace a suffix under the ballot it had.
+      invariant(compareBallots(record.ballot, state.acceptedBallot) >= 0, 'an accepted ballot must not become smaller')
       invariant(record.base <= last + 1, `accept-sync from ${record.base} leaves a gap behind ${last}`)
       invariant(
         record.base > last || record.base > state.decided,
@@ -204,7 +209,7 @@ export function advance(position: LogPosition, record: LogRecord): LogPosition {
         ...position,
         state: next,
         last: logIndex(record.base + record.entries.length - 1),
-        doubtfulFrom: null,
+        doubtfulFrom: endsDoubt(state, record.ballot) ? null : position.doubtfulFrom,
       }
     case 'installed':
       return {

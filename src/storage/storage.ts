@@ -174,7 +174,8 @@ async function removeLeftovers(options: StorageOptions, newest: CheckpointInfo |
   for (const name of (await disk.list(checkpointDirectory)) ?? []) {
     const receiving = /^receiving-(\d{16})$/.exec(name)
     const stale = receiving !== null && Number(receiving[1]) <= (newest?.index ?? 0)
-    if (name === 'writing' || stale) await disk.removeDirectory(`${checkpointDirectory}/${name}`)
+    if (name === 'writing' || name.startsWith('removing-') || stale)
+      await disk.removeDirectory(`${checkpointDirectory}/${name}`)
   }
 }
 
@@ -327,7 +328,10 @@ export class Storage {
     const kept = new Set(this.#checkpoints.map(({ id }) => id))
     const { disk, checkpointDirectory } = this.#options
     for (const name of (await disk.list(checkpointDirectory)) ?? []) {
-      if (isCheckpointName(name) && !kept.has(name)) await disk.removeDirectory(`${checkpointDirectory}/${name}`)
+      if (!isCheckpointName(name) || kept.has(name)) continue
+      // By another name first: a crash must not leave half of it under a name that promises a whole one.
+      await disk.rename(`${checkpointDirectory}/${name}`, `${checkpointDirectory}/removing-${name}`)
+      await disk.removeDirectory(`${checkpointDirectory}/removing-${name}`)
     }
   }
 
@@ -372,11 +376,19 @@ export class Storage {
     return Promise.resolve(checkpoint === null ? null : encodeManifest(checkpoint))
   }
 
-  /** Stored bytes of a chunk, for a peer; null if that checkpoint or chunk is not (or no longer) here. */
-  readChunk(index: LogIndex, chunk: number): Promise<Buffer | null> {
+  /** Stored bytes of a chunk, for a peer; null if it is not (or no longer) here, or damaged, which is reported. */
+  async readChunk(index: LogIndex, chunk: number): Promise<Buffer | null> {
     const info = this.#checkpoints.find((each) => each.index === index)
-    if (info === undefined) return Promise.resolve(null)
-    return readStoredChunk(this.#options.disk, this.#options.checkpointDirectory, info, chunk)
+    if (info === undefined) return null
+    try {
+      return await readStoredChunk(this.#options.disk, this.#options.checkpointDirectory, info, chunk)
+    } catch (error) {
+      // A newer checkpoint may have taken its place since.
+      if (!this.#checkpoints.includes(info)) return null
+      this.#lastError = error instanceof Error ? error.message : String(error)
+      this.#options.log?.('a checkpoint cannot be served', { error: this.#lastError })
+      return null
+    }
   }
 
   /** Begins, or goes on, to receive a peer's checkpoint. Throws `CHECKPOINT_DAMAGED` for a bad manifest. */

@@ -123,3 +123,24 @@ test('a checkpoint that cannot be written is told, the machine is drained, and t
   expect(again.checkpoint).toBeNull()
   expect(again.recovered.entries).toHaveLength(4)
 })
+
+test('a damaged chunk is reported and never served', async () => {
+  const disk = new SimulatedDisk()
+  const storage = await openStorage(simulated(disk))
+  await sample.written(storage, sample.genesis(3), sample.appended(1, 3))
+  const left = slicesOf(2)
+  await storage.writeCheckpoint(
+    { index: logIndex(2), configuration: sample.configuration(1, 3), start: logIndex(0) },
+    () => left.shift() ?? null,
+    () => Promise.resolve(),
+  )
+  expect(await storage.readChunk(logIndex(2), 0)).toHaveLength(storage.checkpoint!.storedBytes)
+  expect(await storage.readChunk(logIndex(2), 1)).toBeNull()
+  expect(await storage.readChunk(logIndex(1), 0)).toBeNull()
+  const path = disk.paths().find((name) => name.endsWith('/data'))!
+  const bytes = disk.peek(path)!
+  bytes[5]! ^= 1
+  disk.poke(path, bytes)
+  expect(await storage.readChunk(logIndex(2), 0)).toBeNull()
+  expect(storage.status().lastError).toContain('CHECKPOINT_DAMAGED')
+})
