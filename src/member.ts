@@ -266,6 +266,8 @@ export class Member {
       const { checkpoint } = this.#options.storage
       if (found === null || !checkpoint || checkpoint.index <= this.turn.machine.applied) return
       const machine = await restoreMachine(this.#options.storage, this.#options.config)
+      // Asked again: the log may have been caught up, or a leader's taken, while the state was read.
+      if (!acceptsCheckpoint(this.turn.replica, checkpoint.index, checkpoint.configuration)) return
       this.turn.installed(machine, checkpoint.configuration, checkpoint.start)
       this.#options.log('checkpoint installed', { index: checkpoint.index })
     } finally {

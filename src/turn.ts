@@ -183,13 +183,15 @@ export class Turn {
     this.appliedConfigurationStart = start
     // Replies to our own commands may be inside the checkpoint: ask for them again.
     this.#resend = true
-    this.#admin({
+    // At once, and not in the next turn: the core must not refuse by then what is swapped in here.
+    this.#step({
       kind: 'checkpoint-installed',
       now: this.#ports.now(),
       index: machine.applied,
       configuration,
       start,
     })
+    this.#wake()
   }
 
   #admin(event: Event): void {

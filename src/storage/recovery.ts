@@ -17,7 +17,7 @@ import { logIndex } from '../vocabulary.ts'
 import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './checkpoint.ts'
 import { type Disk, readWhole } from './disk.ts'
 import { FRAME_STATE, type FrameHeader, type Stop, isBlank } from './frames.ts'
-import { doubtAbove, readRecords, readState, stateAfter } from './records.ts'
+import { doubtAbove, endsDoubt, readRecords, readState, stateAfter } from './records.ts'
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
 import { decodeSegmentHeader, readSegment, segmentsAmong } from './segment.ts'
 
@@ -91,12 +91,13 @@ class Replay {
       return
     }
     for (const record of readRecords(new ByteReader(payload))) {
-      this.state = stateAfter(this.state, record)
+      const before = this.state
+      this.state = stateAfter(before, record)
       if (record.kind === 'entries') this.#append(record.entries)
       if (record.kind === 'accept-sync') {
         this.truncate(record.base)
         this.#append(record.entries)
-        this.doubtfulFrom = null
+        if (endsDoubt(before, record.ballot)) this.doubtfulFrom = null
       }
       if (record.kind === 'installed') {
         this.entries = []
