@@ -150,17 +150,15 @@ export class Connection implements Origin {
   #pump(): void {
     if (this.#pumping || this.#ended) return
     this.#pumping = true
-    let answered = false
     try {
       // Replies that leave make room for commands, which may be answered at once.
       do {
         this.#takeIn()
-        answered = this.#writeOut() || answered
+        this.#writeOut()
       } while (this.#canTakeMore())
     } finally {
       this.#pumping = false
     }
-    if (answered && this.#draining && this.#isIdle) this.#end()
     this.#regulate()
   }
 
@@ -360,15 +358,28 @@ export class Connection implements Origin {
 
   // ---- output ---------------------------------------------------------------------------------------------
 
-  /** Writes the answers that are next; true if there was one. */
-  #writeOut(): boolean {
+  #writeOut(): void {
     const { encoder } = this.#shared
     const before = this.#queue.inFlight
     const ends = this.#queue.encode(encoder)
     const answered = this.#queue.inFlight < before
-    this.#write(encoder.take())
+    const pieces = encoder.take()
+    if (answered && this.#draining && this.#isIdle) this.#writeLast(pieces)
+    else this.#write(pieces)
     if (ends) this.#end()
-    return answered
+  }
+
+  /**
+   * The last answer and our end in one segment: a client that has read the answer has seen the end, and does not send
+   * another command that would cross it. The kernel holds the last two bytes back (Nagle) until those before are
+   * acknowledged, which takes a moment, or until the end, which takes them along.
+   */
+  #writeLast(pieces: readonly Uint8Array[]): void {
+    const bytes = Buffer.concat(pieces)
+    this.socket.setNoDelay(false)
+    this.#write([bytes.subarray(0, -2)])
+    this.#write([bytes.subarray(-2)])
+    this.#end()
   }
 
   #write(pieces: readonly Uint8Array[]): void {
