@@ -56,6 +56,10 @@ function items(value: unknown, resource: Resource, path: Path): Map<string, unkn
     : new Map(value.map((item: unknown) => [`k:${itemKey(item, how.keys)}`, item]))
 }
 
+/** Whether it is a list that merges and has nothing in it: nobody owns that. */
+const isEmptyList = (value: unknown, resource: Resource, path: Path): boolean =>
+  items(value, resource, path)?.size === 0
+
 /** All leaves of a value. */
 function leaves(value: unknown, resource: Resource, path: Path): Tree {
   const members = items(value, resource, path)
@@ -70,7 +74,7 @@ function leaves(value: unknown, resource: Resource, path: Path): Tree {
   if (!isFields(value) || isAtomicObject(resource, path)) return {}
   return Object.fromEntries(
     Object.entries(value)
-      .filter(([, item]) => item !== undefined)
+      .filter(([field, item]) => item !== undefined && !isEmptyList(item, resource, [...path, field]))
       .map(([field, item]) => [`f:${field}`, leaves(item, resource, [...path, field])]),
   )
 }
@@ -106,7 +110,7 @@ function union(a: Tree, b: Tree): Tree {
   return merged
 }
 
-/** `a` without the leaves that `b` has too. */
+/** `a` without what `b` covers: a leaf of `b` covers everything below it. */
 function subtract(a: Tree, b: Tree): Tree {
   const rest: Tree = {}
   for (const [step, tree] of Object.entries(a)) {
@@ -115,6 +119,20 @@ function subtract(a: Tree, b: Tree): Tree {
     else if (!isLeaf(minus)) {
       const left = isLeaf(tree) ? tree : subtract(tree, minus)
       if (isLeaf(tree) || !isLeaf(left)) rest[step] = left
+    }
+  }
+  return rest
+}
+
+/** The leaves of `a` that are no leaves of `b`: of a list that has become empty, its items. */
+function difference(a: Tree, b: Tree): Tree {
+  const rest: Tree = {}
+  for (const [step, tree] of Object.entries(a)) {
+    const other = b[step]
+    if (other === undefined) rest[step] = tree
+    else if (!isLeaf(tree)) {
+      const left = difference(tree, other)
+      if (!isLeaf(left)) rest[step] = left
     }
   }
   return rest
@@ -178,7 +196,7 @@ export function book(
 ): void {
   const mine = subtract(changed(before ?? {}, after, resource, []) ?? {}, UNOWNED)
   const given = entriesOf(after)
-  const lost = before === null ? {} : subtract(leaves(before, resource, []), leaves(after, resource, []))
+  const lost = before === null ? {} : difference(leaves(before, resource, []), leaves(after, resource, []))
   if (isLeaf(mine) && isLeaf(lost)) return
   const entries = given.map((entry) =>
     isBy(entry, who)
@@ -299,7 +317,7 @@ export function applied(
     if (refusal !== null) throw refusal
   }
   const kept = others.map((entry) => ({ ...entry, tree: subtract(entry.tree, disputed) }))
-  const dropped = subtract(previous?.tree ?? {}, mine)
+  const dropped = difference(previous?.tree ?? {}, mine)
   const keep = kept.reduce((all, entry) => union(all, entry.tree), mine)
   remove(result, dropped, keep, resource, [])
   const unchanged = previous !== undefined && same(previous.tree, mine) && isLeaf(disputed)

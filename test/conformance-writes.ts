@@ -302,6 +302,14 @@ cases['server-side apply: creates, changes, takes away what it does not say any 
   expect(at(applied, 0, 'fieldsV1', 'f:spec', 'f:map')).toEqual({ 'f:b': {} })
 }
 
+cases['server-side apply: what has become empty loses its items'] = async (server) => {
+  const name = server.name()
+  const path = `${server.widgets}/${name}`
+  await server.apply(path, 'm1', server.widget(name, { size: '1', map: { a: '1' }, ports: [{ port: 1 }], tags: ['a'] }))
+  const less = await server.apply(path, 'm1', server.widget(name, { size: '1', map: {}, ports: [], tags: [] }))
+  expect(at(less.body, 'spec')).toEqual({ size: '1', map: {}, mode: 'Fast', replicas: 3, nested: { retries: 5 } })
+}
+
 cases['server-side apply: conflicts, force, and what it refuses'] = async (server) => {
   const name = server.name()
   const path = `${server.widgets}/${name}`
