@@ -29,6 +29,11 @@ const rows = {
     what: "the cluster's token is missing or wrong",
     todo: 'send it as `Authorization: Bearer …`; it is in the Secret of the cluster',
   },
+  INTERNAL: {
+    http: 500,
+    what: 'the node met something that it has no code for',
+    todo: 'look into its log; report it with the message',
+  },
   NOT_FOUND: { http: 404, what: 'there is no such path', todo: 'see docs/OPERATIONS.md for the admin paths' },
 
   // Identity

@@ -251,7 +251,8 @@ export class Node implements Front, AdminActions {
     if (identity.node !== request.nodeId || volume !== request.volumeId) {
       throw new LokiError('IDENTITY_CONFLICT', `this is node ${identity.node} on volume ${volume}`)
     }
-    if (this.#member && this.status().phase !== 'removed') {
+    if (!this.#member) throw new LokiError('NOT_STARTED', 'whether the node was removed is not known yet')
+    if (this.status().phase !== 'removed') {
       throw new LokiError('IDENTITY_CONFLICT', `node ${identity.node} is not removed from its configuration`)
     }
     this.#resetting ??= this.#reset(storage, identity.node)

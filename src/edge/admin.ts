@@ -63,7 +63,8 @@ function answerError(error: unknown, reply: FastifyReply): FastifyReply {
   if (status !== undefined && status < 500) {
     return reply.code(status).send({ code: 'BAD_REQUEST', message: (error as Error).message } satisfies ErrorJson)
   }
-  throw error
+  const body: ErrorJson = { code: 'INTERNAL', message: error instanceof Error ? error.message : 'unknown' }
+  return reply.code(ERRORS.INTERNAL.http).send(body)
 }
 
 export function createAdmin(actions: AdminActions, token: string, metrics: Registry): FastifyInstance {
