@@ -95,6 +95,7 @@ describe('peer network', () => {
     const again = await start(2)
     a.network.setMembers([{ ...b.member, address: again.member.address }])
     await until(() => a.connected.length === 2)
+    expect(a.network.isConnected(b.member.id)).toBe(true)
   })
 
   it.each([
