@@ -69,12 +69,13 @@ test('errors are counted by kind, and a lost connection is an unknown outcome', 
 test('a pause of the server is the longest gap', async () => {
   let pausedUntil = 0
   const { target } = await serve((count) => {
-    if (count === 20) pausedUntil = performance.now() + 150
+    if (count === 20) pausedUntil = performance.now() + 400
     while (performance.now() < pausedUntil);
     return '+OK\r\n'
   })
   const report = await runLoad({ targets: [target], clients: 2, seconds: 1.5, warmUpSeconds: 0 })
-  expect(report.longestGapMilliseconds).toBeGreaterThanOrEqual(149)
+  // A client that was itself kept waiting sees less of the pause than there was.
+  expect(report.longestGapMilliseconds).toBeGreaterThan(200)
 })
 
 test('options that make no sense are refused', async () => {
