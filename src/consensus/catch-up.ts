@@ -11,7 +11,7 @@ import { ZERO_BALLOT, compareBallots, logIndex } from '../vocabulary.ts'
 import { slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
 import { isVoter } from './quorum.ts'
-import { type Replica, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
+import { type Replica, isInSight, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
 
 export interface Fetch {
   /** The largest index that is known to be decided somewhere. */
@@ -78,14 +78,18 @@ export function pump(replica: Replica): void {
   if (!mayLearn(replica)) return
   drain(replica)
   const idle = sources(replica).filter((id) => !fetch.pending.has(id))
+  // Who was heard of comes first: a question to another may be lost, and nobody waits for its answer (see nextGap).
+  const seen = idle.filter((id) => isInSight(replica, id))
+  const unseen = idle.filter((id) => !isInSight(replica, id))
   const passive = replica.removed && !isInvited(replica)
   const limit = passive ? 0 : Math.min(fetch.goal, replica.known + WINDOW_SEGMENTS * options.fetchSegmentEntries)
   let cursor = replica.known + 1
-  while (idle.length > 0 && cursor <= limit) {
+  while (seen.length + unseen.length > 0 && cursor <= limit) {
     const gap = nextGap(replica, cursor, limit)
     if (gap === null) break
     const upTo = Math.min(gap.upTo, gap.from + options.fetchSegmentEntries - 1)
-    ask(replica, idle.splice(fetch.turn++ % idle.length, 1)[0]!, gap.from, upTo)
+    const from = seen.length > 0 ? seen : unseen
+    ask(replica, from.splice(fetch.turn++ % from.length, 1)[0]!, gap.from, upTo)
     cursor = upTo + 1
   }
   if (fetch.goal > replica.known && !passive) return
@@ -97,10 +101,11 @@ export function pump(replica: Replica): void {
   ask(replica, to, from, passive ? from - 1 : replica.known + options.fetchSegmentEntries)
 }
 
-/** The first stretch from `cursor` on that is neither asked for nor here. */
+/** The first stretch from `cursor` on that is neither asked for, of a node that will answer, nor here. */
 function nextGap(replica: Replica, cursor: number, limit: number): { from: number; upTo: number } | null {
   const { pending, buffered } = replica.fetch
-  const taken = [...pending.values()].map(({ from, upTo }) => ({ from, upTo }))
+  const answering = [...pending].filter(([id]) => isInSight(replica, id))
+  const taken = answering.map(([, { from, upTo }]) => ({ from, upTo }))
   for (const [from, entries] of buffered) taken.push({ from, upTo: from + entries.length - 1 })
   taken.sort((a, b) => a.from - b.from)
   let from = cursor

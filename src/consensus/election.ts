@@ -24,43 +24,74 @@ export interface Election {
   own: Ballot
   /** The largest elected ballot it knows of in this configuration. */
   leader: Ballot
+  /** Who was to lead this configuration when it began; 0: not known. */
+  readonly agreed: NodeId
   happy: boolean
   round: number
   startedAt: number
+  /** How long a round lasts: an election timeout, or less while this voter is in a hurry. */
+  roundMilliseconds: number
+  /** The round under way was judged before its time, because everybody within reach had answered. */
+  judged: boolean
+  hurriedAt: number
   lastTick: number
   replies: Map<NodeId, HeartbeatReply>
   /** Rounds in a row in which a voter could not follow this leader because it has promised more to somebody. */
   outbidRounds: number
+  /** The ballot in which this node was seen to lead. */
+  led: Ballot | null
 }
 
-/** `promise`: what was promised in this configuration; anything of an older one does not matter here. */
-export function createElection(self: NodeId, configuration: ConfigurationId, promise: Ballot, now: number): Election {
+const QUICK_ROUND_LEAST_MILLISECONDS = 20
+
+/** Long enough for an answer of a live leader nearby; every quick round in vain makes the next one twice as long. */
+const quickRound = (timeout: number): number => Math.min(timeout, Math.max(QUICK_ROUND_LEAST_MILLISECONDS, timeout / 6))
+
+/**
+ * `promise`: what was promised in this configuration; anything of an older one does not matter here. `agreed`: who is
+ * to lead it, 0 where this is not known. `happy`: it has a round to show itself; otherwise this voter hurries.
+ */
+export function createElection(
+  self: NodeId,
+  configuration: ConfigurationId,
+  promise: Ballot,
+  now: number,
+  { agreed, happy }: Pick<Election, 'agreed' | 'happy'>,
+): Election {
   return {
     own: { ...ZERO_BALLOT, configuration, node: self },
     leader: promise.configuration === configuration ? promise : { ...ZERO_BALLOT, configuration },
-    happy: false,
+    agreed,
+    happy,
     round: 0,
     startedAt: now,
+    roundMilliseconds: 0,
+    judged: false,
+    hurriedAt: -Infinity,
     lastTick: now,
     replies: new Map(),
     outbidRounds: 0,
+    led: null,
   }
 }
 
 export function tickElection(replica: Replica): void {
   const election = replica.election
   const timeout = replica.options.electionTimeoutMilliseconds
-  const paused = replica.now - election.lastTick > timeout
+  const gap = replica.now - election.lastTick
   election.lastTick = replica.now
   if (!votes(replica)) return
+  const age = replica.now - election.startedAt
   if (election.round === 0 && replica.configuration.voters.length === 1) {
     startRound(replica)
     judge(replica)
-  } else if (election.round === 0 || paused) {
+  } else if (election.round === 0 || gap > timeout) {
     // After a pause the answers that should be there may still wait to be read: judge nothing by their absence.
     startRound(replica)
-  } else if (replica.now - election.startedAt >= timeout) {
-    judge(replica)
+  } else if (age >= election.roundMilliseconds) {
+    // The same for a quick round that ended in a short pause: the next tick comes when they were read.
+    if (!election.judged && age < timeout && gap >= election.roundMilliseconds) return
+    if (!election.judged) judge(replica)
     startRound(replica)
   }
 }
@@ -68,18 +99,59 @@ export function tickElection(replica: Replica): void {
 /** Asks depend on nothing durable, and neither do the answers: election is a matter of liveness only. */
 function startRound(replica: Replica): void {
   const election = replica.election
+  const timeout = replica.options.electionTimeoutMilliseconds
   election.round++
   election.startedAt = replica.now
+  election.judged = false
   election.replies = new Map()
+  const quick = quickRound(timeout)
+  election.roundMilliseconds = election.happy ? timeout : clamp(2 * election.roundMilliseconds, quick, timeout)
   const configuration = replica.configuration.id
   for (const to of peers(replica)) {
     send(replica, to, { kind: 'heartbeat-request', configuration, round: election.round }, 'now')
   }
 }
 
+const clamp = (value: number, least: number, most: number): number => Math.min(Math.max(value, least), most)
+
+/**
+ * The connection to a peer is closed. Where that peer is the leader, a round begins at once and is a quick one: the
+ * others say whether they see it. One lost connection deposes nobody, since they do; a leader that died leaves
+ * nobody who does, and whoever notices last takes over. Begins at most one round in the time of a quick one.
+ */
+export function onDisconnected(replica: Replica, peer: NodeId): void {
+  const { election } = replica
+  replica.unreachable.add(peer)
+  election.replies.delete(peer)
+  if (!votes(replica) || election.round === 0) return
+  if (expectedLeader(replica) !== peer) return judgeEarly(replica)
+  election.happy = false
+  if (replica.now - election.hurriedAt < quickRound(replica.options.electionTimeoutMilliseconds)) return
+  election.hurriedAt = replica.now
+  election.roundMilliseconds = 0
+  startRound(replica)
+}
+
+/** Whom this voter looks to: the largest ballot it has promised or heard of, or who was agreed on before any; 0: nobody. */
+function expectedLeader(replica: Replica): NodeId {
+  const { leader, agreed } = replica.election
+  const promised = replica.promise.configuration === leader.configuration
+  const best = promised && compareBallots(replica.promise, leader) > 0 ? replica.promise : leader
+  return best.n > 0 ? best.node : agreed
+}
+
+/** Who has promised has also entered the configuration, and answers: contact is judged by a round from here on. */
+export function settleElection(replica: Replica): void {
+  const { election, leadership } = replica
+  if (!isLeading(replica) || (election.led !== null && sameBallot(election.led, leadership!.ballot))) return
+  election.led = leadership!.ballot
+  startRound(replica)
+}
+
 export function onHeartbeatRequest(replica: Replica, from: NodeId, message: HeartbeatRequest): void {
-  const { own, leader, happy } = replica.election
+  const { own, leader } = replica.election
   const configuration = replica.configuration.id
+  const happy = replica.election.happy || isCourted(replica)
   send(
     replica,
     from,
@@ -91,14 +163,29 @@ export function onHeartbeatRequest(replica: Replica, from: NodeId, message: Hear
 export function onHeartbeatReply(replica: Replica, from: NodeId, message: HeartbeatReply): void {
   if (message.round !== replica.election.round || !isVoter(replica.configuration, from)) return
   replica.election.replies.set(from, message)
+  judgeEarly(replica)
+}
+
+/** An unhappy voter waits for nobody who is not there: with all answers within reach it judges at once. */
+function judgeEarly(replica: Replica): void {
+  const election = replica.election
+  if (election.happy || election.judged || election.replies.size === 0) return
+  if (!peers(replica).every((id) => election.replies.has(id) || replica.unreachable.has(id))) return
+  election.judged = true
+  judge(replica)
+}
+
+/** A promise made since the last round is news of a leader: it has a round to show itself. */
+function isCourted(replica: Replica): boolean {
+  const { promise, election, phase } = replica
+  return phase !== 'lead' && compareBallots(promise, election.leader) > 0 && !replica.unreachable.has(promise.node)
 }
 
 function judge(replica: Replica): void {
   const election = replica.election
   const replies = [...election.replies.values()]
-  // A promise made since the last round is news of a leader: give it a round to show itself.
-  const courted = replica.phase !== 'lead' && compareBallots(replica.promise, election.leader) > 0
-  if (courted) election.leader = replica.promise
+  const courted = isCourted(replica)
+  if (compareBallots(replica.promise, election.leader) > 0) election.leader = replica.promise
   for (const reply of replies) {
     if (reply.ballot.n > 0 && compareBallots(reply.ballot, election.leader) > 0) election.leader = reply.ballot
   }
@@ -120,9 +207,13 @@ function isHappy(replica: Replica, replies: readonly HeartbeatReply[]): boolean 
   }
   if (replies.some((reply) => reply.happy && compareBallots(reply.leader, own) > 0)) return true
   const leadership = replica.leadership
-  // One who has been preparing for long (it fetches a checkpoint, say) lets others try.
-  const patience = 5 * replica.options.electionTimeoutMilliseconds
-  if (leadership?.phase === 'prepare' && replica.now - leadership.since > patience) return false
+  if (leadership?.phase === 'prepare') {
+    const { electionTimeoutMilliseconds: timeout } = replica.options
+    const preparing = replica.now - leadership.since
+    if (leadership.agreed && preparing <= 3 * timeout) return true
+    // One who has been preparing for long (it fetches a checkpoint, say) lets others try.
+    if (preparing > 5 * timeout) return false
+  }
   const quorum = isLeading(replica) ? acceptQuorum(replica.configuration) : prepareQuorum(replica.configuration)
   return replies.filter((reply) => compareBallots(reply.leader, own) <= 0).length + 1 >= quorum
 }

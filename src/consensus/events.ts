@@ -40,6 +40,8 @@ export type Event =
   | { readonly kind: 'trim'; readonly now: Milliseconds; readonly index: LogIndex }
   /** The connection to a peer was lost or made anew: what was in flight may be gone. */
   | { readonly kind: 'reconnected'; readonly now: Milliseconds; readonly peer: NodeId }
+  /** The last connection to a peer was closed: it may be gone. A hint: it may be wrong, late, or never come. */
+  | { readonly kind: 'disconnected'; readonly now: Milliseconds; readonly peer: NodeId }
 
 /**
  * How far the log reached, under which accepted ballot, when a frame was handed to storage. `generation` counts

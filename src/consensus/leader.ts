@@ -54,6 +54,8 @@ export interface Leadership {
   readonly ballot: Ballot
   phase: 'prepare' | 'accept'
   readonly since: number
+  /** The configuration before agreed on this leader: the other members may still be on their way into this one. */
+  readonly agreed: boolean
   readonly promises: Map<NodeId, Promise_>
   readonly progress: Map<NodeId, Progress>
   /** (accepted ballot, last index) of the log that was adopted. */
@@ -68,8 +70,8 @@ export interface Leadership {
   readonly reports: Map<NodeId, number>
 }
 
-/** Becomes a candidate at once, with a ballot above everything seen in this configuration. */
-export function takeOver(replica: Replica): void {
+/** Becomes a candidate at once, with a ballot above everything seen in this configuration. `agreed`: see Leadership. */
+export function takeOver(replica: Replica, agreed = false): void {
   invariant(votes(replica), 'only a voter takes over')
   const { election, configuration, options, self } = replica
   const promised = replica.promise.configuration === configuration.id ? replica.promise.n : 0
@@ -85,6 +87,7 @@ export function takeOver(replica: Replica): void {
     ballot,
     phase: 'prepare',
     since: replica.now,
+    agreed,
     promises: new Map(),
     progress: new Map(peers(replica).map((id) => [id, unknownProgress()])),
     adopted: { ballot: replica.acceptedBallot, index: lastIndex(replica.log) },

@@ -6,7 +6,7 @@
  * it (and holds it durably) starts the next configuration; nobody votes in it before. The leader that was
  * agreed on takes over at once. Messages of an older configuration are answered with what ended it.
  */
-import { type Configuration, type LogIndex, type NodeId, compareBallots, logIndex } from '../vocabulary.ts'
+import { type Configuration, type LogIndex, type NodeId, compareBallots, logIndex, nodeId } from '../vocabulary.ts'
 import { hint, pump } from './catch-up.ts'
 import { createElection } from './election.ts'
 import { appendAsLeader, stepDown, takeOver } from './leader.ts'
@@ -17,6 +17,7 @@ import { failReads } from './reads.ts'
 import {
   type Replica,
   enterConfiguration,
+  isInSight,
   isLeading,
   peers,
   pendingConfiguration,
@@ -55,18 +56,13 @@ export function tickReconfiguration(replica: Replica): void {
   }
   if (leadership.transfer !== null) return
   const near = replica.known - replica.options.reconfigurationLagEntries
+  // Near is not enough: a node that is gone, or never came, would stop the next configuration.
   const ready = next.voters.filter(({ id }) => isInSight(replica, id) && holds(replica, id) >= near).length
   if (ready < majority(next.voters.length)) return
   leadership.reconfiguration = null
   const index = logIndex(lastIndex(replica.log) + 1)
   // Reads that are confirmed are right; answers that come from now on are not counted (see reads.ts).
   appendAsLeader(replica, { kind: 'stop-sign', index, next })
-}
-
-/** Near the end of the log is not enough: a node that is gone, or never came, would stop the next configuration. */
-function isInSight(replica: Replica, id: NodeId): boolean {
-  const heard = id === replica.self ? replica.now : replica.lastHeard.get(id)
-  return heard !== undefined && replica.now - heard <= 2 * replica.options.electionTimeoutMilliseconds
 }
 
 /** How far a node is, as far as the leader knows; -1 for one that has not been heard of. */
@@ -96,14 +92,14 @@ function startConfiguration(replica: Replica, next: Configuration, start: LogInd
   enterConfiguration(replica, next, start)
   if (led) announce(replica, previous, next, start, successor)
   const leads = successor === replica.self || replica.leadsFrom === next.id
-  enter(replica, previous, led && leads && isVoter(next, replica.self))
+  enter(replica, previous, led && leads && isVoter(next, replica.self), nodeId(leads ? replica.self : successor))
   if (!votes(replica)) return
-  if (leads && replica.decided === lastIndex(replica.log) && replica.doubtfulFrom === null) takeOver(replica)
+  if (leads && replica.decided === lastIndex(replica.log) && replica.doubtfulFrom === null) takeOver(replica, true)
   else requestPrepare(replica, peers(replica))
 }
 
-/** Becomes what the new configuration makes of this node. `keepsReads`: it is about to lead. */
-function enter(replica: Replica, previous: Configuration, keepsReads: boolean): void {
+/** Becomes what the new configuration makes of this node. `keepsReads`: it is about to lead. `agreed`: who is to. */
+function enter(replica: Replica, previous: Configuration, keepsReads: boolean, agreed: NodeId): void {
   const { configuration, self } = replica
   const reads = replica.reads
   if (keepsReads) replica.reads = []
@@ -112,7 +108,8 @@ function enter(replica: Replica, previous: Configuration, keepsReads: boolean): 
   else failReads(replica)
   replica.followed = null
   replica.phase = votes(replica) ? 'recover' : 'idle'
-  replica.election = createElection(self, configuration.id, replica.promise, replica.now)
+  const happy = !replica.unreachable.has(agreed)
+  replica.election = createElection(self, configuration.id, replica.promise, replica.now, { agreed, happy })
   const named = votes(replica) || isLearner(configuration, self)
   if (named) replica.removed = false
   else if (isVoter(previous, self) || isLearner(previous, self)) {
@@ -128,7 +125,7 @@ export function enterInstalled(replica: Replica, configuration: Configuration, s
   replica.configurationStart = start
   if (configuration.id === previous.id) return
   replica.effects.push({ kind: 'configuration-changed', configuration, start })
-  enter(replica, previous, false)
+  enter(replica, previous, false, nodeId(0))
   if (votes(replica)) requestPrepare(replica, peers(replica))
 }
 

@@ -14,10 +14,11 @@ import {
   type NodeId,
   type RecoveredLog,
 } from '../vocabulary.ts'
-import { ZERO_BALLOT, logIndex, sameBallot } from '../vocabulary.ts'
+import { ZERO_BALLOT, logIndex, nodeId, sameBallot } from '../vocabulary.ts'
 import { createFetch, installCheckpoint, onDecidedEntries, onFetchDecided, onNoLongerHere } from './catch-up.ts'
 import { acceptsCheckpoint, pump, tickFetch } from './catch-up.ts'
-import { createElection, onHeartbeatReply, onHeartbeatRequest, tickElection } from './election.ts'
+import { createElection, onDisconnected, onHeartbeatReply, onHeartbeatRequest } from './election.ts'
+import { settleElection, tickElection } from './election.ts'
 import type { Effect, Event, Milliseconds, Position } from './events.ts'
 import { onAcceptDecide, onAcceptSync, onBeacon, onCatchUp, onDecide, onPrepare, onTakeOver } from './follower.ts'
 import { sayAccepted, tickFollower } from './follower.ts'
@@ -95,7 +96,7 @@ export function createReplica(from: {
     recordedDecided: state.decided,
     recordedAt: now,
     phase: isVoter(configuration, self) ? 'recover' : 'idle',
-    election: createElection(self, configuration.id, state.promise, now),
+    election: createElection(self, configuration.id, state.promise, now, { agreed: nodeId(0), happy: false }),
     leadership: null,
     followed: null,
     reads: [],
@@ -105,6 +106,7 @@ export function createReplica(from: {
     removed: !named && state.promise.n > 0,
     rejoinedAt: null,
     lastHeard: new Map(),
+    unreachable: new Set(),
     lastPrepareRequest: -Infinity,
     lastResend: { from: 0, at: -Infinity },
     announced: { leader: null, ballot: ZERO_BALLOT },
@@ -148,6 +150,8 @@ function take(replica: Replica, event: Event): void {
       return dropThrough(replica.log, Math.min(event.index, replica.decided), replica.options.keepEntriesBytes)
     case 'reconnected':
       return onReconnected(replica, event.peer)
+    case 'disconnected':
+      return onDisconnected(replica, event.peer)
     default:
       return unreachable(event)
   }
@@ -162,6 +166,7 @@ function settle(replica: Replica): void {
     if (early.message.ballot.configuration === replica.configuration.id) route(replica, early.from, early.message)
   }
   tryAdopt(replica)
+  settleElection(replica)
   tickTransfer(replica)
   tickReconfiguration(replica)
   confirmReads(replica)
@@ -217,6 +222,7 @@ function onCheckpointInstalled(replica: Replica, index: LogIndex, configuration:
 
 /** What was in flight on the lost connection may be gone: ask, or show, at once where things stand. */
 function onReconnected(replica: Replica, peer: NodeId): void {
+  replica.unreachable.delete(peer)
   replica.fetch.pending.delete(peer)
   replica.fetch.avoided.delete(peer)
   const progress = replica.leadership?.progress.get(peer)
@@ -231,6 +237,7 @@ function onReconnected(replica: Replica, peer: NodeId): void {
 function onMessage(replica: Replica, from: NodeId, message: Message): void {
   if (from === replica.self) return
   replica.lastHeard.set(from, replica.now)
+  replica.unreachable.delete(from)
   const configuration = configurationOf(message)
   if (configuration === null) return route(replica, from, message)
   if (configuration < replica.configuration.id) return answerOlder(replica, from)

@@ -114,6 +114,8 @@ export interface Replica {
   /** What was decided when this process rejoined; null: it has not yet. */
   rejoinedAt: LogIndex | null
   lastHeard: Map<NodeId, Milliseconds>
+  /** The connection to these was closed, and nothing was heard of them since. */
+  unreachable: Set<NodeId>
   lastPrepareRequest: Milliseconds
   lastResend: { from: number; at: Milliseconds }
   announced: { leader: NodeId | null; ballot: Ballot }
@@ -270,6 +272,13 @@ export const votes = (replica: Replica): boolean => isVoter(replica.configuratio
 export function pendingConfiguration(replica: Replica): Configuration | null {
   const last = replica.log.entries.at(-1)
   return last?.kind === 'stop-sign' && last.next.id > replica.configuration.id ? last.next : null
+}
+
+/** Heard of lately, and not known to be gone: a message to it is likely to arrive. */
+export function isInSight(replica: Replica, id: NodeId): boolean {
+  if (id === replica.self) return true
+  const heard = replica.lastHeard.get(id) ?? -Infinity
+  return replica.now - heard <= 2 * replica.options.electionTimeoutMilliseconds && !replica.unreachable.has(id)
 }
 
 export const isLeading = (replica: Replica): boolean => replica.leadership?.phase === 'accept'

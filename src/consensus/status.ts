@@ -5,7 +5,7 @@ import type { Ballot, Configuration, LogIndex, NodeId } from '../vocabulary.ts'
 import { ZERO_BALLOT, logIndex } from '../vocabulary.ts'
 import { lastIndex } from './log.ts'
 import { acceptQuorum, isLearner, isVoter } from './quorum.ts'
-import { type Replica, isLeading, pendingConfiguration, votes } from './state.ts'
+import { type Replica, isInSight, isLeading, pendingConfiguration, votes } from './state.ts'
 
 /** Who leads, as far as this replica can tell: only who was elected and is in sight. */
 export function leaderOf(replica: Replica): NodeId | null {
@@ -61,14 +61,10 @@ export function statusOf(replica: Replica): ReplicaStatus {
   }
 }
 
-function isConnected(replica: Replica, id: NodeId): boolean {
-  const heard = replica.lastHeard.get(id)
-  return heard !== undefined && replica.now - heard <= 2 * replica.options.electionTimeoutMilliseconds
-}
-
 function hasContact(replica: Replica): boolean {
+  const { configuration, self } = replica
   if (!isLeading(replica)) return replica.followed !== null
-  const others = replica.configuration.voters.filter((member) => isConnected(replica, member.id)).length
+  const others = configuration.voters.filter((member) => member.id !== self && isInSight(replica, member.id)).length
   return others + 1 >= acceptQuorum(replica.configuration)
 }
 
@@ -89,6 +85,6 @@ function progressOf(replica: Replica): ReplicaStatus['progress'] {
   return [...held].map(([id, index]) => ({
     id,
     accepted: logIndex(index),
-    connected: id === self || isConnected(replica, id),
+    connected: isInSight(replica, id),
   }))
 }
