@@ -17,6 +17,13 @@ export interface TransferPorts {
   readonly storage: Storage
   readonly send: (to: NodeId, message: RelayMessage) => void
   readonly log: (message: string, fields: Record<string, unknown>) => void
+  /** Calls `act` after so long, unless what it returned is called before; by default a timer of the process. */
+  readonly after?: (milliseconds: number, act: () => void) => () => void
+}
+
+const timer = (milliseconds: number, act: () => void): (() => void) => {
+  const handle = setTimeout(act, milliseconds)
+  return () => clearTimeout(handle)
 }
 
 export class CheckpointTransfer {
@@ -107,11 +114,11 @@ export class CheckpointTransfer {
   #ask(peer: NodeId, message: RelayMessage, key: string): Promise<Answer | null> {
     return new Promise((resolve) => {
       const finish = (answer: Answer | null): void => {
-        clearTimeout(timer)
+        cancel()
         this.#waiting.delete(key)
         resolve(answer)
       }
-      const timer = setTimeout(() => finish(null), ANSWER_MILLISECONDS)
+      const cancel = (this.#ports.after ?? timer)(ANSWER_MILLISECONDS, () => finish(null))
       this.#waiting.set(key, finish)
       this.#ports.send(peer, message)
     })

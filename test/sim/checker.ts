@@ -4,12 +4,29 @@
  */
 import { acceptQuorum, isVoter } from '../../src/consensus/quorum.ts'
 import { sameEntry } from '../../src/consensus/log.ts'
-import { entriesBetween } from '../../src/consensus/replica.ts'
-import { type Ballot, type Configuration, type Entry, type LogIndex, logIndex } from '../../src/vocabulary.ts'
-import type { SimNode } from './node.ts'
+import { type Replica, entriesBetween } from '../../src/consensus/replica.ts'
+import {
+  type Ballot,
+  type Configuration,
+  type Entry,
+  type LogIndex,
+  type NodeId,
+  logIndex,
+} from '../../src/vocabulary.ts'
 
 export class Violation extends Error {
   override name = 'Violation'
+}
+
+/** What the checker looks at of a node: of one with the whole shell as of one with the core alone. */
+export interface CheckedNode {
+  readonly id: NodeId
+  /** Tells its starts apart. */
+  readonly incarnation: number
+  readonly replica: Replica | null
+  /** Index of the last entry that it has applied, as far as the checker was told. */
+  readonly applied: number
+  readonly disk: { holds(entry: Entry): boolean }
 }
 
 const show = (ballot: Ballot): string => `${ballot.configuration}.${ballot.n}.${ballot.priority}.${ballot.node}`
@@ -33,7 +50,7 @@ export class Checker {
   }
 
   /** A node applies up to `index`: it must be what every other node applied there. */
-  applies(node: SimNode, index: LogIndex, all: readonly SimNode[]): void {
+  applies(node: CheckedNode, index: LogIndex, all: readonly CheckedNode[]): void {
     const entries = entriesBetween(node.replica!, logIndex(node.applied + 1), index)
     if (entries.length !== index - node.applied) {
       throw new Violation(`node ${node.id}: entries ${node.applied + 1} to ${index} are decided and not there`)
@@ -49,7 +66,7 @@ export class Checker {
     }
   }
 
-  #decide(node: SimNode, entry: Entry, all: readonly SimNode[]): void {
+  #decide(node: CheckedNode, entry: Entry, all: readonly CheckedNode[]): void {
     if (entry.index !== this.decided.length + 1) throw new Violation(`node ${node.id} decides ${entry.index} too early`)
     this.decided.push(entry)
     const { configuration } = this.configurations.at(-1)!
@@ -61,19 +78,19 @@ export class Checker {
   }
 
   /** One process leads a ballot. */
-  leads(node: SimNode, ballot: Ballot): void {
+  leads(node: CheckedNode, ballot: Ballot): void {
     const process = `node ${node.id} start ${node.incarnation}`
     const other = this.#leaders.get(show(ballot))
     if (other !== undefined) throw new Violation(`one leader a ballot: ${show(ballot)} by ${other} and ${process}`)
     this.#leaders.set(show(ballot), process)
   }
 
-  asks(node: SimNode, id: number): void {
+  asks(node: CheckedNode, id: number): void {
     this.#reads.set(`${node.id}.${node.incarnation}.${id}`, this.decided.length)
   }
 
   /** A read must see everything that anyone had decided before it was asked. */
-  reads(node: SimNode, id: number, index: LogIndex): void {
+  reads(node: CheckedNode, id: number, index: LogIndex): void {
     const least = this.#reads.get(`${node.id}.${node.incarnation}.${id}`)
     if (least === undefined) throw new Violation(`node ${node.id} answers read ${id}, which was not asked`)
     if (index < least) throw new Violation(`linearizability: node ${node.id} reads at ${index}, ${least} was decided`)

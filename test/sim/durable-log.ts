@@ -45,8 +45,8 @@ export class DurableLog {
   #since: LogRecord[] = []
   #unsynced: LogRecord[][] = []
 
-  constructor(state: DurableState = EMPTY_STATE) {
-    this.image = { state, log: createLog(logIndex(1), []) }
+  constructor(state: DurableState = EMPTY_STATE, first = logIndex(1), entries: readonly Entry[] = []) {
+    this.image = { state, log: createLog(first, [...entries]) }
     this.#past = copy(this.image)
   }
 

@@ -1,8 +1,11 @@
 /**
- * `node test/sim/main.ts --seeds 200 [--from 1] [--trace 60] [--stop]`: runs seeds and prints what broke, with the line
- * that reproduces it. `SEED=7 node test/sim/main.ts`: that seed only, with its trace.
+ * `node test/sim/main.ts --seeds 200 [--shell] [--from 1] [--trace 60] [--stop]`: runs seeds and prints what broke, with
+ * the line that reproduces it. `SEED=7 node test/sim/main.ts`: that seed only, with its trace. `--shell`: whole nodes
+ * (storage, machine and the shell's turn) with clients, in place of the consensus core alone.
  */
 import { parseArgs } from 'node:util'
+import { runShellSeed } from './shell.ts'
+import { shellPlanOf } from './shell-plan.ts'
 import { planOf, runSeed } from './simulation.ts'
 
 const { values } = parseArgs({
@@ -11,6 +14,7 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     trace: { type: 'string', default: '80' },
     stop: { type: 'boolean', default: false },
+    shell: { type: 'boolean', default: false },
   },
 })
 const only = process.env.SEED
@@ -22,16 +26,17 @@ let decided = 0
 let configurations = 0
 let failed = 0
 for (let seed = first; seed < first + count; seed++) {
-  const outcome = runSeed(seed, Number(values.trace))
+  const lines = Number(values.trace)
+  const outcome = values.shell ? await runShellSeed(seed, lines) : runSeed(seed, lines)
   operations += outcome.operations
   decided += outcome.decided
   configurations += outcome.configurations
   if (outcome.violation === null) continue
   failed++
-  if (only !== undefined) console.log(JSON.stringify(planOf(seed), null, 2))
+  if (only !== undefined) console.log(JSON.stringify(values.shell ? shellPlanOf(seed) : planOf(seed), null, 2))
   if (failed <= 5 || only !== undefined) console.log(outcome.violation.trace)
   console.log(`seed ${seed}: ${outcome.violation.message}`)
-  console.log(`  reproduce: SEED=${seed} node test/sim/main.ts --trace 300`)
+  console.log(`  reproduce: SEED=${seed} node test/sim/main.ts${values.shell ? ' --shell' : ''} --trace 300`)
   if (values.stop) break
 }
 const seconds = (performance.now() - started) / 1000

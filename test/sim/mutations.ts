@@ -217,11 +217,14 @@ const root = join(import.meta.dirname, '../..')
 function run(mutation: Mutation): { readonly seed: string; readonly how: string } | null {
   const folder = mkdtempSync(join(tmpdir(), 'lokikv-mutation-'))
   try {
-    for (const part of ['src/consensus', 'test/sim', 'package.json']) {
+    for (const part of [
+      'src',
+      'test/sim',
+      'test/storage/simulated-disk.ts',
+      'test/cluster/checker.ts',
+      'package.json',
+    ]) {
       cpSync(join(root, part), join(folder, part), { recursive: true })
-    }
-    for (const part of ['vocabulary', 'bytes', 'errors', 'invariant']) {
-      cpSync(join(root, `src/${part}.ts`), join(folder, `src/${part}.ts`))
     }
     const path = join(folder, mutation.file)
     const text = readFileSync(path, 'utf8')

@@ -63,3 +63,20 @@ export class Network {
     return 0.1 + this.#random.next() * most
   }
 }
+
+/** Links of a partition: between two sides, out of one side, or any; most of the last two kinds in both directions. */
+export function chooseCut(random: Random, ids: readonly NodeId[]): [NodeId, NodeId][] {
+  const links: [NodeId, NodeId][] = []
+  const kind = random.integer(0, 2)
+  const side = new Set(random.shuffle(ids).slice(0, random.integer(1, ids.length)))
+  for (const from of ids) {
+    for (const to of ids) {
+      if (from === to) continue
+      const cut = kind === 0 ? side.has(from) !== side.has(to) : kind === 1 ? side.has(from) : random.chance(0.3)
+      if (!cut) continue
+      links.push([from, to])
+      if (kind !== 1 && random.chance(0.8)) links.push([to, from])
+    }
+  }
+  return links
+}

@@ -21,7 +21,7 @@ import {
 } from '../../src/vocabulary.ts'
 import { Checker, Violation } from './checker.ts'
 import { type Checkpoint, DurableLog } from './durable-log.ts'
-import { Network, type NetworkOptions } from './network.ts'
+import { Network, type NetworkOptions, chooseCut } from './network.ts'
 import { type Host, SimNode } from './node.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
@@ -387,19 +387,7 @@ export class Simulation implements Host {
 
   #partition(): void {
     const { random } = this
-    const ids = [...this.nodes.keys()]
-    const links: [NodeId, NodeId][] = []
-    const kind = random.integer(0, 2)
-    const side = new Set(random.shuffle(ids).slice(0, random.integer(1, ids.length)))
-    for (const from of ids) {
-      for (const to of ids) {
-        if (from === to) continue
-        const cut = kind === 0 ? side.has(from) !== side.has(to) : kind === 1 ? side.has(from) : random.chance(0.3)
-        if (!cut) continue
-        links.push([from, to])
-        if (kind !== 1 && random.chance(0.8)) links.push([to, from])
-      }
-    }
+    const links = chooseCut(random, [...this.nodes.keys()])
     this.#note(() => `CUT ${links.map(([from, to]) => `${from}>${to}`).join(' ')}`)
     for (const [from, to] of links) this.network.block(from, to)
     this.schedule.after(random.next() * 800, () => {

@@ -1,0 +1,47 @@
+/**
+ * A sample of the seeds of the shell simulator (test/sim/shell.ts): whole nodes with clients. The fixed ones once found
+ * a fault. `npm run sim -- --shell --seeds 1000` runs more; `SEED=7 npm run sim -- --shell` shows one.
+ */
+import { describe, expect, it } from 'vitest'
+import { runShellSeed } from './sim/shell.ts'
+
+type Outcome = Awaited<ReturnType<typeof runShellSeed>>
+
+/** Seeds that found a fault, with what it was. */
+const FOUND: readonly (readonly [number, string])[] = []
+
+async function check(seed: number): Promise<Outcome> {
+  const outcome = await runShellSeed(seed)
+  const { violation } = outcome
+  const reproduce = `SEED=${seed} node test/sim/main.ts --shell --trace 300`
+  if (violation) expect.fail(`seed ${seed}: ${violation.message}\n${reproduce}\n${violation.trace}`)
+  return outcome
+}
+
+describe('simulation of whole nodes', () => {
+  for (const [seed, what] of FOUND) {
+    it(`seed ${seed}: ${what}`, async () => {
+      expect((await check(seed)).operations).toBeGreaterThan(0)
+    })
+  }
+
+  for (let first = 1; first <= 60; first += 20) {
+    it(`seeds ${first} to ${first + 19}`, { timeout: 240_000 }, async () => {
+      const total = { operations: 0, configurations: 0, hashes: 0 }
+      for (let seed = first; seed < first + 20; seed++) {
+        const outcome = await check(seed)
+        total.operations += outcome.operations
+        total.configurations += outcome.configurations
+        total.hashes += outcome.hashesCompared
+      }
+      // The clients were served, the members changed, and states were compared.
+      expect(total.operations).toBeGreaterThan(20_000)
+      expect(total.configurations).toBeGreaterThan(40)
+      expect(total.hashes).toBeGreaterThan(500)
+    })
+  }
+
+  it('the same seed is the same run', async () => {
+    expect(await runShellSeed(7, 1000)).toEqual(await runShellSeed(7, 1000))
+  })
+})

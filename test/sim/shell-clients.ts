@@ -1,0 +1,306 @@
+/**
+ * Clients of the shell simulator: connections to any node, with several commands in flight, and everything they
+ * did and saw as one history. What a connection can judge by itself it judges at once:
+ *
+ * - a reply comes once, and only to a command that waits for one; a command never fails;
+ * - on keys that only this connection writes, every command is applied once and in order, and reads see them;
+ * - a read of a node's own state never goes back behind what that node has shown before.
+ *
+ * Everything else is for the checkers: `history` (linearizability) and `expiring` (a key that is gone stays gone).
+ */
+import type { Origin } from '../../src/edge/front.ts'
+import type { Reply } from '../../src/machine/reply.ts'
+import { type Action, type Operation, type Outcome, checkHistory, explainVerdict } from '../cluster/checker.ts'
+import { Violation } from './checker.ts'
+import type { Random } from './random.ts'
+import type { ShellNode } from './shell-node.ts'
+
+type Recorded = { -readonly [Name in keyof Operation]: Operation[Name] }
+
+interface Pending {
+  readonly what: string
+  readonly isWrite: boolean
+  readonly answered: (reply: Reply) => void
+}
+
+/** A read of a key that was set once, with an expiry. */
+interface Sight {
+  readonly invoked: number
+  readonly completed: number
+  readonly isThere: boolean
+}
+
+/** Commands that a connection has in flight at most. */
+const DEPTH = 5
+/** Milliseconds after which the shared keys are others: the histories of single keys stay short. */
+const EPOCH_MILLISECONDS = 400
+
+const bytes = (words: readonly string[]): Buffer[] => words.map((word) => Buffer.from(word))
+
+const text = (reply: Reply): string | null => (reply instanceof Uint8Array ? Buffer.from(reply).toString() : null)
+
+export class Connection implements Origin {
+  readonly name: string
+  readonly node: ShellNode
+  readonly incarnation: number
+  readonly pending = new Map<number, Pending>()
+  readonly #clients: Clients
+  #nextTag = 1
+  #counted = 0
+  #written = ''
+
+  constructor(name: string, node: ShellNode, clients: Clients) {
+    this.name = name
+    this.node = node
+    this.incarnation = node.incarnation
+    this.#clients = clients
+  }
+
+  get isOpen(): boolean {
+    return this.node.incarnation === this.incarnation
+  }
+
+  get #hasUnansweredWrites(): boolean {
+    for (const { isWrite } of this.pending.values()) if (isWrite) return true
+    return false
+  }
+
+  reply(tag: number, reply: Reply): void {
+    const pending = this.pending.get(tag)
+    if (!this.isOpen) throw new Violation(`${this.name}: a reply from a process that has ended`)
+    if (pending === undefined) throw new Violation(`${this.name}: a second reply to command ${tag}`)
+    this.pending.delete(tag)
+    if (typeof reply === 'object' && reply !== null && 'kind' in reply) {
+      throw new Violation(`${this.name}: ${pending.what} is answered ${JSON.stringify(reply)}`)
+    }
+    pending.answered(reply)
+  }
+
+  flush(): void {
+    // What a real connection writes to its socket here.
+  }
+
+  /** The order of the edge (resp-connection.ts): false where the command has to wait. */
+  issue(isWrite: boolean, words: readonly string[], answered: (reply: Reply) => void): boolean {
+    const unansweredWrites = this.#hasUnansweredWrites
+    if (this.pending.size >= DEPTH || (isWrite && this.pending.size > 0 && !unansweredWrites)) return false
+    if (isWrite && [...this.pending.values()].some((pending) => !pending.isWrite)) return false
+    const turn = this.node.turn!
+    const tag = this.#nextTag++
+    const what = words.join(' ')
+    // A read behind unanswered writes goes through the log after them.
+    const throughLog = isWrite || unansweredWrites
+    const taken = throughLog ? turn.write(this, tag, bytes(words)) : turn.read(this, tag, bytes(words))
+    if (taken) this.pending.set(tag, { what, isWrite: throughLog, answered })
+    return taken
+  }
+
+  /** Keys of this connection alone: exactly once, in order, its own writes seen. */
+  ownKeys(random: Random): void {
+    const kind = random.integer(0, 2)
+    const expect = (wanted: number | string | null, seen: number | string | null): void => {
+      if (wanted !== seen) throw new Violation(`${this.name}: own key gives ${seen}, expected ${wanted}`)
+      this.#clients.operations++
+    }
+    if (kind === 0) {
+      const count = this.#counted + 1
+      if (this.issue(true, ['INCR', `count ${this.name}`], (reply) => expect(count, reply as number))) this.#counted++
+    } else if (kind === 1) {
+      const value = `own ${this.#clients.tick()}`
+      if (this.issue(true, ['SET', `own ${this.name}`, value], () => expect(1, 1))) this.#written = value
+    } else {
+      const wanted = this.#written === '' ? null : this.#written
+      this.issue(false, ['GET', `own ${this.name}`], (reply) => expect(wanted, text(reply)))
+    }
+  }
+}
+
+export class Clients {
+  readonly history: Recorded[] = []
+  /** Operations that were answered. */
+  operations = 0
+  readonly #random: Random
+  readonly #connections: (Connection | null)[]
+  readonly #expiring = new Map<string, { readonly sights: Sight[]; set: number }>()
+  /** What each start of each node has shown of keys that only grow. */
+  readonly #shown = new WeakMap<object, Map<string, number>>()
+  #last: Connection | null = null
+  #unread: string[] | null = null
+  #names = 0
+  #clock = 0
+
+  constructor(count: number, random: Random) {
+    this.#random = random
+    this.#connections = Array.from({ length: count }, () => null)
+  }
+
+  /** The order of everything that clients do and see. */
+  tick(): number {
+    return ++this.#clock
+  }
+
+  /** Commands without an answer, on connections that are open. */
+  get waiting(): readonly string[] {
+    return this.#connections.flatMap((connection) =>
+      connection?.isOpen
+        ? [...connection.pending.values()].map(({ what }) => `${connection.name}@${connection.node.id}: ${what}`)
+        : [],
+    )
+  }
+
+  /** One of the clients does something, on one of the nodes. */
+  act(which: number, nodes: readonly ShellNode[], now: number): void {
+    const random = this.#random
+    let connection = this.#connections[which] ?? null
+    if (connection === null || !connection.isOpen) {
+      const node = random.pick(nodes)
+      if (node === undefined) return
+      connection = new Connection(`c${++this.#names}`, node, this)
+      this.#connections[which] = connection
+    }
+    const epoch = Math.floor(now / EPOCH_MILLISECONDS)
+    for (let left = random.integer(1, 3); left > 0; left--) this.#command(connection, epoch)
+  }
+
+  #command(connection: Connection, epoch: number): void {
+    const random = this.#random
+    const dice = random.next()
+    const register = `r${epoch}.${random.integer(0, 2)}`
+    const counter = `n${epoch}.${random.integer(0, 1)}`
+    if (dice < 0.2) this.#shared(connection, { kind: 'get' }, random.chance(0.5) ? register : counter)
+    else if (dice < 0.35) this.#shared(connection, { kind: 'set', value: `v${this.tick()}` }, register)
+    else if (dice < 0.4) this.#shared(connection, { kind: 'set-if-absent', value: `v${this.tick()}` }, register)
+    else if (dice < 0.45) this.#shared(connection, { kind: 'delete' }, register)
+    else if (dice < 0.6) this.#shared(connection, { kind: 'increment' }, counter)
+    else if (dice < 0.8) connection.ownKeys(random)
+    else if (dice < 0.85) this.#grow(connection, `g${random.integer(0, 2)}`)
+    else if (dice < 0.9) this.#peek(connection, `g${random.integer(0, 2)}`)
+    else if (dice < 0.93) this.#expire(connection)
+    else this.#look(connection)
+  }
+
+  #shared(connection: Connection, action: Action, key: string): boolean {
+    const operation: Recorded = {
+      client: connection.name,
+      key,
+      action,
+      invoked: this.tick(),
+      completed: Infinity,
+      outcome: null,
+    }
+    const taken = connection.issue(action.kind !== 'get', wordsOf(action, key), (reply) => {
+      operation.completed = this.tick()
+      operation.outcome = outcomeOf(action, reply)
+      this.operations++
+    })
+    if (taken) this.history.push(operation)
+    return taken
+  }
+
+  // ---- keys that only grow: what a node shows of its own state ----
+
+  #grow(connection: Connection, key: string): void {
+    connection.issue(true, ['INCR', key], (reply) => this.#show(connection, key, reply as number))
+  }
+
+  #peek(connection: Connection, key: string): void {
+    const reply = connection.node.turn!.readStale(bytes(['GET', key]))
+    if (reply === undefined) return
+    const value = Number(text(reply) ?? '0')
+    const shown = this.#shownBy(connection.node).get(key) ?? 0
+    if (value < shown) {
+      throw new Violation(`node ${connection.node.id} shows ${value} of ${key} and has shown ${shown}: it goes back`)
+    }
+    this.#show(connection, key, value)
+  }
+
+  #show(connection: Connection, key: string, value: number): void {
+    this.operations++
+    const shown = this.#shownBy(connection.node)
+    shown.set(key, Math.max(shown.get(key) ?? 0, value))
+  }
+
+  #shownBy(node: ShellNode): Map<string, number> {
+    const start = node.turn!
+    let shown = this.#shown.get(start)
+    if (shown === undefined) this.#shown.set(start, (shown = new Map()))
+    return shown
+  }
+
+  // ---- keys that expire ----
+
+  #expire(connection: Connection): void {
+    const key = `e${this.tick()}`
+    const entry = { sights: [], set: Infinity }
+    const milliseconds = String(this.#random.integer(1, 400))
+    const taken = connection.issue(true, ['SET', key, key, 'PX', milliseconds], () => {
+      entry.set = this.tick()
+      this.operations++
+    })
+    if (taken) this.#expiring.set(key, entry)
+  }
+
+  #look(connection: Connection): void {
+    const recent = [...this.#expiring.keys()].slice(-6)
+    const key = this.#random.pick(recent)
+    if (key === undefined) return
+    const invoked = this.tick()
+    connection.issue(false, ['GET', key], (reply) => {
+      this.operations++
+      this.#expiring.get(key)!.sights.push({ invoked, completed: this.tick(), isThere: reply !== null })
+    })
+  }
+
+  // ---- judgement ----
+
+  /** Reads shared keys once more, from one node, as many as it takes; true when there are answers to all. */
+  readAll(node: ShellNode): boolean {
+    const connection = (this.#last ??= new Connection('last', node, this))
+    this.#unread ??= [...new Set(this.history.map(({ key }) => key))]
+    while (this.#unread.length > 0 && this.#shared(connection, { kind: 'get' }, this.#unread.at(-1)!))
+      this.#unread.pop()
+    return this.#unread.length === 0 && connection.pending.size === 0
+  }
+
+  /** Throws a Violation. */
+  judge(): void {
+    const verdict = checkHistory(this.history, 300_000)
+    if (verdict.kind !== 'linearizable') throw new Violation(`linearizability: ${explainVerdict(verdict)}`)
+    for (const [key, { sights, set }] of this.#expiring) {
+      let gone = Infinity
+      for (const { isThere, invoked, completed } of sights)
+        if (!isThere && invoked > set) gone = Math.min(gone, completed)
+      const back = sights.find(({ isThere, invoked }) => isThere && invoked > gone)
+      if (back) throw new Violation(`expiry: ${key} was gone at ${gone} and is there again at ${back.invoked}`)
+    }
+  }
+}
+
+function wordsOf(action: Action, key: string): string[] {
+  switch (action.kind) {
+    case 'get':
+      return ['GET', key]
+    case 'set':
+      return ['SET', key, action.value]
+    case 'set-if-absent':
+      return ['SET', key, action.value, 'NX']
+    case 'delete':
+      return ['DEL', key]
+    case 'increment':
+      return ['INCR', key]
+  }
+}
+
+function outcomeOf(action: Action, reply: Reply): Outcome {
+  switch (action.kind) {
+    case 'get':
+      return text(reply)
+    case 'set':
+      return true
+    case 'set-if-absent':
+      return reply !== null
+    case 'delete':
+    case 'increment':
+      return reply as number
+  }
+}

@@ -1,0 +1,371 @@
+/**
+ * A node of the shell simulator: the real turn, relay, machine, storage and checkpoint transfer, put together as
+ * src/member.ts does, over a simulated disk and the time and network of its host.
+ *
+ * Beside them it keeps what the storage has called durable (`disk`), to see that nothing leaves the node before
+ * what it rests on is durable, and that a start gives everything of it back.
+ */
+import './inline-zstd.ts'
+import assert from 'node:assert/strict'
+import { CheckpointTransfer } from '../../src/checkpoint-transfer.ts'
+import { lastIndex, sameEntry } from '../../src/consensus/log.ts'
+import {
+  type Options,
+  type Replica,
+  acceptsCheckpoint,
+  createReplica,
+  entriesBetween,
+} from '../../src/consensus/replica.ts'
+import { LokiError } from '../../src/errors.ts'
+import { Machine, MachineRestorer } from '../../src/machine/machine.ts'
+import { Relay, type RelayLimits } from '../../src/relay.ts'
+import type { RelayMessage } from '../../src/relay-messages.ts'
+import { type Storage, openStorage } from '../../src/storage/storage.ts'
+import { Turn } from '../../src/turn.ts'
+import type { PeerMessage, TurnLimits, TurnPorts } from '../../src/turn-ports.ts'
+import {
+  type Ballot,
+  type Configuration,
+  type LogIndex,
+  type LogRecord,
+  type NodeId,
+  type RecoveredLog,
+  type VolumeId,
+  ZERO_BALLOT,
+  clusterId,
+  compareBallots,
+  logIndex,
+} from '../../src/vocabulary.ts'
+import { type Choose, SimulatedDisk } from '../storage/simulated-disk.ts'
+import { DurableLog } from './durable-log.ts'
+import { TimedDisk } from './timed-disk.ts'
+
+export const CLUSTER = clusterId('c'.repeat(32))
+
+export interface ShellSettings {
+  readonly consensus: Partial<Options>
+  readonly relay: RelayLimits
+  readonly turn: TurnLimits
+  readonly segmentBytes: number
+}
+
+export interface ShellHost {
+  readonly settings: ShellSettings
+  /** Virtual milliseconds. */
+  readonly now: number
+  /** Does `act` after so long; never if that start of the node has ended, later if the node is paused. */
+  later(node: ShellNode, milliseconds: number, act: () => void): void
+  /** How long a sync takes this time. */
+  syncMilliseconds(): number
+  wallClock(node: ShellNode): number
+  send(node: ShellNode, to: NodeId, message: PeerMessage): void
+  /** Promises were settled: their continuations must run before the next act. */
+  stir(): void
+  /** The turn ran. */
+  ran(node: ShellNode): void
+  /** The machine has the state of a checkpoint. */
+  restored(node: ShellNode): void
+  /** A start was refused, or a disk failed. */
+  refused(node: ShellNode, error: LokiError): void
+  /** What must hold does not. */
+  fail(error: unknown): void
+  note(line: () => string): void
+}
+
+const isTransfer = (kind: RelayMessage['kind']): boolean =>
+  kind === 'fetch-manifest' || kind === 'manifest' || kind === 'fetch-chunk' || kind === 'chunk'
+
+export class ShellNode {
+  readonly id: NodeId
+  readonly volume: VolumeId
+  /** What an empty volume starts from: genesis, or the configuration it joins. */
+  readonly #first: Configuration
+  readonly #host: ShellHost
+  #platter = new SimulatedDisk()
+  /** Rises with every start and every end. */
+  incarnation = 0
+  phase: 'down' | 'starting' | 'up' | 'refused' = 'down'
+  /** Rate of this node's monotonic clock, and where it began. */
+  clockRate = 1
+  clockJump = 0
+  turn: Turn | null = null
+  storage: Storage | null = null
+  #transfer: CheckpointTransfer | null = null
+  applied = 0
+  /** What was called durable. */
+  disk = new DurableLog()
+  /** The largest ballot that this node has told anyone it promised. */
+  saidPromise: Ballot = ZERO_BALLOT
+  leads = ''
+  #leaving: { readonly to: NodeId; readonly message: PeerMessage }[] = []
+  #checkpointing = false
+  #fetching = false
+
+  constructor(id: NodeId, volume: VolumeId, first: Configuration, host: ShellHost) {
+    this.id = id
+    this.volume = volume
+    this.#first = first
+    this.#host = host
+  }
+
+  get up(): boolean {
+    return this.phase === 'up'
+  }
+
+  get replica(): Replica | null {
+    return this.turn?.replica ?? null
+  }
+
+  // ---- start and end ---------------------------------------------------------------------------------------------
+
+  start(): void {
+    const life = ++this.incarnation
+    this.phase = 'starting'
+    this.#leaving = []
+    this.#checkpointing = false
+    this.#fetching = false
+    this.#guard(this.#open(life), life)
+  }
+
+  /** Loses memory and, of what was not synced, what `choose` says. */
+  crash(choose: Choose): void {
+    this.incarnation++
+    this.phase = 'down'
+    this.turn = null
+    this.storage = null
+    this.#transfer = null
+    this.#platter.crashed = true
+    this.#platter = this.#platter.survivor(choose)
+  }
+
+  #sleep(life: number, milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      if (life !== this.incarnation) return
+      this.#host.later(this, milliseconds, () => {
+        this.#host.stir()
+        resolve()
+      })
+    })
+  }
+
+  /** What an act of this life ends with when it fails. */
+  #guard(act: Promise<unknown>, life: number): void {
+    this.#host.stir()
+    act.catch((error: unknown) => this.#failed(life, error))
+  }
+
+  #failed(life: number, error: unknown): void {
+    if (life !== this.incarnation) return
+    if (error instanceof LokiError && error.code !== 'LOG_WRITE_FAILED') this.#host.refused(this, error)
+    else this.#host.fail(error)
+  }
+
+  async #open(life: number): Promise<void> {
+    const host = this.#host
+    const storage = await openStorage({
+      disk: new TimedDisk(this.#platter, () => this.#sleep(life, host.syncMilliseconds())),
+      walDirectory: '/wal',
+      checkpointDirectory: '/checkpoints',
+      segmentBytes: host.settings.segmentBytes,
+      archive: false,
+      random: () => this.volume,
+      onFatal: (error) => this.#failed(life, error.cause ?? error),
+      pause: () => this.#sleep(life, 2),
+      sync: 'pool',
+      spaceCheckMilliseconds: 0,
+    })
+    let { recovered } = storage
+    if (storage.identity !== null) this.#compare(recovered)
+    if (recovered.state.configuration === null) {
+      await storage.setIdentity(CLUSTER, this.id)
+      const start = logIndex(0)
+      await new Promise<void>((resolve) => {
+        storage.write([{ kind: 'configuration', configuration: this.#first, start }], resolve)
+      })
+      recovered = { ...recovered, state: { ...recovered.state, configuration: this.#first, configurationStart: start } }
+    }
+    this.disk = new DurableLog(recovered.state, recovered.first, recovered.entries)
+    await this.#join(life, storage, recovered)
+  }
+
+  /** As Member.start. */
+  async #join(life: number, storage: Storage, recovered: RecoveredLog): Promise<void> {
+    const host = this.#host
+    const machine = await restoreMachine(storage)
+    const configuration = recovered.state.configuration!
+    const now = this.#monotonic()
+    const replica = createReplica({ self: this.id, recovered, options: host.settings.consensus, now })
+    const kept = recovered.doubtfulFrom !== null || compareBallots(replica.promise, this.saidPromise) >= 0
+    assert(kept, `node ${this.id} has forgotten a promise`)
+    this.saidPromise = replica.promise
+    const relay = new Relay({ node: this.id, incarnation: storage.timeline }, host.settings.relay)
+    const applied = storage.checkpoint ?? { configuration, start: recovered.state.configurationStart }
+    this.turn = new Turn(this.id, replica, machine, relay, applied, this.#ports(life, storage), host.settings.turn)
+    this.storage = storage
+    this.#transfer = new CheckpointTransfer({
+      storage,
+      send: (to, message) => this.#host.send(this, to, { kind: 'relay', message }),
+      log: (message, fields) => host.note(() => `${this.id} ${message} ${JSON.stringify(fields)}`),
+      after: (milliseconds, act) => {
+        let wanted = true
+        host.later(this, milliseconds, () => {
+          host.stir()
+          if (wanted) act()
+        })
+        return () => {
+          wanted = false
+        }
+      },
+    })
+    this.applied = machine.applied
+    host.restored(this)
+    const { decided } = recovered.state
+    for (const entry of entriesBetween(replica, logIndex(machine.applied + 1), decided)) this.turn.replay(entry)
+    this.phase = 'up'
+    host.ran(this)
+  }
+
+  /** A start gives back everything that was called durable, and nothing that contradicts it. */
+  #compare(recovered: RecoveredLog): void {
+    if (recovered.doubtfulFrom !== null) return
+    const { state, log } = this.disk.image
+    const who = `node ${this.id} starts:`
+    assert(compareBallots(recovered.state.promise, state.promise) >= 0, `${who} a durable promise is lost`)
+    const order = compareBallots(recovered.state.acceptedBallot, state.acceptedBallot)
+    assert(order >= 0, `${who} a durable accepted ballot is lost`)
+    // A frame that replaces the end of the log may have survived although nobody was told.
+    const upTo = order === 0 ? lastIndex(log) : state.decided
+    for (const entry of log.entries) {
+      if (entry.index > upTo || entry.index < recovered.first) continue
+      const mine = recovered.entries[entry.index - recovered.first]
+      assert(mine !== undefined && sameEntry(mine, entry), `${who} durable entry ${entry.index} is lost`)
+    }
+  }
+
+  // ---- the world of the turn -------------------------------------------------------------------------------------
+
+  #monotonic(): number {
+    return this.#host.now * this.clockRate
+  }
+
+  #ports(life: number, storage: Storage): TurnPorts {
+    const host = this.#host
+    const ports = {
+      now: () => this.#monotonic(),
+      wallClock: () => host.wallClock(this),
+      persist: (records: readonly LogRecord[], done: () => void) => {
+        host.stir()
+        storage.write(records, () => {
+          if (life !== this.incarnation) return
+          this.disk.write(records)
+          this.disk.sync()
+          done()
+        })
+      },
+      send: (to: NodeId, message: PeerMessage) => {
+        this.#check(message)
+        this.#leaving.push({ to, message })
+      },
+      flush: () => this.#flush(),
+      wake: () => host.later(this, 0, () => this.run()),
+      needCheckpoint: (index: LogIndex, from: readonly NodeId[]) => this.#guard(this.#fetch(index, from), life),
+      configurationChanged: (configuration: Configuration) =>
+        host.note(() => {
+          const voters = configuration.voters.map(({ id }) => id).join(' ')
+          return `${this.id} configuration ${configuration.id} {${voters}}`
+        }),
+      leaderChanged: (leader: NodeId | null) => host.note(() => `${this.id} leader ${leader}`),
+      heardOf: (configuration: Configuration) =>
+        host.note(() => `${this.id} hears of configuration ${configuration.id}`),
+    }
+    return ports
+  }
+
+  /** What a message says of this node's log must be on its disk when it leaves. */
+  #check(sent: PeerMessage): void {
+    if (sent.kind !== 'consensus') return
+    const { message } = sent
+    const { state, log } = this.disk.image
+    if (message.kind === 'promise' || message.kind === 'prepare') {
+      const isDurable = compareBallots(state.promise, message.ballot) >= 0
+      if (!isDurable) this.#host.fail(new Error(`node ${this.id}: a ${message.kind} leaves before it is durable`))
+      if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
+    } else if (message.kind === 'accepted') {
+      const isDurable = compareBallots(state.acceptedBallot, message.ballot) === 0 && lastIndex(log) >= message.index
+      if (!isDurable) this.#host.fail(new Error(`node ${this.id}: accepted ${message.index} before it is durable`))
+    }
+  }
+
+  /** As the peers' connections: what was said leaves with the next flush. */
+  #flush(): void {
+    for (const { to, message } of this.#leaving.splice(0)) this.#host.send(this, to, message)
+  }
+
+  run(): void {
+    if (this.turn === null) return
+    this.turn.run()
+    this.#flush()
+    this.#host.ran(this)
+  }
+
+  receive(from: NodeId, message: PeerMessage): void {
+    if (message.kind === 'relay' && isTransfer(message.message.kind)) {
+      this.#guard(this.#transfer!.receive(from, message.message), this.incarnation)
+    } else {
+      this.turn!.receive(from, message)
+    }
+  }
+
+  // ---- checkpoints, as Member does -----------------------------------------------------------------------------------
+
+  checkpoint(): void {
+    if (this.#checkpointing || this.turn === null) return
+    if (this.turn.machine.applied <= (this.storage!.checkpoint?.index ?? 0)) return
+    this.#checkpointing = true
+    this.#guard(this.#takeCheckpoint(this.incarnation), this.incarnation)
+  }
+
+  async #takeCheckpoint(life: number): Promise<void> {
+    const turn = this.turn!
+    const storage = this.storage!
+    const { machine, appliedConfiguration: configuration, appliedConfigurationStart: start } = turn
+    const index = machine.applied
+    const source = machine.beginCheckpoint()
+    const pause = (): Promise<void> => this.#sleep(life, 1)
+    await storage.writeCheckpoint({ index, configuration, start }, () => source.next(), pause)
+    await storage.truncateHead(index)
+    turn.trim(index)
+    this.#host.note(() => `${this.id} checkpoint at ${index}`)
+    this.#checkpointing = false
+  }
+
+  async #fetch(index: LogIndex, from: readonly NodeId[]): Promise<void> {
+    if (this.#fetching) return
+    this.#fetching = true
+    try {
+      const turn = this.turn!
+      const storage = this.storage!
+      const found = await this.#transfer!.fetch(index, from, (head) =>
+        acceptsCheckpoint(turn.replica, head.index, head.configuration),
+      )
+      const { checkpoint } = storage
+      if (found === null || !checkpoint || checkpoint.index <= turn.machine.applied) return
+      const machine = await restoreMachine(storage)
+      if (!acceptsCheckpoint(turn.replica, checkpoint.index, checkpoint.configuration)) return
+      this.#host.note(() => `${this.id} installs the checkpoint of ${checkpoint.index}`)
+      turn.installed(machine, checkpoint.configuration, checkpoint.start)
+      this.applied = machine.applied
+      this.#host.restored(this)
+    } finally {
+      this.#fetching = false
+    }
+  }
+}
+
+async function restoreMachine(storage: Storage): Promise<Machine> {
+  const options = { maxMemoryBytes: 0 }
+  if (!storage.checkpoint) return new Machine(options)
+  const restorer = new MachineRestorer(options)
+  for await (const chunk of storage.readCheckpoint()) restorer.add(chunk)
+  return restorer.finish()
+}

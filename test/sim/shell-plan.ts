@@ -1,0 +1,93 @@
+/**
+ * What a seed of the shell simulator means: how large the cluster is, how bad its world, how small its limits.
+ */
+import type { NetworkOptions } from './network.ts'
+import { Random } from './random.ts'
+import type { ShellSettings } from './shell-node.ts'
+
+export type ShellFault =
+  | 'crash'
+  | 'crashAll'
+  | 'partition'
+  | 'pause'
+  | 'reconfigure'
+  | 'transfer'
+  | 'checkpoint'
+  | 'clock'
+
+export interface ShellPlan {
+  readonly seed: number
+  /** Nodes at a time, at most. */
+  readonly nodes: number
+  readonly founders: number
+  readonly clients: number
+  /** Mean time between two acts of a client. */
+  readonly thinkMilliseconds: number
+  readonly faultMilliseconds: number
+  readonly network: NetworkOptions
+  /** Messages travel as bytes. */
+  readonly wire: boolean
+  readonly syncMilliseconds: number
+  /** Faults a second of virtual time, each. */
+  readonly rates: Readonly<Record<ShellFault, number>>
+  readonly settings: ShellSettings
+}
+
+export const ELECTION_MILLISECONDS = 100
+
+export function shellPlanOf(seed: number): ShellPlan {
+  const random = new Random(seed ^ 0x5e11)
+  const level = (most: number): number => (random.chance(0.35) ? 0 : random.next() * most)
+  const blockBytes = random.pick([60, 1000, 100_000])!
+  return {
+    seed,
+    nodes: random.integer(3, 6),
+    founders: random.integer(1, 4),
+    clients: random.integer(3, 8),
+    thinkMilliseconds: 1 + random.next() * 6,
+    faultMilliseconds: 3000,
+    network: {
+      stream: random.chance(0.6),
+      lossChance: level(0.06),
+      doubleChance: level(0.1),
+      delayMilliseconds: 0.5 + random.next() * 10,
+      slowChance: level(0.04),
+    },
+    wire: random.chance(0.3),
+    syncMilliseconds: 0.5 + random.next() * 8,
+    rates: {
+      crash: level(4),
+      crashAll: level(0.4),
+      partition: level(3),
+      pause: level(2),
+      reconfigure: level(3),
+      transfer: level(2),
+      checkpoint: level(8),
+      clock: level(4),
+    },
+    settings: {
+      consensus: {
+        electionTimeoutMilliseconds: ELECTION_MILLISECONDS,
+        resendMilliseconds: 30,
+        maxBatchBytes: random.pick([500, 5000, 1_000_000])!,
+        maxInFlightBytes: random.pick([1000, 20_000, 1_000_000])!,
+        maxUndecidedBytes: random.pick([4000, 100_000])!,
+        keepEntriesBytes: random.pick([0, 2000, 100_000])!,
+        reconfigurationLagEntries: random.pick([0, 5, 50])!,
+        fetchSegmentEntries: random.pick([3, 20, 200])!,
+      },
+      relay: {
+        outstandingCommands: random.pick([8, 1000])!,
+        outstandingBytes: 100_000,
+        blockBytes,
+        resendMilliseconds: random.pick([60, 300])!,
+        resendMostMilliseconds: 600,
+      },
+      turn: {
+        entryBytes: random.pick([100, 2000, 100_000])!,
+        forwardedBytes: blockBytes + random.pick([500, 100_000])!,
+      },
+      segmentBytes: random.pick([4096, 16_384, 65_536])!,
+    },
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * A disk that takes its (virtual) time: what is written is there at once for the process and durable a while
+ * later. Between the two a crash finds the sectors unsynced, and the simulated disk below decides what is left.
+ */
+import type { Disk, DiskFile, OpenMode } from '../../src/storage/disk.ts'
+import type { SimulatedDisk } from '../storage/simulated-disk.ts'
+
+export class TimedDisk implements Disk {
+  readonly #platter: SimulatedDisk
+  readonly #sync: () => Promise<void>
+
+  /** `sync` is awaited before anything becomes durable; it never returns where the process has ended. */
+  constructor(platter: SimulatedDisk, sync: () => Promise<void>) {
+    this.#platter = platter
+    this.#sync = sync
+  }
+
+  async open(path: string, mode: OpenMode): Promise<DiskFile> {
+    const file = await this.#platter.open(path, mode === 'create-durable' ? 'create' : mode)
+    const sync = async (): Promise<void> => {
+      await this.#sync()
+      await file.sync()
+    }
+    return {
+      write: async (bytes, offset) => {
+        await file.write(bytes, offset)
+        if (mode === 'create-durable') await sync()
+      },
+      sync,
+      read: (offset, length) => file.read(offset, length),
+      size: () => file.size(),
+      truncate: (size) => file.truncate(size),
+      close: () => file.close(),
+    }
+  }
+
+  async syncDirectory(path: string): Promise<void> {
+    await this.#sync()
+    await this.#platter.syncDirectory(path)
+  }
+
+  rename(from: string, to: string): Promise<void> {
+    return this.#platter.rename(from, to)
+  }
+
+  unlink(path: string): Promise<void> {
+    return this.#platter.unlink(path)
+  }
+
+  makeDirectory(path: string): Promise<void> {
+    return this.#platter.makeDirectory(path)
+  }
+
+  removeDirectory(path: string): Promise<void> {
+    return this.#platter.removeDirectory(path)
+  }
+
+  list(path: string): Promise<string[] | null> {
+    return this.#platter.list(path)
+  }
+
+  space(): Promise<{ readonly free: number; readonly total: number }> {
+    return this.#platter.space()
+  }
+}
