@@ -53,7 +53,7 @@ export const lokikv = (size: number): PeerKind => {
   return {
     name,
     async start() {
-      const cluster = await Cluster.create({ settings: { walSegmentBytes: 67_108_864 } })
+      const cluster = await Cluster.create({ settings: { walSegmentBytes: 67_108_864 }, watchesReadiness: false })
       try {
         await cluster.bootstrap(size)
         const { node, status } = await cluster.leader()

@@ -116,6 +116,7 @@ export class Member {
         } else this.turn.receive(from, payload)
       },
       connected: (peer) => this.turn.reconnected(peer),
+      disconnected: (peer) => this.turn.disconnected(peer),
       log,
     })
     this.#transfer = new CheckpointTransfer({
@@ -135,11 +136,11 @@ export class Member {
       wallClock: () => Date.now(),
       persist: (records, done) => storage.write(records, done),
       send: (to, message) => this.network.send(to, message),
+      flush: () => this.network.flush(),
       wake: () => {
         setImmediate(() => {
           try {
             this.turn.run()
-            this.network.flush()
           } catch (error) {
             fatal(error)
           }

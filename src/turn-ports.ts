@@ -18,6 +18,8 @@ export interface TurnPorts {
   /** Makes the records durable in order, as one frame with one sync; `done` is never called from inside. */
   persist(records: readonly LogRecord[], done: () => void): void
   send(to: NodeId, message: PeerMessage): void
+  /** What was sent since the last flush leaves now, one write per peer. */
+  flush(): void
   /** Asks that `run` be called soon. */
   wake(): void
   /** A checkpoint of at least `index` must be fetched from one of `from`; then `installed`. */

@@ -152,6 +152,11 @@ export class Turn {
     this.#wake()
   }
 
+  /** No connection to this peer is left. */
+  disconnected(peer: NodeId): void {
+    this.#admin({ kind: 'disconnected', now: this.#ports.now(), peer })
+  }
+
   /** At the leader: puts a system command into the next entry. */
   propose(command: SystemCommand): void {
     this.#inbox.say(command)
@@ -218,11 +223,14 @@ export class Turn {
     this.#speakForClients()
     this.#proposeWaiting()
     this.#askReads()
-    this.#persist()
+    // Before the disk, which may hold this process up: others work while it does.
+    this.#ports.flush()
     this.#apply()
     this.#answerReads()
     this.#sendReplies()
     this.relay.flush()
+    this.#persist()
+    this.#ports.flush()
   }
 
   #step(event: Event): void {

@@ -16,6 +16,10 @@ import type { Target } from './recorder.ts'
 export interface ClusterOptions {
   /** `spec.config` of the manifest. */
   readonly settings: Readonly<Record<string, number>>
+  /** Options for Node.js itself, such as `--inspect`. */
+  readonly nodeArguments: readonly string[]
+  /** Whether readiness is looked at all the time, which costs the nodes CPU time; a measurement goes without. */
+  readonly watchesReadiness: boolean
 }
 
 /** Small segments, because zeros are written to them before use; stops that do not wait for endpoints of Kubernetes. */
@@ -74,11 +78,11 @@ export class Cluster {
   #disposed = false
   readonly #readiness: Promise<void>
 
-  private constructor(root: string, token: string, nodes: readonly NodeProcess[]) {
+  private constructor(root: string, token: string, nodes: readonly NodeProcess[], watchesReadiness: boolean) {
     this.root = root
     this.token = token
     this.nodes = nodes
-    this.#readiness = this.#watchReadiness()
+    this.#readiness = watchesReadiness ? this.#watchReadiness() : Promise.resolve()
   }
 
   async #watchReadiness(): Promise<void> {
@@ -99,12 +103,13 @@ export class Cluster {
     const settings = { ...SETTINGS, ...options.settings }
     const nodes: NodeProcess[] = []
     for (let ordinal = 0; ordinal < MOST_NODES; ordinal++) {
-      nodes.push(new NodeProcess(root, ordinal, await freePorts(), { token, settings }))
+      const { nodeArguments = [] } = options
+      nodes.push(new NodeProcess(root, ordinal, await freePorts(), { token, settings, nodeArguments }))
     }
     await writeFile(join(root, 'token'), token)
     const book = Object.assign({}, ...nodes.map((node) => node.addresses())) as Record<string, string>
     await writeFile(join(root, 'addresses.json'), JSON.stringify(book))
-    return new Cluster(root, token, nodes)
+    return new Cluster(root, token, nodes, options.watchesReadiness ?? true)
   }
 
   node(ordinal: number): NodeProcess {

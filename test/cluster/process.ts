@@ -40,6 +40,7 @@ export class NodeProcess {
   /** What the last look at /readyz said; see `Cluster.create`. */
   isReady = false
   readonly #environment: Record<string, string>
+  readonly #nodeArguments: readonly string[]
   #child: ChildProcess | null = null
   #exited: Promise<Exit> = Promise.resolve({ code: 0, signal: null })
 
@@ -47,8 +48,13 @@ export class NodeProcess {
     root: string,
     ordinal: number,
     ports: Record<PortName, number>,
-    options: { readonly token: string; readonly settings: Readonly<Record<string, number>> },
+    options: {
+      readonly token: string
+      readonly settings: Readonly<Record<string, number>>
+      readonly nodeArguments: readonly string[]
+    },
   ) {
+    this.#nodeArguments = options.nodeArguments
     this.ordinal = ordinal
     this.name = names.pod(CLUSTER, ordinal)
     this.address = `${names.host(CLUSTER, ordinal, NAMESPACE)}:${PORTS.peer}`
@@ -110,7 +116,7 @@ export class NodeProcess {
     await mkdir(this.walFolder, { recursive: true })
     await mkdir(this.checkpointFolder, { recursive: true })
     const log = createWriteStream(this.logFile, { flags: 'a' })
-    const child = spawn(NODE, [join(PROJECT, 'src/main.ts'), 'node'], {
+    const child = spawn(NODE, [...this.#nodeArguments, join(PROJECT, 'src/main.ts'), 'node'], {
       cwd: PROJECT,
       env: this.#environment,
       stdio: ['ignore', 'pipe', 'pipe'],
