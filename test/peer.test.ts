@@ -26,6 +26,7 @@ interface Node {
   readonly port: number
   readonly received: { from: NodeId; message: RelayMessage }[]
   readonly connected: NodeId[]
+  readonly disconnected: NodeId[]
   readonly logged: Record<string, unknown>[]
 }
 
@@ -35,7 +36,7 @@ async function start(
 ): Promise<Node> {
   const port = await freePort()
   const member = { id: nodeId(id), volume: volumeId(String(id).repeat(32)), address: `127.0.0.1:${port}` }
-  const node: Omit<Node, 'network'> = { member, port, received: [], connected: [], logged: [] }
+  const node: Omit<Node, 'network'> = { member, port, received: [], connected: [], disconnected: [], logged: [] }
   const network = new PeerNetwork({
     cluster: options.cluster ? clusterId(options.cluster) : CLUSTER,
     node: member.id,
@@ -49,6 +50,7 @@ async function start(
       if (payload.kind === 'relay') node.received.push({ from, message: payload.message })
     },
     connected: (peer) => node.connected.push(peer),
+    disconnected: (peer) => node.disconnected.push(peer),
     log: (_message, fields) => node.logged.push(fields),
   })
   await network.listen()
@@ -96,6 +98,22 @@ describe('peer network', () => {
     a.network.setMembers([{ ...b.member, address: again.member.address }])
     await until(() => a.connected.length === 2)
     expect(a.network.isConnected(b.member.id)).toBe(true)
+  })
+
+  it('says at once that a peer is gone, and only when its last connection is', async () => {
+    const [a, b] = [await start(1), await start(2)]
+    a.network.setMembers([b.member])
+    b.network.setMembers([a.member])
+    // Both dialled: two connections, as a rule. The end of one of them is no end.
+    await until(() => a.network.isConnected(b.member.id) && b.network.isConnected(a.member.id))
+    expect(a.disconnected).toEqual([])
+    await b.network.close()
+    open.splice(open.indexOf(b.network), 1)
+    await until(() => a.disconnected.length > 0)
+    expect(a.disconnected).toEqual([b.member.id])
+    expect(a.network.isConnected(b.member.id)).toBe(false)
+    // Who closes its connections itself is told nothing.
+    expect(b.disconnected).toEqual([])
   })
 
   it.each([

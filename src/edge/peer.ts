@@ -30,6 +30,8 @@ export interface PeerOptions {
   readonly knows: (node: NodeId, volume: VolumeId) => boolean
   readonly receive: (from: NodeId, payload: Payload) => void
   readonly connected: (peer: NodeId) => void
+  /** The last connection to it was closed; not told of while this node closes them itself. */
+  readonly disconnected: (peer: NodeId) => void
   readonly log: (message: string, fields: Record<string, unknown>) => void
 }
 
@@ -214,8 +216,12 @@ export class PeerNetwork {
     this.#dirty.delete(connection)
     if (connection.peer === null) return
     const left = (this.#peers.get(connection.peer) ?? []).filter((other) => other !== connection)
-    if (left.length === 0) this.#peers.delete(connection.peer)
-    else this.#peers.set(connection.peer, left)
+    if (left.length > 0) {
+      this.#peers.set(connection.peer, left)
+      return
+    }
+    this.#peers.delete(connection.peer)
+    if (!this.#closed) this.#options.disconnected(connection.peer)
   }
 
   /** Says why, and ends the connection; nobody else is disturbed. */
