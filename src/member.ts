@@ -117,7 +117,6 @@ export class Member {
       },
       connected: (peer) => this.turn.reconnected(peer),
       disconnected: (peer) => this.turn.disconnected(peer),
-      disconnected: (peer) => this.turn.disconnected(peer),
       log,
     })
     this.#transfer = new CheckpointTransfer({

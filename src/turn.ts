@@ -157,11 +157,6 @@ export class Turn {
     this.#admin({ kind: 'disconnected', now: this.#ports.now(), peer })
   }
 
-  /** No connection to this peer is left. */
-  disconnected(peer: NodeId): void {
-    this.#admin({ kind: 'disconnected', now: this.#ports.now(), peer })
-  }
-
   /** At the leader: puts a system command into the next entry. */
   propose(command: SystemCommand): void {
     this.#inbox.say(command)
