@@ -36,6 +36,10 @@ interface PendingRead {
   sentAt: number
 }
 
+/** Ids of reads for each start of a node, and for how many starts until they come again. Their product is below 2^53. */
+const READ_IDS = 2 ** 32
+const READ_ID_RANGES = 2 ** 20
+
 /** Reads of one turn under one id. */
 export interface ReadBatch {
   readonly id: number
@@ -56,13 +60,16 @@ export class Relay {
   #bytes = 0
   /** False until the first reply shows that the session is in the log. */
   #opened = false
-  #lastSentAt = 0
+  /** Sequence number that the head had when it was looked at last, and since when it has waited for its answer. */
+  #headSeen = 0
+  #headSince = 0
   #resendAfter: number
 
   #readOrigins: Origin[] = []
   #readTags: number[] = []
   #readCommands: Arguments[] = []
-  #nextReadId = 1
+  /** Begins anew with every start, in a range of its own: the answer to an earlier start's reads is none to these. */
+  #nextReadId: number
   readonly #reads = new Map<number, PendingRead>()
   #outstandingReads = 0
 
@@ -73,6 +80,7 @@ export class Relay {
     this.session = session
     this.#limits = limits
     this.#resendAfter = limits.resendMilliseconds
+    this.#nextReadId = (session.incarnation % READ_ID_RANGES) * READ_IDS + 1
   }
 
   get #nextSequence(): number {
@@ -127,8 +135,8 @@ export class Relay {
       bytes += slot.command.length
     }
     const first = this.#nextToSend
+    if (position === this.#head) this.#headWaitsFrom(now)
     this.#nextToSend += commands.length
-    this.#lastSentAt = now
     const acknowledged = this.#base + this.#head - 1
     return { opens: !this.#opened, block: { session: this.session, acknowledged, first, commands } }
   }
@@ -157,13 +165,22 @@ export class Relay {
     return batches
   }
 
-  /** Whether something has waited for its answer for so long that it must be sent again. Doubles the wait. */
+  #headWaitsFrom(now: number): void {
+    this.#headSeen = this.#base + this.#head
+    this.#headSince = now
+  }
+
+  /**
+   * Whether something that was sent has waited for its answer for so long that it must be sent again. Doubles the
+   * wait. Writes are answered in their order, so the oldest one tells: newer ones that leave all the time behind
+   * one that was lost are out of order and must not hide it.
+   */
   overdue(now: number): boolean {
+    const head = this.#base + this.#head
+    const headIsOut = head < this.#nextToSend && this.#head < this.#slots.length
+    if (!headIsOut || head !== this.#headSeen) this.#headWaitsFrom(now)
     const oldestRead = this.#reads.values().next().value
-    const since = Math.min(
-      this.#slots.length > this.#head ? this.#lastSentAt : now,
-      oldestRead ? oldestRead.sentAt : now,
-    )
+    const since = Math.min(this.#headSince, oldestRead ? oldestRead.sentAt : now)
     if (now - since < this.#resendAfter) return false
     this.#resendAfter = Math.min(this.#resendAfter * 2, this.#limits.resendMostMilliseconds)
     return true
@@ -191,10 +208,13 @@ export class Relay {
     this.#head = 0
   }
 
-  /** Replies to a batch of reads. A batch that was answered before is ignored. */
+  /**
+   * Replies to a batch of reads, or to its first ones where all together would be too much for one message: the
+   * rest is asked anew. A batch that was answered before is ignored.
+   */
   answerReads(id: number, replies: readonly Reply[]): void {
     const read = this.#reads.get(id)
-    if (!read || replies.length !== read.commands.length) return
+    if (!read || replies.length === 0 || replies.length > read.commands.length) return
     this.#reads.delete(id)
     this.#outstandingReads -= read.commands.length
     this.#resendAfter = this.#limits.resendMilliseconds
@@ -203,6 +223,10 @@ export class Relay {
       origin.reply(read.tags[at]!, replies[at]!)
       this.#touched.add(origin)
     }
+    if (replies.length === read.commands.length) return
+    this.#readOrigins = [...read.origins.slice(replies.length), ...this.#readOrigins]
+    this.#readTags = [...read.tags.slice(replies.length), ...this.#readTags]
+    this.#readCommands = [...read.commands.slice(replies.length), ...this.#readCommands]
   }
 
   /** Writes out what this turn answered, one write per connection. */
