@@ -18,24 +18,24 @@ export function answerClient(context: LocalContext, args: Arguments): Reply {
     case 'id':
       return exactly(2) ? connection.id : wrongArity('client|id')
     case 'getname':
+      if (!exactly(2)) return wrongArity('client|getname')
       return connection.name === '' ? null : bulk(connection.name)
     case 'setname':
       return exactly(3) ? setName(connection, args[2]!) : wrongArity('client|setname')
     case 'setinfo':
       return exactly(4) ? setInfo(connection, args) : wrongArity('client|setinfo')
     case 'info':
-      return { kind: 'text', text: `${describeClient(connection)}\n` }
+      return exactly(2) ? { kind: 'text', text: `${describeClient(connection)}\n` } : wrongArity('client|info')
     case 'list':
       return list(context, args)
     case 'kill':
       return kill(context, args)
     case 'no-evict':
     case 'no-touch':
-      return exactly(3) && /^(on|off)$/i.test(printable(args[2]!, 8)) ? OK : SYNTAX_ERROR
+      if (!exactly(3)) return wrongArity(`client|${sub}`)
+      return /^(on|off)$/i.test(printable(args[2]!, 8)) ? OK : SYNTAX_ERROR
     case 'reply':
-      return exactly(3) && /^on$/i.test(printable(args[2]!, 8))
-        ? OK
-        : err('CLIENT REPLY OFF and SKIP are not supported')
+      return exactly(3) ? reply(printable(args[2]!, 8).toUpperCase()) : wrongArity('client|reply')
     case 'getredir':
       return -1
     case 'tracking':
@@ -43,6 +43,11 @@ export function answerClient(context: LocalContext, args: Arguments): Reply {
     default:
       return unknownSubcommand('CLIENT', args)
   }
+}
+
+function reply(mode: string): Reply {
+  if (mode === 'OFF' || mode === 'SKIP') return err('CLIENT REPLY OFF and SKIP are not supported')
+  return mode === 'ON' ? OK : SYNTAX_ERROR
 }
 
 function setName(connection: Connection, bytes: Uint8Array): Reply {

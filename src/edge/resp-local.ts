@@ -3,7 +3,7 @@
  * where Redis has one.
  */
 import { type Command, NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from '../machine/command.ts'
-import { COMMANDS, INTERNAL_PREFIX, findCommand, printable } from '../machine/commands.ts'
+import { COMMANDS, INTERNAL_PREFIX, arityFits, findCommand, printable } from '../machine/commands.ts'
 import { globMatches } from '../machine/glob.ts'
 import { parseSafeInteger } from '../machine/numbers.ts'
 import { type Reply, OK, err } from '../machine/reply.ts'
@@ -195,19 +195,19 @@ function describeCommands(args: Arguments): Reply {
   const named = (): (Command | null)[] => args.slice(2).map((name) => visible(name))
   switch (word(args[1])) {
     case 'COUNT':
-      return VISIBLE.length
+      return args.length === 2 ? VISIBLE.length : wrongArity('command|count')
     case 'LIST':
       return VISIBLE.map(({ name }) => bulk(name))
     case 'INFO':
       return args.length === 2
         ? VISIBLE.map(describe)
-        : named().map((command) => (command === null ? { kind: 'null-array' } : describe(command)))
+        : named().map((command) => (command === null ? null : describe(command)))
     case 'DOCS': {
       const wanted = args.length === 2 ? VISIBLE : named().filter((command) => command !== null)
       return { kind: 'map', pairs: wanted.map((command) => [bulk(command.name), document(command)]) }
     }
     case 'GETKEYS':
-      return keysOf(args.slice(2))
+      return args.length === 2 ? wrongArity('command|getkeys') : keysOf(args.slice(2))
     default:
       return unknownSubcommand('COMMAND', args)
   }
@@ -240,6 +240,7 @@ function keysOf(args: Arguments): Reply {
   if (command === null) return err('Invalid command specified')
   const [first, last, step] = command.keys
   if (first === 0) return err('The command has no key arguments')
+  if (!arityFits(command, args.length)) return err('Invalid number of arguments specified for command')
   const end = last < 0 ? args.length + last : last
   const keys: Reply[] = []
   for (let i = first; i <= end && i < args.length; i += step) keys.push(args[i]!)

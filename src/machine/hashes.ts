@@ -169,7 +169,11 @@ export function parseElementScan(args: Arguments): string | ErrorReply {
     if (operand === undefined) return SYNTAX_ERROR
     if (option === 'MATCH') match = latin1(operand)
     else if (option !== 'COUNT') return SYNTAX_ERROR
-    else if (parseSafeInteger(operand) === null) return NOT_AN_INTEGER
+    else {
+      const count = parseSafeInteger(operand)
+      if (count === null) return NOT_AN_INTEGER
+      if (count < 1) return SYNTAX_ERROR
+    }
   }
   return match
 }

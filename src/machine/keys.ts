@@ -59,7 +59,9 @@ function copy(c: Context, args: Arguments): Reply {
     const option = latin1(args[i]!).toUpperCase()
     if (option === 'REPLACE') replace = true
     else if (option === 'DB' && i + 1 < args.length) {
-      if (parseSafeInteger(args[++i]!) !== 0) return err('DB index is out of range')
+      const database = parseSafeInteger(args[++i]!)
+      if (database === null) return NOT_AN_INTEGER
+      if (database !== 0) return err('DB index is out of range')
     } else return SYNTAX_ERROR
   }
   if (latin1(args[1]!) === to) return err('source and destination objects are the same')
@@ -242,7 +244,7 @@ function flush(all: boolean) {
 function object(c: Context, args: Arguments): Reply {
   const sub = latin1(args[1]!).toUpperCase()
   if (args.length !== 3 || (sub !== 'ENCODING' && sub !== 'REFCOUNT' && sub !== 'IDLETIME')) {
-    return err(`unknown subcommand or wrong number of arguments for '${latin1(args[1]!)}'. Try OBJECT HELP.`)
+    return err(`unknown subcommand '${latin1(args[1]!).slice(0, 128)}'. Try OBJECT HELP.`)
   }
   const record = c.collection.find(latin1(args[2]!))
   if (record === null) return null

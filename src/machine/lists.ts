@@ -1,6 +1,6 @@
 /** Commands on lists. PURE. Texts of replies and errors are those of Redis 7. Blocking commands are not there. */
 import { edit, editOrMake, findAggregate, rangeOf, rowsOf } from './aggregates.ts'
-import { type Command, type Context, NOT_AN_INTEGER, SYNTAX_ERROR } from './command.ts'
+import { type Command, type Context, NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from './command.ts'
 import { Deque } from './deque.ts'
 import { parseSafeInteger } from './numbers.ts'
 import { type Packed, latin1, pack, packedText, unpack } from './packed.ts'
@@ -48,7 +48,7 @@ function push(end: End, must: boolean) {
 
 function pop(end: End) {
   return (c: Context, args: Arguments): Reply => {
-    if (args.length > 3) return SYNTAX_ERROR
+    if (args.length > 3) return wrongArity(end === 'front' ? 'lpop' : 'rpop')
     const count = args.length === 3 ? parseSafeInteger(args[2]!) : 1
     if (count === null || count < 0) return err('value is out of range, must be positive')
     const record = findList(c, args)
