@@ -77,6 +77,8 @@ export class Connection implements Origin {
   #finishing = false
   #ended = false
   #draining = false
+  /** Has sent a command before the one before was answered. */
+  #pipelines = false
   #drainTimer: NodeJS.Timeout | null = null
   #inputEnded = false
   /** The time of a drain is over: nothing more is read. */
@@ -205,6 +207,7 @@ export class Connection implements Origin {
 
   #handle(args: Arguments): void {
     this.#shared.commandsProcessed++
+    if (this.#queue.inFlight > 0) this.#pipelines = true
     const command = findCommand(args[0]!)
     if (command === null || command.name.startsWith(INTERNAL_PREFIX)) {
       this.#refuseUnknown(args)
@@ -373,13 +376,24 @@ export class Connection implements Origin {
    * The last answer and our end in one segment: a client that has read the answer has seen the end, and does not send
    * another command that would cross it. The kernel holds the last two bytes back (Nagle) until those before are
    * acknowledged, which takes a moment, or until the end, which takes them along.
+   *
+   * A shutdown waits for the next turn of the loop, time enough for a command to cross it on a busy machine; closing
+   * does not. It is for clients that wait for each answer: one that pipelines may have sent more, and a close with
+   * bytes unread would cut off answers that are on their way.
    */
   #writeLast(pieces: readonly Uint8Array[]): void {
     const bytes = Buffer.concat(pieces)
     this.socket.setNoDelay(false)
     this.#write([bytes.subarray(0, -2)])
     this.#write([bytes.subarray(-2)])
-    this.#end()
+    const isWritten = this.socket.writableLength === 0 && !this.socket.writableNeedDrain
+    if (this.#pipelines || !isWritten) {
+      this.#end()
+      return
+    }
+    this.#ended = true
+    this.#finishing = true
+    this.socket.destroy()
   }
 
   #write(pieces: readonly Uint8Array[]): void {
@@ -416,14 +430,29 @@ export class Connection implements Origin {
   #endWhenQuietFor(milliseconds: number): void {
     if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
     this.#drainTimer = setTimeout(() => {
-      this.#drainTimer = null
-      this.#regulate()
+      // Timers run before sockets are read: after a freeze of this process a command may already be waiting there.
+      setImmediate(() => setImmediate(() => this.#endIfQuiet()))
     }, milliseconds)
   }
 
-  /** The time of a drain is over: what was read is answered, nothing more is read. */
+  #endIfQuiet(): void {
+    if (this.#drainTimer === null || this.#ended) return
+    const left = this.lastActiveAt + DRAIN_QUIET_MILLISECONDS - Date.now()
+    if (left > 0) {
+      this.#endWhenQuietFor(left)
+      return
+    }
+    this.#drainTimer = null
+    this.#regulate()
+  }
+
+  /**
+   * The time of a drain is over for a client that is never without an unanswered command: what was read is answered,
+   * nothing more is read. Where nothing is unanswered the end comes with the next answer or with silence.
+   */
   finish(): void {
     this.#draining = true
+    if (this.#isIdle && this.#drainTimer !== null) return
     if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
     this.#drainTimer = null
     this.#inputStopped = true
