@@ -25,6 +25,7 @@ import {
   step,
 } from './consensus/replica.ts'
 import type { Arguments, Origin } from './edge/front.ts'
+import { DecidedNotes } from './decided-notes.ts'
 import { unreachable } from './invariant.ts'
 import { Inbox } from './inbox.ts'
 import type { SessionId, SystemCommand } from './machine/entry.ts'
@@ -64,6 +65,7 @@ export class Turn {
   readonly #frames: Frame[] = []
   #awake = false
 
+  readonly #notes = new DecidedNotes()
   readonly #inbox: Inbox
   readonly #reads = new ReadQueue()
 
@@ -223,6 +225,7 @@ export class Turn {
     this.#speakForClients()
     this.#proposeWaiting()
     this.#askReads()
+    this.#notes.release(this.#ports.now(), (to, message) => this.#say(to, message))
     // Before the disk, which may hold this process up: others work while it does.
     this.#ports.flush()
     this.#apply()
@@ -244,7 +247,7 @@ export class Turn {
         break
       case 'send':
         if (effect.afterSync) this.#held.push({ to: effect.to, message: effect.message })
-        else this.#ports.send(effect.to, { kind: 'consensus', message: effect.message })
+        else if (!this.#notes.takes(effect.to, effect.message)) this.#say(effect.to, effect.message)
         break
       case 'decided':
         this.#decided = effect.index
@@ -274,6 +277,10 @@ export class Turn {
       default:
         unreachable(effect)
     }
+  }
+
+  #say(to: NodeId, message: Message): void {
+    this.#ports.send(to, { kind: 'consensus', message })
   }
 
   #leaderChanged(leader: NodeId | null): void {
@@ -323,6 +330,7 @@ export class Turn {
   #relay(from: NodeId, message: RelayMessage): void {
     switch (message.kind) {
       case 'forward':
+        this.#notes.asked(from, this.#ports.now())
         if (leaderOf(this.replica) === this.self) this.#inbox.admit(message.opens, message.block)
         else this.#redirect(from)
         break
@@ -385,7 +393,7 @@ export class Turn {
       // Nothing new to write: what the messages depend on is durable, or in the newest frame on its way.
       const newest = this.#frames.at(-1)
       if (newest) newest.sends.push(...this.#held)
-      else for (const { to, message } of this.#held) this.#ports.send(to, { kind: 'consensus', message })
+      else for (const { to, message } of this.#held) this.#say(to, message)
       this.#held = []
       return
     }
@@ -399,7 +407,7 @@ export class Turn {
 
   #durable(frame: Frame): void {
     this.#frames.shift()
-    for (const { to, message } of frame.sends) this.#ports.send(to, { kind: 'consensus', message })
+    for (const { to, message } of frame.sends) this.#say(to, message)
     this.#events.push({ kind: 'persisted', now: this.#ports.now(), position: frame.position })
     this.#wake()
   }
