@@ -1,5 +1,5 @@
 /** The peer port: who is let in, what is delivered, and that garbage disturbs nobody. */
-import { connect, createServer } from 'node:net'
+import { type Socket, connect, createServer } from 'node:net'
 import { crc32 } from 'node:zlib'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
@@ -65,6 +65,30 @@ async function until(condition: () => boolean): Promise<void> {
   }
 }
 
+/** Carries one port to another until it is cut; then nobody comes through any more. */
+async function wire(to: number): Promise<{ readonly port: number; carried(): number; cut(): void }> {
+  const port = await freePort()
+  let carried = 0
+  const sockets: Socket[] = []
+  const server = createServer((near) => {
+    const far = connect(to, '127.0.0.1')
+    sockets.push(near, far)
+    for (const [one, other] of [
+      [near, far],
+      [far, near],
+    ] as const) {
+      one.on('error', () => undefined).on('close', () => other.destroy())
+      one.on('data', (bytes) => (carried += bytes.length)).pipe(other)
+    }
+  })
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+  const cut = (): void => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  }
+  return { port, carried: () => carried, cut }
+}
+
 const ask = (index: number): RelayMessage => ({ kind: 'fetch-manifest', index: logIndex(index) })
 
 describe('peer network', () => {
@@ -114,6 +138,28 @@ describe('peer network', () => {
     expect(a.network.isConnected(b.member.id)).toBe(false)
     // Who closes its connections itself is told nothing.
     expect(b.disconnected).toEqual([])
+  })
+
+  it('tells of the connection that takes the place of a lost one: what was in flight is gone', async () => {
+    const [a, b] = [await start(1), await start(2)]
+    const [toB, toA] = [await wire(b.port), await wire(a.port)]
+    // Both dial before either is connected: two connections, and each side uses the one that it proved last.
+    a.network.setMembers([{ ...b.member, address: `127.0.0.1:${toB.port}` }])
+    b.network.setMembers([{ ...a.member, address: `127.0.0.1:${toA.port}` }])
+    await until(() => a.connected.length === 2 && b.connected.length === 2)
+    const large: RelayMessage = { kind: 'manifest', index: logIndex(1), manifest: Buffer.alloc(100_000) }
+    const before = toB.carried()
+    a.network.send(b.member.id, { kind: 'relay', message: large })
+    a.network.flush()
+    await until(() => b.received.length === 1)
+    const [used, other] = toB.carried() - before >= 100_000 ? [toB, toA] : [toA, toB]
+    used.cut()
+    await until(() => a.connected.length === 3)
+    a.network.send(b.member.id, { kind: 'relay', message: ask(1) })
+    a.network.flush()
+    await until(() => b.received.length === 2)
+    expect(a.disconnected).toEqual([])
+    other.cut()
   })
 
   it.each([

@@ -51,8 +51,10 @@ class Connection {
   otherHello: Buffer | null = null
   other: Hello | null = null
   peer: NodeId | null = null
-  heardAt = Date.now()
+  heardAt = performance.now()
   dirty = false
+  /** Largest write since the socket had taken everything: one frame may be larger than what may wait. */
+  #largestBytes = 0
 
   constructor(socket: Socket, dialled: boolean, hello: Hello) {
     this.socket = socket
@@ -62,7 +64,15 @@ class Connection {
 
   flush(): void {
     this.dirty = false
-    if (this.writer.length > 0 && !this.socket.destroyed) this.socket.write(this.writer.take())
+    if (this.writer.length === 0 || this.socket.destroyed) return
+    const bytes = this.writer.take()
+    this.#largestBytes = Math.max(this.socket.writableLength === 0 ? 0 : this.#largestBytes, bytes.length)
+    this.socket.write(bytes)
+  }
+
+  /** Bytes that the other side has not taken, beside one write that may be as large as it must. */
+  get waitingBytes(): number {
+    return this.socket.writableLength - this.#largestBytes
   }
 }
 
@@ -120,7 +130,7 @@ export class PeerNetwork {
   send(to: NodeId, payload: Payload): void {
     const connection = this.#peers.get(to)?.at(-1)
     if (!connection) return
-    if (connection.socket.writableLength > LIMITS.peerQueueBytes) {
+    if (connection.waitingBytes > LIMITS.peerQueueBytes) {
       this.#fail(
         connection,
         new LokiError('OVERLOADED', `node ${to} does not read; ${LIMITS.peerQueueBytes} bytes wait`),
@@ -198,7 +208,7 @@ export class PeerNetwork {
       this.#forget(connection)
     })
     socket.on('data', (bytes) => {
-      connection.heardAt = Date.now()
+      connection.heardAt = performance.now()
       try {
         connection.decoder.push(bytes, (frame) => this.#frame(connection, frame))
       } catch (error) {
@@ -215,9 +225,12 @@ export class PeerNetwork {
     this.#all.delete(connection)
     this.#dirty.delete(connection)
     if (connection.peer === null) return
-    const left = (this.#peers.get(connection.peer) ?? []).filter((other) => other !== connection)
+    const all = this.#peers.get(connection.peer) ?? []
+    const left = all.filter((other) => other !== connection)
     if (left.length > 0) {
       this.#peers.set(connection.peer, left)
+      // What was in flight on the one that was used is gone; the next one is used from now on.
+      if (all.at(-1) === connection && !this.#closed) this.#options.connected(connection.peer)
       return
     }
     this.#peers.delete(connection.peer)
@@ -327,7 +340,7 @@ export class PeerNetwork {
   }
 
   #ping(): void {
-    const now = Date.now()
+    const now = performance.now()
     for (const connection of this.#all) {
       if (connection.peer === null) continue
       if (now - connection.heardAt > SILENCE_MILLISECONDS) {
