@@ -2,15 +2,29 @@
 /**
  * A small client for those without redis-cli: `node local/cli.mjs [-p port] SET hello world` sends one command to
  * a node of this machine and prints the answer the way redis-cli does. Plain JavaScript: runs on any Node.js.
- * The exit code is 0 for an answer, 1 for an error answer, 2 where no node can be reached.
+ * The exit code is 0 for an answer, 1 for an error answer, 2 where no node answers, 64 for a wrong use. A command is
+ * never sent twice: the next node is tried only where nothing could be sent.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
+const USAGE = `usage: node local/cli.mjs [-p port] COMMAND [argument …]
+
+Sends one command to a node of this machine, for example: node local/cli.mjs SET hello world
+Without -p: to the first node of \`npm start\` that takes connections.`
+
 const words = process.argv.slice(2)
 const port = words[0] === '-p' ? Number(words.splice(0, 2)[1]) : null
+if (words[0] === '--help' || words[0] === '-h') {
+  console.log(USAGE)
+  process.exit(0)
+}
+if (words.length === 0 || (port !== null && !(Number.isInteger(port) && port > 0 && port < 65_536))) {
+  console.error(words.length === 0 ? USAGE : `-p: a port from 1 to 65535 expected\n\n${USAGE}`)
+  process.exit(64)
+}
 
 /** Client ports of the nodes that `npm start` runs, from the address book. */
 function candidates() {
@@ -75,10 +89,6 @@ function send(to) {
   })
 }
 
-if (words.length === 0) {
-  console.error('usage: node local/cli.mjs [-p port] COMMAND [argument …], for example: SET hello world')
-  process.exit(64)
-}
 let failure = new Error('no node is known; is `npm start` running?')
 for (const to of candidates()) {
   try {
@@ -87,6 +97,7 @@ for (const to of candidates()) {
     process.exit(answer.error === true ? 1 : 0)
   } catch (error) {
     failure = error
+    if (error.code !== 'ECONNREFUSED') break
   }
 }
 console.error(`No node answers: ${failure.message}`)

@@ -133,13 +133,11 @@ function nextSteps(view: View, kubeconfig: string, terminal: Console): string {
   const port = clientPort(view)
   const { paint } = terminal
   const line = (command: string, what: string): string => `  ${paint(command.padEnd(58), 'cyan')} ${paint(what, 'dim')}`
-  const shown = relative(process.cwd(), kubeconfig)
-  const config = shown.startsWith('..') ? kubeconfig : `$PWD/${shown}`
   return [
     '',
     line(`redis-cli -p ${port} SET hello world`, 'any Redis client, any node'),
     line(`node local/cli.mjs -p ${port} SET hello world`, 'the same without redis-cli'),
-    line(`export KUBECONFIG="${config}"`, 'then, with kubectl:'),
+    line(`export KUBECONFIG="${kubeconfig}"`, 'then, with kubectl:'),
     line(`kubectl get ${PLURAL}`, ''),
     line(`kubectl scale lokicluster ${view.name} --replicas=5`, 'watch it here'),
     '',

@@ -157,9 +157,9 @@ export function render(view: View, seconds: number, paint: Paint): string[] {
     const [mark, colour] = MARKS[node.phase]
     const where = node.clientPort === null ? '' : `127.0.0.1:${node.clientPort}`
     const word = node.phase === 'trouble' ? node.trouble : WORDS[node.phase]
-    const star = node.role === 'leader' ? paint('leader', 'green') : node.role.padEnd(6)
+    const role = node.role.padEnd(8)
     lines.push(
-      `  ${paint(mark, colour)} ${node.name.padEnd(12)} ${where.padEnd(16)} ${star.padEnd(8)} ${paint(word, colour)}`,
+      `  ${paint(mark, colour)} ${node.name.padEnd(12)} ${where.padEnd(16)} ${node.role === 'leader' ? paint(role, 'green') : role} ${paint(word, colour)}`,
     )
   }
   for (const held of view.held) lines.push(`  ${paint(`held: ${held}`, 'yellow')}`)
@@ -167,12 +167,14 @@ export function render(view: View, seconds: number, paint: Paint): string[] {
   return lines
 }
 
+const nodes = (count: number): string => (count === 1 ? '1 node is' : `${count} nodes are`)
+
 /** What has changed, as sentences. `before`: null at the first look. */
 export function changes(before: View | null, view: View): string[] {
   const told: string[] = []
-  if (before === null) told.push(`${view.name}: ${view.wanted} nodes are wanted`)
+  if (before === null) told.push(`${view.name}: ${nodes(view.wanted)} wanted`)
   else if (before.wanted !== view.wanted)
-    told.push(`${view.name}: ${view.wanted} nodes are wanted now, ${before.wanted} before`)
+    told.push(`${view.name}: ${nodes(view.wanted)} wanted now, ${before.wanted} before`)
   if (view.volumes > 0 && view.volumesBound === view.volumes && before?.volumesBound !== view.volumesBound) {
     told.push(`volumes: ${view.volumesBound} of ${view.volumes} bound`)
   }

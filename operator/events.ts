@@ -55,7 +55,10 @@ function noticeOf(observed: Observed, action: Action): Notice | null {
     case 'record-genesis':
       return action.adopted
         ? normal('Adopted', `took up the data of cluster ${action.genesis.clusterId}`)
-        : normal('Genesis', `the cluster begins with ${action.genesis.founders.length} nodes`)
+        : normal(
+            'Genesis',
+            `the cluster begins with ${action.genesis.founders.length} node${action.genesis.founders.length === 1 ? '' : 's'}`,
+          )
     case 'join':
       return normal('Joined', `${action.target.pod} joins as a learner`)
     case 'reset':

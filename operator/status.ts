@@ -148,7 +148,7 @@ function ready(observed: Observed, plan: Plan, leader: Leader | null): Verdict {
     type: 'Ready',
     status: 'True',
     reason: 'AllNodesReady',
-    message: `${count} nodes are ready, ${leader.name} leads`,
+    message: `${count === 1 ? '1 node is' : `${count} nodes are`} ready, ${leader.name} leads`,
   }
 }
 
