@@ -34,6 +34,8 @@ export interface Election {
   /** The round under way was judged before its time, because everybody within reach had answered. */
   judged: boolean
   hurriedAt: number
+  /** The leader that made this voter happy until its connection was closed; null: none. */
+  suspect: NodeId | null
   lastTick: number
   replies: Map<NodeId, HeartbeatReply>
   /** Rounds in a row in which a voter could not follow this leader because it has promised more to somebody. */
@@ -68,6 +70,7 @@ export function createElection(
     roundMilliseconds: 0,
     judged: false,
     hurriedAt: -Infinity,
+    suspect: null,
     lastTick: now,
     replies: new Map(),
     outbidRounds: 0,
@@ -122,14 +125,28 @@ const clamp = (value: number, least: number, most: number): number => Math.min(M
 export function onDisconnected(replica: Replica, peer: NodeId): void {
   const { election } = replica
   replica.unreachable.add(peer)
-  election.replies.delete(peer)
   if (!votes(replica) || election.round === 0) return
   if (expectedLeader(replica) !== peer) return judgeEarly(replica)
+  if (election.happy) election.suspect = peer
   election.happy = false
+  election.replies.delete(peer)
   if (replica.now - election.hurriedAt < quickRound(replica.options.electionTimeoutMilliseconds)) return
   election.hurriedAt = replica.now
   election.roundMilliseconds = 0
   startRound(replica)
+}
+
+/** A message came from a peer that is there after all. If it was suspected to be gone, all is as before. */
+export function onSight(replica: Replica, peer: NodeId): void {
+  const { election } = replica
+  replica.unreachable.delete(peer)
+  if (election.suspect !== peer) return
+  election.suspect = null
+  election.happy = true
+  // What was asked of it is lost: the next tick asks anew.
+  if (election.startedAt !== election.hurriedAt) return
+  election.judged = true
+  election.roundMilliseconds = 0
 }
 
 /** Whom this voter looks to: the largest ballot it has promised or heard of, or who was agreed on before any; 0: nobody. */
@@ -169,7 +186,7 @@ export function onHeartbeatReply(replica: Replica, from: NodeId, message: Heartb
 /** An unhappy voter waits for nobody who is not there: with all answers within reach it judges at once. */
 function judgeEarly(replica: Replica): void {
   const election = replica.election
-  if (election.happy || election.judged || election.replies.size === 0) return
+  if (election.happy || election.replies.size === 0) return
   if (!peers(replica).every((id) => election.replies.has(id) || replica.unreachable.has(id))) return
   election.judged = true
   judge(replica)
@@ -185,6 +202,7 @@ function judge(replica: Replica): void {
   const election = replica.election
   const replies = [...election.replies.values()]
   const courted = isCourted(replica)
+  election.suspect = null
   if (compareBallots(replica.promise, election.leader) > 0) election.leader = replica.promise
   for (const reply of replies) {
     if (reply.ballot.n > 0 && compareBallots(reply.ballot, election.leader) > 0) election.leader = reply.ballot

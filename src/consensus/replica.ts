@@ -17,7 +17,7 @@ import {
 import { ZERO_BALLOT, logIndex, nodeId, sameBallot } from '../vocabulary.ts'
 import { createFetch, installCheckpoint, onDecidedEntries, onFetchDecided, onNoLongerHere } from './catch-up.ts'
 import { acceptsCheckpoint, pump, tickFetch } from './catch-up.ts'
-import { createElection, onDisconnected, onHeartbeatReply, onHeartbeatRequest } from './election.ts'
+import { createElection, onDisconnected, onHeartbeatReply, onHeartbeatRequest, onSight } from './election.ts'
 import { settleElection, tickElection } from './election.ts'
 import type { Effect, Event, Milliseconds, Position } from './events.ts'
 import { onAcceptDecide, onAcceptSync, onBeacon, onCatchUp, onDecide, onPrepare, onTakeOver } from './follower.ts'
@@ -237,7 +237,7 @@ function onReconnected(replica: Replica, peer: NodeId): void {
 function onMessage(replica: Replica, from: NodeId, message: Message): void {
   if (from === replica.self) return
   replica.lastHeard.set(from, replica.now)
-  replica.unreachable.delete(from)
+  onSight(replica, from)
   const configuration = configurationOf(message)
   if (configuration === null) return route(replica, from, message)
   if (configuration < replica.configuration.id) return answerOlder(replica, from)

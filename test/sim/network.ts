@@ -57,6 +57,11 @@ export class Network {
     return [at]
   }
 
+  /** When a connection that closes at `now` shows it at the receiver's end: behind everything that came over it. */
+  closes(from: NodeId, to: NodeId, now: number): number {
+    return Math.max(now, this.#lastArrival.get(`${from}>${to}`) ?? 0)
+  }
+
   #delay(): number {
     const { delayMilliseconds, slowChance } = this.options
     const most = this.#random.chance(slowChance) ? delayMilliseconds * 20 : delayMilliseconds

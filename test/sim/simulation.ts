@@ -35,6 +35,10 @@ export interface Plan {
   readonly syncMilliseconds: number
   /** Faults a second of virtual time, each. */
   readonly rates: Readonly<Record<Fault, number>>
+  /** Chance that the end of a node or of a link shows as a closed connection; nodes are also told of what is not so. */
+  readonly closedChance: number
+  /** Connections a second that close without a reason, and are made anew. */
+  readonly blipRate: number
   readonly options: Partial<Options>
 }
 
@@ -56,6 +60,7 @@ export const member = (id: number): Member => ({
 export function planOf(seed: number): Plan {
   const random = new Random(seed)
   const level = (most: number): number => (random.chance(0.35) ? 0 : random.next() * most)
+  const connections = new Random(seed ^ 0xc105ed)
   return {
     seed,
     nodes: random.integer(3, 7),
@@ -68,6 +73,8 @@ export function planOf(seed: number): Plan {
       delayMilliseconds: 1 + random.next() * 15,
       slowChance: level(0.05),
     },
+    closedChance: connections.pick([0, 0.5, 1])!,
+    blipRate: connections.pick([0, 2, 20])!,
     syncMilliseconds: 0.5 + random.next() * 10,
     rates: {
       crash: level(4),
@@ -95,6 +102,8 @@ export function planOf(seed: number): Plan {
 export class Simulation implements Host {
   readonly plan: Plan
   readonly random: Random
+  /** Of what the nodes are told about their connections. */
+  readonly #connections: Random
   readonly schedule = new Schedule()
   readonly network: Network
   readonly nodes = new Map<NodeId, SimNode>()
@@ -112,6 +121,7 @@ export class Simulation implements Host {
   constructor(plan: Plan) {
     this.plan = plan
     this.random = new Random(plan.seed ^ 0x5eed)
+    this.#connections = new Random(plan.seed ^ 0xb11b)
     this.network = new Network(plan.network, this.random)
     const founders = Array.from({ length: Math.min(plan.founders, plan.nodes) }, (_, at) => member(at + 1))
     const genesis = { id: configurationId(1), voters: founders, learners: [], preferredLeader: nodeId(0) }
@@ -201,6 +211,33 @@ export class Simulation implements Host {
     const kept = this.random.integer(0, node.disk.unsynced)
     this.#note(() => `${node.id} CRASH keeps ${kept} of ${node.disk.unsynced} pieces`)
     node.crash(kept)
+    for (const other of this.nodes.keys()) this.#close(other, node.id)
+  }
+
+  /** `a` may learn that its connection to `b` was closed. */
+  #close(a: NodeId, b: NodeId): void {
+    if (a === b || !this.#connections.chance(this.plan.closedChance)) return
+    const shows = this.network.closes(b, a, this.schedule.now)
+    this.schedule.at(shows + this.#connections.next() * 5, () => {
+      this.#deliver(a, { kind: 'disconnected', now: 0, peer: b })
+    })
+  }
+
+  /** A connection closes at one end or both, without a reason, and is made anew. */
+  #blip(): void {
+    const { plan } = this
+    const rate = plan.blipRate
+    if (rate === 0 || this.#peace) return
+    this.schedule.after((this.#connections.next() * 2000) / rate, () => {
+      const [a, b] = this.#connections.shuffle([...this.nodes.keys()])
+      if (a !== undefined && b !== undefined && !this.#peace) {
+        this.#note(() => `BLIP ${a}-${b}`)
+        this.#deliver(a, { kind: 'disconnected', now: 0, peer: b })
+        if (this.#connections.chance(0.5)) this.#deliver(b, { kind: 'disconnected', now: 0, peer: a })
+        this.schedule.after(this.#connections.next() * 30, () => this.#reconnect(a, b))
+      }
+      this.#blip()
+    })
   }
 
   #restart(node: SimNode): void {
@@ -390,6 +427,7 @@ export class Simulation implements Host {
     const links = chooseCut(random, [...this.nodes.keys()])
     this.#note(() => `CUT ${links.map(([from, to]) => `${from}>${to}`).join(' ')}`)
     for (const [from, to] of links) this.network.block(from, to)
+    for (const [from, to] of links) this.#close(to, from)
     this.schedule.after(random.next() * 800, () => {
       this.#note(() => `MEND ${links.map(([from, to]) => `${from}>${to}`).join(' ')}`)
       for (const [from, to] of links) this.network.unblock(from, to)
@@ -417,9 +455,39 @@ export class Simulation implements Host {
   run(): void {
     for (let count = 0; count < 3; count++) this.#client()
     for (const fault of Object.keys(this.plan.rates) as Fault[]) this.#fault(fault)
+    this.#blip()
     this.#until(this.plan.faultMilliseconds)
     this.#makePeace()
     this.#settle()
+  }
+
+  // ---- for tests that choose the faults themselves ----
+
+  /** Virtual time passes. */
+  advance(milliseconds: number): void {
+    this.#until(this.schedule.now + milliseconds)
+  }
+
+  /** The process of a node ends; the others may see it by their connections (`closedChance`). */
+  kill(node: SimNode): void {
+    this.#crash(node)
+  }
+
+  /** The connection of two nodes closes at both ends, and is made anew after a while; nothing passes between. */
+  blip(a: NodeId, b: NodeId, milliseconds: number): void {
+    this.#deliver(a, { kind: 'disconnected', now: 0, peer: b })
+    this.#deliver(b, { kind: 'disconnected', now: 0, peer: a })
+    this.network.block(a, b)
+    this.network.block(b, a)
+    this.schedule.after(milliseconds, () => {
+      this.network.unblock(a, b)
+      this.network.unblock(b, a)
+      this.#reconnect(a, b)
+    })
+  }
+
+  get leaders(): readonly SimNode[] {
+    return this.#leaders()
   }
 
   #until(time: number): void {

@@ -9,6 +9,7 @@
  *   propose 1 x            read 1                           transfer 1 3    reconfigure 1 to 1 2 3 prefer 2    withdraw 1
  *   crash 2 | restart 2    hold 2 | release 2 (its disk)    crash 2 with 1  (pieces that were not synced and stay)
  *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind)
+ *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
  *   checkpoint 1           delete 2                         show            messages on | messages off
  *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
  */
@@ -195,6 +196,16 @@ class Story implements Host {
         if (command === 'delete') this.nodes.delete(node.id)
         return
       }
+      case 'kill': {
+        const { id } = this.#node(words[0])
+        this.#inflict('crash', words)
+        for (const other of this.nodes.values()) other.step({ kind: 'disconnected', now: this.now, peer: id })
+        return
+      }
+      case 'close':
+        return this.#connection(words[0]!, 'disconnected')
+      case 'open':
+        return this.#connection(words[0]!, 'reconnected')
       case 'restart':
         return this.#node(words[0]).start(this.now)
       case 'hold':
@@ -225,6 +236,13 @@ class Story implements Host {
       default:
         assert.fail(`no such command: ${command}`)
     }
+  }
+
+  /** Both ends of a connection are told; messages go on, over another one or the next. */
+  #connection(word: string, kind: 'disconnected' | 'reconnected'): void {
+    const [a, b] = word.split('-').map((id) => this.#node(id))
+    a!.step({ kind, now: this.now, peer: b!.id })
+    b!.step({ kind, now: this.now, peer: a!.id })
   }
 
   #cutLink(word: string): void {
