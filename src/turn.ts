@@ -464,8 +464,10 @@ export class Turn {
     }
     let atLeast = logIndex(0)
     const due = this.machine.nextExpiryMilliseconds()
-    if (due !== null && due <= this.#ports.wallClock() && acceptsProposals(this.replica)) {
-      // Some key is due: its expiry is logged before it is read, so that no later leader shows it again.
+    if (due !== null && due <= this.#ports.wallClock()) {
+      // Some key is due: its expiry is logged before it is read, so that no later leader shows it again. While
+      // nothing can be proposed (a transfer, a change of members, a full pipeline) the reads wait.
+      if (!acceptsProposals(this.replica)) return
       this.#inbox.wantTime()
       this.#proposeWaiting()
       atLeast = position(this.replica).index

@@ -4,7 +4,7 @@
  * (storage, machine and the shell's turn) with clients, in place of the consensus core alone.
  */
 import { parseArgs } from 'node:util'
-import { runShellSeed } from './shell.ts'
+import { type ShellOutcome, runShellSeed } from './shell.ts'
 import { shellPlanOf } from './shell-plan.ts'
 import { planOf, runSeed } from './simulation.ts'
 
@@ -25,12 +25,15 @@ let operations = 0
 let decided = 0
 let configurations = 0
 let failed = 0
+const counts: Record<string, number> = {}
 for (let seed = first; seed < first + count; seed++) {
   const lines = Number(values.trace)
-  const outcome = values.shell ? await runShellSeed(seed, lines) : runSeed(seed, lines)
+  const whole: ShellOutcome | null = values.shell ? await runShellSeed(seed, lines) : null
+  const outcome = whole ?? runSeed(seed, lines)
   operations += outcome.operations
   decided += outcome.decided
   configurations += outcome.configurations
+  for (const [what, count] of Object.entries(whole?.counts ?? {})) counts[what] = (counts[what] ?? 0) + count
   if (outcome.violation === null) continue
   failed++
   if (only !== undefined) console.log(JSON.stringify(values.shell ? shellPlanOf(seed) : planOf(seed), null, 2))
@@ -44,4 +47,11 @@ console.log(
   `${count} seeds, ${failed} failed; ${operations} operations, ${decided} entries decided, ` +
     `${configurations} configurations, ${Math.round(operations / seconds)} operations/s, ${seconds.toFixed(1)} s`,
 )
+if (values.shell) {
+  console.log(
+    Object.entries(counts)
+      .map(([what, count]) => `${count} ${what}`)
+      .join(', '),
+  )
+}
 process.exitCode = failed > 0 ? 1 : 0

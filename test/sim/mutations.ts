@@ -1,7 +1,8 @@
 /**
- * Whether the simulator bites: each of these lines of the core, broken on purpose, must be caught within a
- * bounded number of seeds. `node test/sim/mutations.ts [--seeds 400] [--only name]` copies core and simulator to
- * a temporary folder, breaks one line after the other, and prints which invariant caught it and at which seed.
+ * Whether the simulator bites: each of these lines, broken on purpose, must be caught within a bounded number of
+ * seeds; those of the core by the simulator of the core, those of shell, machine and storage by that of whole nodes.
+ * `node test/sim/mutations.ts [--seeds 400] [--only name] [--shell]` copies sources and simulator to a temporary
+ * folder, breaks one line after the other, and prints which invariant caught it and at which seed.
  */
 import { execFileSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -9,8 +10,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
-interface Mutation {
+export interface Mutation {
   readonly name: string
+  /** The simulator that has to notice. */
+  readonly simulator: 'core' | 'shell'
   readonly file: string
   readonly from: string
   readonly to: string
@@ -18,7 +21,16 @@ interface Mutation {
 
 const core = (name: string, file: string, from: string, to: string): Mutation => ({
   name,
+  simulator: 'core',
   file: `src/consensus/${file}.ts`,
+  from,
+  to,
+})
+
+const shell = (name: string, file: string, from: string, to: string): Mutation => ({
+  name,
+  simulator: 'shell',
+  file: `src/${file}.ts`,
   from,
   to,
 })
@@ -208,13 +220,159 @@ export const MUTATIONS: readonly Mutation[] = [
     '  replica.known = replica.decided\n  persist',
     '  persist',
   ),
+  shell(
+    'an ack before the sync',
+    'turn',
+    'this.#ports.persist(records, () => this.#durable(frame))',
+    'this.#ports.persist(records, () => {})\n    this.#durable(frame)',
+  ),
+  shell(
+    'messages that wait for the sync leave at once',
+    'turn',
+    'if (effect.afterSync) this.#held',
+    'if (false) this.#held',
+  ),
+  shell(
+    'messages do not wait for the frame before them',
+    'turn',
+    'if (newest) newest.sends.push(...this.#held)',
+    'if (newest && newest === null) newest.sends.push(...this.#held)',
+  ),
+  shell(
+    'a sync confirms what was handed over after it',
+    'turn',
+    'position: frame.position })',
+    'position: position(this.replica) })',
+  ),
+  shell(
+    'a read is answered before its index is applied',
+    'read-queue',
+    'if (!group || group.index > applied) return null',
+    'if (!group) return null',
+  ),
+  shell(
+    'the leader reads without a confirmation',
+    'turn',
+    "this.#step({ kind: 'read', now: this.#ports.now(), id: this.#reads.ask(atLeast) })",
+    'this.#reads.confirm(this.#reads.ask(atLeast), this.machine.applied)',
+  ),
+  shell(
+    'a read does not log the expiry that it meets',
+    'turn',
+    'if (due !== null && due <= this.#ports.wallClock() && acceptsProposals(this.replica)) {',
+    'if (due === -1) {',
+  ),
+  shell(
+    'a local read goes back behind what was shown',
+    'turn',
+    'this.machine.applied >= this.#shown ? ',
+    'this.machine.applied >= 0 ? ',
+  ),
+  shell(
+    'nodes outside the configuration get no replies',
+    'turn',
+    'if (!isLeader(this.replica)) return\n    if (!dup',
+    'return\n    if (!dup',
+  ),
+  shell(
+    'replies to an earlier start are taken',
+    'turn',
+    'if (message.session.incarnation !== this.relay.session.incarnation) break',
+    '',
+  ),
+  shell(
+    'what waited when the leader changed is not sent again',
+    'relay',
+    '    this.#nextToSend = this.#base + this.#head\n    const batches',
+    '    const batches',
+  ),
+  shell(
+    'reads are not asked again',
+    'relay',
+    'for (const [id, read] of this.#reads) {',
+    'for (const [id, read] of [...this.#reads].slice(9999)) {',
+  ),
+  shell(
+    'what is sent again is out of order',
+    'relay',
+    '    this.#nextToSend = this.#base + this.#head\n    const batches',
+    '    this.#nextToSend = this.#base + this.#head\n    this.#slots.reverse()\n    const batches',
+  ),
+  shell('the session is not opened', 'relay', 'opens: !this.#opened, block', 'opens: false, block'),
+  shell(
+    'replies are acknowledged before they came',
+    'relay',
+    'const acknowledged = this.#base + this.#head - 1',
+    'const acknowledged = this.#nextToSend - 1',
+  ),
+  shell(
+    'a command that was applied is applied again',
+    'machine/machine',
+    'if (sequence < session.next) {',
+    'if (sequence < session.next - 1) {',
+  ),
+  shell(
+    'a gap in a session is passed over',
+    'machine/machine',
+    'if (sequence > session.next) return',
+    'if (sequence > session.next) session.next = sequence',
+  ),
+  shell(
+    'a session that is opened again begins anew',
+    'machine/sessions',
+    'known.incarnation >= id.incarnation',
+    'known.incarnation > id.incarnation',
+  ),
+  shell(
+    'an older start of a node takes its session back',
+    'machine/sessions',
+    'if (known && known.incarnation >= id.incarnation) return',
+    'if (known && known.incarnation === id.incarnation) return',
+  ),
+  shell(
+    'replies are not remembered',
+    'machine/machine',
+    'if (sequence > block.acknowledged) session.replies.set(sequence, reply)',
+    '',
+  ),
+  shell(
+    'sessions are lost at a checkpoint',
+    'machine/checkpoint',
+    'writeSessions(out, state.sessions)',
+    'writeSessions(out, new Map())',
+  ),
+  shell('a change overtakes the checkpoint', 'machine/store', 'store.checkpoint?.write(this, index, bucket)', ''),
+  shell('an id is given twice', 'machine/machine', '++state.lastId)', 'state.lastId + 1)'),
+  shell(
+    'time of the log goes back',
+    'machine/machine',
+    'store.timeMilliseconds = Math.max(before, time)',
+    'store.timeMilliseconds = time',
+  ),
+  shell(
+    'what a checkpoint holds is asked for in the log',
+    'machine/machine',
+    'return new Machine(this.#options, this.#state)',
+    'this.#state.store.version++\n    return new Machine(this.#options, this.#state)',
+  ),
+  shell(
+    'the log is not synced',
+    'storage/wal',
+    "`${directory}/${temporary}`, 'create-durable'",
+    "`${directory}/${temporary}`, 'create'",
+  ),
+  shell('a new segment is not in its directory', 'storage/wal', '    await disk.syncDirectory(directory)\n', ''),
+  shell(
+    'the log says done before it is',
+    'storage/wal',
+    '    const taken = this.#take(finished)\n',
+    '    const taken = this.#take(finished)\n    for (const item of finished.splice(0)) item.done()\n',
+  ),
 ]
-
-const { values } = parseArgs({ options: { seeds: { type: 'string', default: '400' }, only: { type: 'string' } } })
 const root = join(import.meta.dirname, '../..')
 
 /** The first seed that fails with the mutation, and how; null: it was not caught. */
-function run(mutation: Mutation): { readonly seed: string; readonly how: string } | null {
+export function runMutation(mutation: Mutation, seeds: number): { readonly seed: string; readonly how: string } | null {
   const folder = mkdtempSync(join(tmpdir(), 'lokikv-mutation-'))
   try {
     for (const part of [
@@ -231,7 +389,8 @@ function run(mutation: Mutation): { readonly seed: string; readonly how: string 
     if (!text.includes(mutation.from)) throw new Error(`${mutation.name}: the line is not there any more`)
     writeFileSync(path, text.replace(mutation.from, mutation.to))
     const main = join(folder, 'test/sim/main.ts')
-    const options = ['--seeds', values.seeds, '--trace', '0', '--stop']
+    const options = ['--seeds', String(seeds), '--trace', '0', '--stop']
+    if (mutation.simulator === 'shell') options.push('--shell')
     const output = execFileSync(process.execPath, [main, ...options], {
       encoding: 'utf8',
       stdio: ['ignore', 'pipe', 'ignore'],
@@ -247,13 +406,24 @@ function run(mutation: Mutation): { readonly seed: string; readonly how: string 
   }
 }
 
-let missed = 0
-for (const mutation of MUTATIONS) {
-  if (values.only !== undefined && !mutation.name.includes(values.only)) continue
-  const caught = run(mutation)
-  if (caught === null) missed++
-  console.log(
-    `${caught ? `seed ${caught.seed.padStart(4)}` : 'NOT CAUGHT'}  ${mutation.name}${caught ? ` — ${caught.how}` : ''}`,
-  )
+function main(): void {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: 'string', default: '400' },
+      only: { type: 'string' },
+      shell: { type: 'boolean', default: false },
+    },
+  })
+  let missed = 0
+  for (const mutation of MUTATIONS) {
+    if (values.only !== undefined && !mutation.name.includes(values.only)) continue
+    if (values.shell && mutation.simulator !== 'shell') continue
+    const caught = runMutation(mutation, Number(values.seeds))
+    if (caught === null) missed++
+    const verdict = caught ? `seed ${caught.seed.padStart(4)}` : 'NOT CAUGHT'
+    console.log(`${verdict}  ${mutation.name}${caught ? ` — ${caught.how}` : ''}`)
+  }
+  process.exitCode = missed > 0 ? 1 : 0
 }
-process.exitCode = missed > 0 ? 1 : 0
+
+if (import.meta.main) main()

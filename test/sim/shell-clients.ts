@@ -23,17 +23,34 @@ interface Pending {
   readonly answered: (reply: Reply) => void
 }
 
-/** A read of a key that was set once, with an expiry. */
+/** A read of a key that was set once, with an expiry. Times are virtual milliseconds. */
 interface Sight {
   readonly invoked: number
+  readonly invokedAt: number
   readonly completed: number
+  readonly completedAt: number
   readonly isThere: boolean
+}
+
+interface Expiring {
+  readonly milliseconds: number
+  readonly issuedAt: number
+  /** Infinity: not answered. */
+  set: number
+  setAt: number
+  readonly sights: Sight[]
 }
 
 /** Commands that a connection has in flight at most. */
 const DEPTH = 5
 /** Milliseconds after which the shared keys are others: the histories of single keys stay short. */
 const EPOCH_MILLISECONDS = 400
+
+export interface World {
+  /** Virtual milliseconds. */
+  readonly now: number
+  count(what: string): void
+}
 
 const bytes = (words: readonly string[]): Buffer[] => words.map((word) => Buffer.from(word))
 
@@ -74,6 +91,7 @@ export class Connection implements Origin {
       throw new Violation(`${this.name}: ${pending.what} is answered ${JSON.stringify(reply)}`)
     }
     pending.answered(reply)
+    this.#clients.answeredBy(this.node)
   }
 
   flush(): void {
@@ -121,7 +139,8 @@ export class Clients {
   operations = 0
   readonly #random: Random
   readonly #connections: (Connection | null)[]
-  readonly #expiring = new Map<string, { readonly sights: Sight[]; set: number }>()
+  readonly #expiring = new Map<string, Expiring>()
+  readonly #world: World
   /** What each start of each node has shown of keys that only grow. */
   readonly #shown = new WeakMap<object, Map<string, number>>()
   #last: Connection | null = null
@@ -129,14 +148,20 @@ export class Clients {
   #names = 0
   #clock = 0
 
-  constructor(count: number, random: Random) {
+  constructor(count: number, random: Random, world: World) {
     this.#random = random
+    this.#world = world
     this.#connections = Array.from({ length: count }, () => null)
   }
 
   /** The order of everything that clients do and see. */
   tick(): number {
     return ++this.#clock
+  }
+
+  answeredBy(node: ShellNode): void {
+    if (!node.turn!.appliedConfiguration.voters.some(({ id }) => id === node.id))
+      this.#world.count('answers of non-voters')
   }
 
   /** Commands without an answer, on connections that are open. */
@@ -231,10 +256,11 @@ export class Clients {
 
   #expire(connection: Connection): void {
     const key = `e${this.tick()}`
-    const entry = { sights: [], set: Infinity }
-    const milliseconds = String(this.#random.integer(1, 400))
-    const taken = connection.issue(true, ['SET', key, key, 'PX', milliseconds], () => {
+    const milliseconds = this.#random.integer(1, 400)
+    const entry: Expiring = { milliseconds, issuedAt: this.#world.now, set: Infinity, setAt: Infinity, sights: [] }
+    const taken = connection.issue(true, ['SET', key, key, 'PX', String(milliseconds)], () => {
       entry.set = this.tick()
+      entry.setAt = this.#world.now
       this.operations++
     })
     if (taken) this.#expiring.set(key, entry)
@@ -245,9 +271,17 @@ export class Clients {
     const key = this.#random.pick(recent)
     if (key === undefined) return
     const invoked = this.tick()
+    const invokedAt = this.#world.now
     connection.issue(false, ['GET', key], (reply) => {
       this.operations++
-      this.#expiring.get(key)!.sights.push({ invoked, completed: this.tick(), isThere: reply !== null })
+      const sight = {
+        invoked,
+        invokedAt,
+        completed: this.tick(),
+        completedAt: this.#world.now,
+        isThere: reply !== null,
+      }
+      this.#expiring.get(key)!.sights.push(sight)
     })
   }
 
@@ -262,16 +296,29 @@ export class Clients {
     return this.#unread.length === 0 && connection.pending.size === 0
   }
 
-  /** Throws a Violation. */
-  judge(): void {
+  /** Throws a Violation. `clocksAreTrue`: no wall clock jumped. */
+  judge(clocksAreTrue: boolean): void {
     const verdict = checkHistory(this.history, 300_000)
     if (verdict.kind !== 'linearizable') throw new Violation(`linearizability: ${explainVerdict(verdict)}`)
-    for (const [key, { sights, set }] of this.#expiring) {
-      let gone = Infinity
-      for (const { isThere, invoked, completed } of sights)
-        if (!isThere && invoked > set) gone = Math.min(gone, completed)
-      const back = sights.find(({ isThere, invoked }) => isThere && invoked > gone)
-      if (back) throw new Violation(`expiry: ${key} was gone at ${gone} and is there again at ${back.invoked}`)
+    for (const [key, entry] of this.#expiring) judgeExpiry(key, entry, clocksAreTrue)
+  }
+}
+
+/** Gone once is gone for ever; where no clock jumped, not before its time and not after. */
+function judgeExpiry(key: string, entry: Expiring, clocksAreTrue: boolean): void {
+  const { sights, set, setAt, issuedAt, milliseconds } = entry
+  let gone = Infinity
+  for (const { isThere, invoked, completed } of sights) {
+    if (!isThere && invoked > set) gone = Math.min(gone, completed)
+  }
+  for (const { isThere, invoked, invokedAt, completedAt } of sights) {
+    if (isThere && invoked > gone) throw new Violation(`expiry: ${key} was gone at ${gone} and is back at ${invoked}`)
+    if (!clocksAreTrue) continue
+    if (isThere && invokedAt > setAt + milliseconds + 1) {
+      throw new Violation(`expiry: ${key}, set at ${setAt} for ${milliseconds} ms, is still there at ${invokedAt}`)
+    }
+    if (!isThere && invoked > set && completedAt < issuedAt + milliseconds - 1) {
+      throw new Violation(`expiry: ${key}, set after ${issuedAt} for ${milliseconds} ms, is gone at ${completedAt}`)
     }
   }
 }

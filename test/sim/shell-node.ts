@@ -69,6 +69,8 @@ export interface ShellHost {
   refused(node: ShellNode, error: LokiError): void
   /** What must hold does not. */
   fail(error: unknown): void
+  /** Something that a run should have seen happened. */
+  count(what: string): void
   note(line: () => string): void
 }
 
@@ -335,6 +337,7 @@ export class ShellNode {
     await storage.writeCheckpoint({ index, configuration, start }, () => source.next(), pause)
     await storage.truncateHead(index)
     turn.trim(index)
+    this.#host.count('checkpoints')
     this.#host.note(() => `${this.id} checkpoint at ${index}`)
     this.#checkpointing = false
   }
@@ -353,6 +356,7 @@ export class ShellNode {
       const machine = await restoreMachine(storage)
       if (!acceptsCheckpoint(turn.replica, checkpoint.index, checkpoint.configuration)) return
       this.#host.note(() => `${this.id} installs the checkpoint of ${checkpoint.index}`)
+      this.#host.count('checkpoints installed')
       turn.installed(machine, checkpoint.configuration, checkpoint.start)
       this.applied = machine.applied
       this.#host.restored(this)

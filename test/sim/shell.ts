@@ -59,7 +59,7 @@ export class ShellSimulation implements ShellHost {
   readonly checker: Checker
   readonly clients: Clients
   steps = 0
-  hashesCompared = 0
+  readonly counts: Record<string, number> = {}
   #stirred = false
   #failure: { readonly error: unknown } | null = null
   #trace: (() => string)[] = []
@@ -76,7 +76,7 @@ export class ShellSimulation implements ShellHost {
     this.settings = plan.settings
     this.random = new Random(plan.seed ^ 0x5eed)
     this.network = new Network(plan.network, this.random)
-    this.clients = new Clients(plan.clients, this.random)
+    this.clients = new Clients(plan.clients, this.random, this)
     const founders = Array.from({ length: Math.min(plan.founders, plan.nodes) }, (_, at) =>
       memberOf({ id: nodeId(at + 1), volume: volumeOf(++this.#volumes) }),
     )
@@ -123,6 +123,10 @@ export class ShellSimulation implements ShellHost {
     }
   }
 
+  count(what: string): void {
+    this.counts[what] = (this.counts[what] ?? 0) + 1
+  }
+
   stir(): void {
     this.#stirred = true
   }
@@ -148,6 +152,7 @@ export class ShellSimulation implements ShellHost {
     const name = `${ballot.configuration}.${ballot.n}.${ballot.priority}.${ballot.node}`
     if (name === node.leads) return
     node.leads = name
+    this.count('leaders')
     this.checker.leads(node, ballot)
   }
 
@@ -164,7 +169,7 @@ export class ShellSimulation implements ShellHost {
     const known = this.#hashes.get(node.applied)
     if (known === undefined) this.#hashes.set(node.applied, { hash, by: node.id })
     else {
-      this.hashesCompared++
+      this.count('states compared')
       if (known.hash === hash) return
       throw new Violation(`state: nodes ${known.by} and ${node.id} differ at index ${node.applied}`)
     }
@@ -203,6 +208,7 @@ export class ShellSimulation implements ShellHost {
   #crash(node: ShellNode): void {
     if (node.phase === 'down') return
     this.note(() => `${node.id} CRASH`)
+    this.count('crashes')
     const { random } = this
     const kind = random.integer(0, 3)
     node.crash(() =>
@@ -328,7 +334,7 @@ export class ShellSimulation implements ShellHost {
     switch (fault) {
       case 'crash':
         this.#crash(node)
-        this.schedule.after(random.next() * 400, () => this.#restart(node))
+        this.schedule.after(random.next() * random.next() * 400, () => this.#restart(node))
         return
       case 'crashAll':
         for (const one of this.nodes.values()) {
@@ -395,7 +401,7 @@ export class ShellSimulation implements ShellHost {
     const last = this.random.pick(this.#upNodes())!
     await this.#settle(() => this.clients.readAll(last) && this.#isSettled())
     for (const node of this.#upNodes()) if (node.applied === this.checker.decided.length) this.#compareHash(node)
-    this.clients.judge()
+    this.clients.judge(this.plan.rates.clock === 0)
   }
 
   async #until(time: number): Promise<void> {
@@ -498,7 +504,8 @@ export interface ShellOutcome {
   readonly steps: number
   readonly decided: number
   readonly configurations: number
-  readonly hashesCompared: number
+  /** What happened, how often. */
+  readonly counts: Readonly<Record<string, number>>
   readonly violation: { readonly message: string; readonly trace: string } | null
 }
 
@@ -512,14 +519,14 @@ export async function runShellSeed(seed: number, traceLines = 60): Promise<Shell
     const what = error instanceof Violation ? error.message : ((error as Error).stack ?? String(error))
     violation = { message: what, trace: `${simulation.trace(traceLines)}\n${simulation.picture()}` }
   }
-  const { clients, steps, checker, hashesCompared } = simulation
+  const { clients, steps, checker, counts } = simulation
   return {
     seed,
     operations: clients.operations,
     steps,
     decided: checker.decided.length,
     configurations: checker.configurations.length,
-    hashesCompared,
+    counts,
     violation,
   }
 }
