@@ -27,6 +27,10 @@ export const LIMITS = {
   forwardedBytes: 256 * 1024 * 1024,
   /** Largest entry that a turn of the leader makes; what is left goes into the next one. */
   entryBytes: 16 * 1024 * 1024,
+  /** Replies to reads in one message to another node, which then asks for the rest. One reply always fits … */
+  repliesBytes: 16 * 1024 * 1024,
+  /** … unless it is larger than this: then it is an error for the client, whom the leader itself can answer. */
+  replyMostBytes: 512 * 1024 * 1024,
   /** Bytes sent to a peer that its socket has not taken; above, the connection is dropped and made anew. */
   peerQueueBytes: 256 * 1024 * 1024,
   /** Largest frame on the peer port. A value travels in one entry, an entry in one frame. */

@@ -5,6 +5,8 @@
  * answered from a state that has applied the group's index.
  */
 import type { Arguments } from './edge/front.ts'
+import { type Reply, err, replyBytes } from './machine/reply.ts'
+import type { TurnLimits } from './turn-ports.ts'
 import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
 
 export interface AskedReads {
@@ -68,4 +70,22 @@ export class ReadQueue {
     this.#confirmed.shift()
     return group.batches
   }
+}
+
+const TOO_LARGE = err('the reply is too large to go through this node; ask the leader itself, or for less at a time')
+
+/** Replies to the first commands, at least to one, as many as one message to another node may carry. */
+export function readWithin(
+  commands: readonly Arguments[],
+  read: (command: Arguments) => Reply,
+  { repliesBytes = Infinity, replyMostBytes = Infinity }: TurnLimits,
+): Reply[] {
+  const replies: Reply[] = []
+  for (let bytes = 0; replies.length < commands.length;) {
+    const reply = read(commands[replies.length]!)
+    bytes += replyBytes(reply)
+    if (replies.length > 0 && bytes > repliesBytes) break
+    replies.push(replyBytes(reply) > replyMostBytes ? TOO_LARGE : reply)
+  }
+  return replies
 }

@@ -33,4 +33,7 @@ export interface TurnPorts {
 export interface TurnLimits {
   readonly entryBytes: number
   readonly forwardedBytes: number
+  /** Replies in one message to another node; one reply always fits, up to the most. */
+  readonly repliesBytes?: number
+  readonly replyMostBytes?: number
 }

@@ -31,7 +31,7 @@ import { Inbox } from './inbox.ts'
 import type { SessionId, SystemCommand } from './machine/entry.ts'
 import type { Machine, ReplySink } from './machine/machine.ts'
 import type { Reply } from './machine/reply.ts'
-import { ReadQueue } from './read-queue.ts'
+import { ReadQueue, readWithin } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
 import type { PeerMessage, TurnLimits, TurnPorts } from './turn-ports.ts'
@@ -44,6 +44,7 @@ import {
   logIndex,
   nodeId,
 } from './vocabulary.ts'
+import { WayToLeader } from './way-to-leader.ts'
 
 interface Frame {
   readonly sends: { readonly to: NodeId; readonly message: Message }[]
@@ -67,6 +68,7 @@ export class Turn {
 
   readonly #notes = new DecidedNotes()
   readonly #inbox: Inbox
+  readonly #limits: TurnLimits
   readonly #reads = new ReadQueue()
 
   #decided: LogIndex
@@ -78,9 +80,7 @@ export class Turn {
 
   #replies = new Map<number, { session: SessionId; replies: { sequence: number; reply: Reply }[] }>()
 
-  /** For a node that is no voter: whom to send commands to. */
-  #hint: NodeId | null = null
-  #rotation = 0
+  readonly #way: WayToLeader
   #resend = false
   readonly #sink: ReplySink
 
@@ -101,6 +101,8 @@ export class Turn {
     this.appliedConfigurationStart = configuration.start
     this.#ports = ports
     this.#inbox = new Inbox(limits)
+    this.#limits = limits
+    this.#way = new WayToLeader(self)
     this.#decided = machine.applied
     this.#sink = { reply: (session, sequence, reply, duplicate) => this.#replied(session, sequence, reply, duplicate) }
   }
@@ -141,7 +143,10 @@ export class Turn {
   tick(): void {
     const now = this.#ports.now()
     this.#events.push({ kind: 'tick', now })
-    if (this.relay.overdue(now)) this.#resend = true
+    if (this.relay.overdue(now)) {
+      this.#resend = true
+      this.#way.overdue()
+    }
     const due = this.machine.nextExpiryMilliseconds()
     if (due !== null && due <= this.#ports.wallClock()) this.#inbox.wantTime()
     this.#wake()
@@ -150,6 +155,7 @@ export class Turn {
   /** What was in flight to this peer may be gone. */
   reconnected(peer: NodeId): void {
     this.#events.push({ kind: 'reconnected', now: this.#ports.now(), peer })
+    this.#way.reconnected(peer)
     if (peer === this.#target()) this.#resend = true
     this.#wake()
   }
@@ -285,21 +291,15 @@ export class Turn {
 
   #leaderChanged(leader: NodeId | null): void {
     if (leader !== this.self) this.#inbox.forgetBlocks()
-    this.#hint = leader
+    this.#way.leaderChanged(leader)
     this.#resend = true
     this.#ports.leaderChanged(leader)
   }
 
   // ---- commands on their way to the leader -----------------------------------------------------------------------
 
-  /** Where commands of this node go: the leader, or, for a node that is no voter, a voter that tells. */
   #target(): NodeId | null {
-    const leader = leaderOf(this.replica)
-    if (leader !== null) return leader
-    if (this.appliedConfiguration.voters.some((voter) => voter.id === this.self)) return null
-    if (this.#hint !== null) return this.#hint
-    const voters = this.appliedConfiguration.voters
-    return voters[this.#rotation % voters.length]!.id
+    return this.#way.target(leaderOf(this.replica), this.appliedConfiguration.voters)
   }
 
   #speakForClients(): void {
@@ -363,16 +363,14 @@ export class Turn {
   }
 
   #redirect(to: NodeId): void {
-    const leader = leaderOf(this.replica) ?? this.#hint
+    const leader = leaderOf(this.replica) ?? this.#way.hint
     this.#tell(to, { kind: 'redirect', leader, configuration: this.appliedConfiguration })
   }
 
   #redirected(leader: NodeId | null, configuration: Configuration | null): void {
-    if (leaderOf(this.replica) !== null) return
+    // Known members are dialled: a leader that is none of ours could not be reached, and would not know us.
     if (configuration && configuration.id > this.appliedConfiguration.id) this.#ports.heardOf(configuration)
-    this.#rotation++
-    if (leader === null || leader === this.#hint || leader === this.self) return
-    this.#hint = leader
+    if (!this.#way.redirected(leader, leaderOf(this.replica))) return
     this.#resend = true
     this.#wake()
   }
@@ -478,9 +476,12 @@ export class Turn {
   #answerReads(): void {
     for (let next = this.#reads.next(this.machine.applied); next; next = this.#reads.next(this.machine.applied)) {
       for (const { from, id, commands } of next) {
-        const replies = commands.map((command) => this.machine.read(command))
-        if (from === this.self) this.relay.answerReads(id, replies)
-        else this.#tell(from, { kind: 'read-replies', id, index: this.machine.applied, replies })
+        const read = (command: Arguments): Reply => this.machine.read(command)
+        if (from === this.self) this.relay.answerReads(id, commands.map(read))
+        else {
+          const replies = readWithin(commands, read, this.#limits)
+          this.#tell(from, { kind: 'read-replies', id, index: this.machine.applied, replies })
+        }
       }
     }
   }

@@ -48,6 +48,19 @@ export function isError(value: unknown): value is ErrorReply {
   return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'error'
 }
 
+/** About what a reply takes on its way; cheap. */
+export function replyBytes(reply: Reply): number {
+  if (reply === null || typeof reply !== 'object') return typeof reply === 'string' ? reply.length + 4 : 16
+  if (reply instanceof Uint8Array) return reply.length + 8
+  const sum = (items: readonly Reply[]): number => items.reduce<number>((bytes, item) => bytes + replyBytes(item), 8)
+  if (Array.isArray(reply)) return sum(reply as readonly Reply[])
+  const tagged = reply as TaggedReply
+  if (tagged.kind === 'map') return sum(tagged.pairs.flat())
+  if (tagged.kind === 'set') return sum(tagged.items)
+  if (tagged.kind === 'text') return tagged.text.length + 8
+  return tagged.kind === 'error' ? tagged.message.length + 16 : 16
+}
+
 const TAG_NULL = 0
 const TAG_POSITIVE = 1
 const TAG_NEGATIVE = 2

@@ -1,0 +1,190 @@
+/** The shell's turn with ports of glass: what a node says to others when things go wrong around it. */
+import { describe, expect, it } from 'vitest'
+import { createReplica } from '../src/consensus/replica.ts'
+import { Machine } from '../src/machine/machine.ts'
+import type { Reply } from '../src/machine/reply.ts'
+import type { RelayMessage } from '../src/relay-messages.ts'
+import { Relay } from '../src/relay.ts'
+import type { PeerMessage } from '../src/turn-ports.ts'
+import { Turn } from '../src/turn.ts'
+import {
+  type Configuration,
+  type LogRecord,
+  type NodeId,
+  ZERO_BALLOT,
+  configurationId,
+  logIndex,
+  nodeId,
+  volumeId,
+} from '../src/vocabulary.ts'
+
+const member = (id: number) => ({ id: nodeId(id), volume: volumeId(String(id).repeat(32)), address: `n${id}:1` })
+const configuration = (id: number, voters: readonly number[]): Configuration => ({
+  id: configurationId(id),
+  voters: voters.map(member),
+  learners: [],
+  preferredLeader: nodeId(0),
+})
+
+/** A node whose sends are written down, whose clock is turned by hand, and whose disk is as quick as one wishes. */
+class Bench {
+  readonly turn: Turn
+  now = 0
+  wall = 1_700_000_000_000
+  readonly sent: { to: NodeId; message: PeerMessage }[] = []
+  readonly heardOf: Configuration[] = []
+  readonly replies: [number, Reply][] = []
+  readonly #done: (() => void)[] = []
+  #woken = false
+  readonly origin = {
+    reply: (tag: number, reply: Reply) => void this.replies.push([tag, reply]),
+    flush: () => undefined,
+  }
+
+  constructor(self: number, known: Configuration, limits: { readonly repliesBytes?: number } = {}) {
+    const state = {
+      promise: { ...ZERO_BALLOT, configuration: configurationId(1), n: 1, node: nodeId(1) },
+      acceptedBallot: ZERO_BALLOT,
+      decided: logIndex(0),
+      configuration: known,
+      configurationStart: logIndex(0),
+    }
+    const recovered = { state, first: logIndex(1), entries: [], doubtfulFrom: null }
+    const relay = new Relay(
+      { node: self, incarnation: 1 },
+      {
+        outstandingCommands: 1000,
+        outstandingBytes: 1 << 20,
+        blockBytes: 1 << 20,
+        resendMilliseconds: 1000,
+        resendMostMilliseconds: 8000,
+      },
+    )
+    this.turn = new Turn(
+      nodeId(self),
+      createReplica({ self: nodeId(self), recovered, now: 0 }),
+      new Machine({ maxMemoryBytes: 0 }),
+      relay,
+      { configuration: known, start: logIndex(0) },
+      {
+        now: () => this.now,
+        wallClock: () => this.wall,
+        persist: (_records: readonly LogRecord[], done: () => void) => void this.#done.push(done),
+        send: (to, message) => void this.sent.push({ to, message }),
+        flush: () => undefined,
+        wake: () => void (this.#woken = true),
+        needCheckpoint: () => undefined,
+        configurationChanged: () => undefined,
+        leaderChanged: () => undefined,
+        heardOf: (each) => void this.heardOf.push(each),
+      },
+      { entryBytes: 1 << 20, forwardedBytes: 1 << 20, ...limits },
+    )
+  }
+
+  /** Runs until nothing is left to do; the disk has everything then. */
+  settle(): void {
+    while (this.#woken || this.#done.length > 0) {
+      this.#woken = false
+      this.turn.run()
+      for (const done of this.#done.splice(0)) done()
+    }
+  }
+
+  pass(milliseconds: number): void {
+    for (let passed = 0; passed < milliseconds; passed += 10) {
+      this.now += 10
+      this.turn.tick()
+      this.settle()
+    }
+  }
+
+  hear(from: number, message: RelayMessage): void {
+    this.turn.receive(nodeId(from), { kind: 'relay', message })
+    this.settle()
+  }
+
+  /** What was said about commands since the last call, and to whom. */
+  said(kind: RelayMessage['kind']): [to: number, message: RelayMessage][] {
+    return this.sent
+      .splice(0)
+      .flatMap(({ to, message }) =>
+        message.kind === 'relay' && message.message.kind === kind ? [[to, message.message] as const] : [],
+      )
+      .map(([to, message]) => [to, message])
+  }
+}
+
+const command = (...words: string[]) => words.map((word) => Buffer.from(word))
+
+describe('a node that was removed', () => {
+  it('finds the leader of a configuration that it never heard of, and its clients are answered', () => {
+    const bench = new Bench(4, configuration(2, [1, 2, 3]))
+    // It hears that node 9 leads: of a configuration that has come since, and that it is not connected to.
+    const leader = { ...ZERO_BALLOT, configuration: configurationId(3), n: 1, node: nodeId(9) }
+    bench.turn.receive(nodeId(1), {
+      kind: 'consensus',
+      message: { kind: 'decided-entries', from: logIndex(1), decided: logIndex(0), leader, entries: [] },
+    })
+    bench.settle()
+    bench.turn.write(bench.origin, 7, command('SET', 'k', 'v'))
+    bench.settle()
+    expect(bench.said('forward').map(([to]) => to)).toEqual([9])
+
+    // No answer: a voter that it knows is asked, and tells of today's members.
+    bench.pass(1100)
+    const asked = bench.said('forward').map(([to]) => to)
+    expect(asked).toHaveLength(1)
+    expect([1, 2, 3]).toContain(asked[0])
+    const today = configuration(3, [1, 9])
+    bench.hear(asked[0]!, { kind: 'redirect', leader: nodeId(9), configuration: today })
+    expect(bench.heardOf).toEqual([today])
+    bench.said('forward')
+    bench.turn.reconnected(nodeId(9))
+    bench.settle()
+    expect(bench.said('forward').map(([to]) => to)).toEqual([9])
+    const session = { node: 4, incarnation: 1 }
+    bench.hear(9, { kind: 'replies', session, index: logIndex(5), replies: [{ sequence: 1, reply: 'OK' }] })
+    expect(bench.replies).toEqual([[7, 'OK']])
+  })
+
+  it('asks every voter that it knows, one after the other, while none answers', () => {
+    const bench = new Bench(4, configuration(2, [1, 2, 3]))
+    bench.turn.read(bench.origin, 7, command('GET', 'k'))
+    bench.settle()
+    bench.pass(40_000)
+    expect(new Set(bench.said('read').map(([to]) => to))).toEqual(new Set([1, 2, 3]))
+  })
+})
+
+describe('a leader', () => {
+  const alone = (limits: { readonly repliesBytes?: number } = {}): Bench => {
+    const bench = new Bench(1, configuration(1, [1]), limits)
+    bench.pass(1000)
+    expect(bench.turn.status.role).toBe('leader')
+    return bench
+  }
+
+  it('answers reads of other nodes in messages of bounded size', () => {
+    const bench = alone({ repliesBytes: 2500 })
+    for (const key of ['a', 'b', 'c', 'd']) bench.turn.write(bench.origin, 0, command('SET', key, key.repeat(1000)))
+    bench.settle()
+    bench.sent.splice(0)
+    const commands = ['a', 'b', 'c', 'd'].map((key) => command('GET', key))
+    bench.hear(2, { kind: 'read', id: 1, commands })
+    const [first] = bench.said('read-replies')
+    expect(first).toMatchObject([2, { kind: 'read-replies', id: 1 }])
+    const { replies } = first![1] as Extract<RelayMessage, { kind: 'read-replies' }>
+    expect(replies.map(String)).toEqual(['a', 'b'].map((key) => key.repeat(1000)))
+  })
+
+  it('answers at least one read, however large', () => {
+    const bench = alone({ repliesBytes: 100 })
+    bench.turn.write(bench.origin, 0, command('SET', 'a', 'x'.repeat(1000)))
+    bench.settle()
+    bench.sent.splice(0)
+    bench.hear(2, { kind: 'read', id: 1, commands: [command('GET', 'a'), command('GET', 'a')] })
+    const [, message] = bench.said('read-replies')[0]!
+    expect((message as Extract<RelayMessage, { kind: 'read-replies' }>).replies).toHaveLength(1)
+  })
+})
