@@ -296,7 +296,7 @@ const volumeIsKnown = rule('volume-lost', ['join'], (action, observed) => {
   const node = observed.nodes[action.target.ordinal]
   const member = memberAt(observed, configurationOf(observed), action.target.ordinal)
   if (!node || !member || !isVolumeLost(observed, node)) return null
-  return `${node.name} came back with an empty volume and never votes as ${member.id} again; to replace it, scale in to ${action.target.ordinal} and out again`
+  return `${node.name} came back with an empty volume and never votes as ${member.id} again; docs/OPERATIONS.md, "When a volume is lost", says how to replace it`
 })
 
 const takesNoPart = rule('takes-no-part', ['replace'], (action, observed) => {
