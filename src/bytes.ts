@@ -85,6 +85,7 @@ export class ByteWriter {
   }
 
   string(text: string): this {
+    if (text === '') return this.uint8(0)
     const size = Buffer.byteLength(text)
     this.uint(size)
     this.reserve(size)
@@ -104,6 +105,11 @@ export class ByteWriter {
   /** A view of what was written; valid until the next write or `reset`. */
   view(): Buffer {
     return this.#buffer.subarray(0, this.length)
+  }
+
+  /** A view of what was written from `offset` on; valid until `reset`. */
+  since(offset: number): Buffer {
+    return this.#buffer.subarray(offset, this.length)
   }
 
   /** A copy of what was written, with memory of its own. */
@@ -140,7 +146,7 @@ export class ByteReader {
   }
 
   uint8(): number {
-    this.#need(1)
+    if (this.offset >= this.end) this.#need(1)
     return this.buffer[this.offset++]!
   }
 
@@ -159,6 +165,12 @@ export class ByteReader {
   }
 
   uint(): number {
+    // Most are small: lengths, counts, kinds.
+    const first = this.offset < this.end ? this.buffer[this.offset]! : 0x80
+    if (first < 0x80) {
+      this.offset++
+      return first
+    }
     let value = 0
     let scale = 1
     for (let count = 0; count < 8; count++) {
@@ -185,7 +197,8 @@ export class ByteReader {
   }
 
   string(): string {
-    return this.bytes().toString('utf8')
+    const length = this.uint()
+    return length === 0 ? '' : this.raw(length).toString('utf8')
   }
 
   boolean(): boolean {

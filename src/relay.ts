@@ -23,6 +23,8 @@ export interface RelayLimits {
   readonly resendMostMilliseconds: number
 }
 
+const ENCODED_BYTES = 65_536
+
 interface Slot {
   readonly origin: Origin
   readonly tag: number
@@ -49,7 +51,8 @@ export interface ReadBatch {
 export class Relay {
   readonly session: SessionId
   readonly #limits: RelayLimits
-  readonly #scratch = new ByteWriter(512)
+  /** Commands are written one behind the other; each keeps the whole until it is answered. */
+  #encoded = new ByteWriter(ENCODED_BYTES)
   /** Slot of sequence number `#base + position`; null: answered. */
   #slots: (Slot | null)[] = []
   /** Position in `#slots` of the oldest unanswered command: the slots before it are answered. */
@@ -99,10 +102,11 @@ export class Relay {
   /** False: full, nothing was taken. */
   takeWrite(origin: Origin, tag: number, args: Arguments): boolean {
     if (this.#full()) return false
-    this.#scratch.reset()
-    encodeCommand(this.#scratch, '', args)
-    // From the pool: it lives until its reply, and small buffers of their own are slow to make.
-    const command = Buffer.from(this.#scratch.view())
+    // Buffers of their own are slow to make, and one that grows copies what it has.
+    if (this.#encoded.length >= ENCODED_BYTES / 2) this.#encoded = new ByteWriter(ENCODED_BYTES)
+    const start = this.#encoded.length
+    encodeCommand(this.#encoded, '', args)
+    const command = this.#encoded.since(start)
     this.#bytes += command.length
     this.#slots.push({ origin, tag, command })
     return true

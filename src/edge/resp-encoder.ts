@@ -24,13 +24,20 @@ export type Protocol = 2 | 3
 
 /** A bulk string at least this long becomes a piece of its own. */
 const LARGE_BYTES = 16_384
+/** Replies share memory of this size; small, because a slow client may keep all of it. */
+const CHUNK_BYTES = 16_384
+
+const OK_BYTES = Buffer.from('+OK\r\n')
 
 export class RespEncoder {
-  #buffer = Buffer.allocUnsafeSlow(65_536)
+  /** Filled once, piece behind piece: sockets may still hold what lies before `#start`. */
+  #buffer = Buffer.allocUnsafeSlow(CHUNK_BYTES)
+  /** Where the piece that is being written starts. */
+  #start = 0
   #length = 0
   #pieces: Uint8Array[] = []
 
-  /** What was encoded since the last call, in pieces with memory of their own. */
+  /** What was encoded since the last call, in pieces that stay as they are. */
   take(): Uint8Array[] {
     this.#cut()
     const pieces = this.#pieces
@@ -39,7 +46,8 @@ export class RespEncoder {
   }
 
   reply(reply: Reply, protocol: Protocol): void {
-    if (reply === null) this.#ascii(protocol === 3 ? '_\r\n' : '$-1\r\n')
+    if (reply === 'OK') this.#raw(OK_BYTES)
+    else if (reply === null) this.#ascii(protocol === 3 ? '_\r\n' : '$-1\r\n')
     else if (typeof reply === 'string') this.#ascii(`+${oneLine(reply)}\r\n`)
     else if (typeof reply === 'number' || typeof reply === 'bigint') this.#ascii(`:${reply}\r\n`)
     else if (reply instanceof Uint8Array) this.#bulk(reply)
@@ -94,11 +102,15 @@ export class RespEncoder {
       this.#cut()
       this.#pieces.push(bytes)
     } else {
-      this.#reserve(bytes.length)
-      this.#buffer.set(bytes, this.#length)
-      this.#length += bytes.length
+      this.#raw(bytes)
     }
     this.#ascii('\r\n')
+  }
+
+  #raw(bytes: Uint8Array): void {
+    this.#reserve(bytes.length)
+    this.#buffer.set(bytes, this.#length)
+    this.#length += bytes.length
   }
 
   /** Characters below 128 only. */
@@ -115,17 +127,16 @@ export class RespEncoder {
   #reserve(more: number): void {
     if (this.#length + more <= this.#buffer.length) return
     this.#cut()
-    if (more > this.#buffer.length) this.#buffer = Buffer.allocUnsafeSlow(more)
+    this.#buffer = Buffer.allocUnsafeSlow(Math.max(CHUNK_BYTES, more))
+    this.#start = 0
+    this.#length = 0
   }
 
-  /** Ends a piece with a copy: the scratch buffer is used again. */
+  /** Ends a piece. */
   #cut(): void {
-    if (this.#length === 0) return
-    // Small pieces come from Node's pool: they live until the socket has taken them, and no longer.
-    const piece = Buffer.allocUnsafe(this.#length)
-    this.#buffer.copy(piece, 0, 0, this.#length)
-    this.#pieces.push(piece)
-    this.#length = 0
+    if (this.#length === this.#start) return
+    this.#pieces.push(this.#buffer.subarray(this.#start, this.#length))
+    this.#start = this.#length
   }
 }
 

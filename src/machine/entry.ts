@@ -72,7 +72,8 @@ export function encodeEntry(
   for (const command of system) encodeSystemCommand(writer, command)
   writer.uint(blocks.length)
   for (const block of blocks) encodeBlock(writer, block)
-  return writer.finish()
+  // Not copied: the capacity was about right, and nobody else writes here.
+  return writer.view()
 }
 
 function entryCapacity(blocks: readonly Block[]): number {

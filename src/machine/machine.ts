@@ -16,7 +16,7 @@ import { type Context, OUT_OF_MEMORY, wrongArity } from './command.ts'
 import { arityFits, findCommand, unknownCommand } from './commands.ts'
 import { type Block, type SessionId, type SystemCommand, decodeCommand, decodeEntry } from './entry.ts'
 import { type Arguments, type Reply, err } from './reply.ts'
-import { acknowledge, expireSessions, findSession, openSession } from './sessions.ts'
+import { expireSessions, findSession, openSession } from './sessions.ts'
 import { type MachineState, emptyState } from './state.ts'
 import { type Collection, hashOf } from './store.ts'
 
@@ -194,7 +194,12 @@ export class Machine {
   }
 
   #adoptFromLog(configuration: Configuration): void {
+    const { members, sessions, store } = this.#state
     this.adoptMembers(configuration)
+    // A member may have been silent for long: the patience with a node that is none any more begins now.
+    for (const [node, session] of sessions) {
+      if (members.has(node) && !this.#state.members.has(node)) session.lastActiveMilliseconds = store.timeMilliseconds
+    }
     this.#state.adoptedConfigurationId = configuration.id
   }
 
@@ -202,7 +207,7 @@ export class Machine {
     const session = findSession(this.#state.sessions, block.session)
     if (session === null) return
     session.lastActiveMilliseconds = this.#state.store.timeMilliseconds
-    acknowledge(session, block.acknowledged)
+    session.replies.forgetThrough(block.acknowledged)
     const { commands } = block
     for (let i = 0; i < commands.length; i++) {
       const sequence = block.first + i
@@ -214,7 +219,7 @@ export class Machine {
       }
       const reply = this.#applyCommand(commands[i]!)
       session.next++
-      if (sequence > block.acknowledged) session.replies.set(sequence, reply)
+      if (sequence > block.acknowledged) session.replies.add(sequence, reply)
       sink?.reply(block.session, sequence, reply, false)
     }
   }

@@ -11,6 +11,8 @@
  *             uint replies, (uint sequence, reply)…
  */
 import type { ByteReader, ByteWriter } from '../bytes.ts'
+import { LokiError } from '../errors.ts'
+import { invariant } from '../invariant.ts'
 import type { SessionId } from './entry.ts'
 import { type Reply, decodeReply, encodeReply } from './reply.ts'
 
@@ -22,8 +24,62 @@ export interface Session {
   /** Sequence number that is applied next. */
   next: number
   lastActiveMilliseconds: number
-  /** By sequence number, in its order: delivered ones are forgotten from the front. */
-  readonly replies: Map<number, Reply>
+  readonly replies: ReplyWindow
+}
+
+/** The replies to consecutive commands; delivered ones are forgotten from the front. */
+export class ReplyWindow {
+  #replies: Reply[] = []
+  /** Position of the oldest that is kept. */
+  #head = 0
+  /** Sequence number at position 0. */
+  #base = 1
+
+  get size(): number {
+    return this.#replies.length - this.#head
+  }
+
+  /** Undefined: forgotten, or not there yet. */
+  get(sequence: number): Reply | undefined {
+    const position = sequence - this.#base
+    return position < this.#head ? undefined : this.#replies[position]
+  }
+
+  /** Whether `sequence` is the one after the last that was kept, where there is one. */
+  fits(sequence: number): boolean {
+    return this.size === 0 || sequence === this.#base + this.#replies.length
+  }
+
+  /** Of a sequence that `fits`. */
+  add(sequence: number, reply: Reply): void {
+    invariant(this.fits(sequence), 'a reply leaves no gap')
+    if (this.size === 0) this.#clear(sequence)
+    this.#replies.push(reply)
+  }
+
+  forgetThrough(sequence: number): void {
+    const head = sequence + 1 - this.#base
+    if (head >= this.#replies.length) this.#clear(sequence + 1)
+    else if (head > this.#head) {
+      // What is forgotten must not be kept alive; the array is cut once half of it is empty.
+      this.#replies.fill(null, this.#head, head)
+      this.#head = head
+      if (head < this.#replies.length / 2) return
+      this.#replies = this.#replies.slice(head)
+      this.#base += head
+      this.#head = 0
+    }
+  }
+
+  #clear(base: number): void {
+    this.#replies = []
+    this.#head = 0
+    this.#base = base
+  }
+
+  *entries(): Generator<readonly [sequence: number, reply: Reply]> {
+    for (let at = this.#head; at < this.#replies.length; at++) yield [this.#base + at, this.#replies[at]!]
+  }
 }
 
 /** By node. */
@@ -33,21 +89,18 @@ export type Sessions = Map<number, Session>
 export function openSession(sessions: Sessions, id: SessionId, timeMilliseconds: number): void {
   const known = sessions.get(id.node)
   if (known && known.incarnation >= id.incarnation) return
-  const session = { incarnation: id.incarnation, next: 1, lastActiveMilliseconds: timeMilliseconds, replies: new Map() }
+  const session = {
+    incarnation: id.incarnation,
+    next: 1,
+    lastActiveMilliseconds: timeMilliseconds,
+    replies: new ReplyWindow(),
+  }
   sessions.set(id.node, session)
 }
 
 export function findSession(sessions: Sessions, id: SessionId): Session | null {
   const session = sessions.get(id.node)
   return session?.incarnation === id.incarnation ? session : null
-}
-
-/** Forgets the replies up to `acknowledged`. */
-export function acknowledge(session: Session, acknowledged: number): void {
-  for (const sequence of session.replies.keys()) {
-    if (sequence > acknowledged) return
-    session.replies.delete(sequence)
-  }
 }
 
 /** Ends the sessions of nodes outside `members` that have been silent for too long. */
@@ -63,7 +116,7 @@ export function writeSessions(writer: ByteWriter, sessions: Sessions): void {
   for (const [node, session] of [...sessions].sort(([a], [b]) => a - b)) {
     writer.uint(node).uint(session.incarnation).uint(session.next).uint(session.lastActiveMilliseconds)
     writer.uint(session.replies.size)
-    for (const [sequence, reply] of session.replies) encodeReply(writer.uint(sequence), reply)
+    for (const [sequence, reply] of session.replies.entries()) encodeReply(writer.uint(sequence), reply)
   }
 }
 
@@ -74,8 +127,12 @@ export function readSessions(reader: ByteReader): Sessions {
     const incarnation = reader.uint()
     const next = reader.uint()
     const lastActiveMilliseconds = reader.uint()
-    const replies = new Map<number, Reply>()
-    for (let more = reader.uint(); more > 0; more--) replies.set(reader.uint(), decodeReply(reader))
+    const replies = new ReplyWindow()
+    for (let more = reader.uint(); more > 0; more--) {
+      const sequence = reader.uint()
+      if (!replies.fits(sequence)) throw new LokiError('FRAME_MALFORMED', `reply ${sequence} leaves a gap`)
+      replies.add(sequence, decodeReply(reader))
+    }
     sessions.set(node, { incarnation, next, lastActiveMilliseconds, replies })
   }
   return sessions

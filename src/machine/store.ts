@@ -10,6 +10,7 @@
  * and not yet removed included); every record with an expiry has an item in the heap.
  */
 import { ExpiryHeap } from './expiry.ts'
+import type { Packed } from './packed.ts'
 import { type KeyRecord, recordBytes } from './records.ts'
 
 export const BUCKET_BITS = 12
@@ -151,6 +152,21 @@ export class Collection {
     if (record.expireAtMilliseconds !== 0 && record.expireAtMilliseconds !== before?.expireAtMilliseconds) {
       this.store.noteExpiry(this.name, key, record.expireAtMilliseconds)
     }
+  }
+
+  /** As `put` of a string that never expires; one that is there and is such is changed in place. */
+  putString(key: string, value: Packed): void {
+    const bucket = this.#bucketForChange(bucketOf(key))
+    const record = bucket.records.get(key)
+    if (record?.kind !== 'string' || record.expireAtMilliseconds !== 0) {
+      this.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds: 0 })
+      return
+    }
+    const more = value.length - record.value.length
+    this.usedBytes += more
+    this.store.usedBytes += more
+    record.value = value
+    record.version = this.store.version
   }
 
   /** Must be called before a record is changed in place, then `changed` after it. */

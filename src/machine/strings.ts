@@ -29,7 +29,8 @@ function findString(c: Context, key: string): StringRecord | null | ErrorReply {
 
 /** Sets a value and takes an expiry away. */
 function assign(c: Context, key: string, value: Packed, expireAtMilliseconds = 0): void {
-  c.collection.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds })
+  if (expireAtMilliseconds === 0) c.collection.putString(key, value)
+  else c.collection.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds })
 }
 
 /** Changes the value of a key that may be absent; its expiry stays. */
