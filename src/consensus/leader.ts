@@ -371,10 +371,14 @@ export function sendBeacon(replica: Replica, to: NodeId): void {
 
 // ---- transfer -------------------------------------------------------------------------------------------------
 
-/** Holds proposals back and hands over to `to` as soon as it has everything. Not a voter, or not leading: nothing. */
+/**
+ * Holds proposals back and hands over to `to` as soon as it has everything. Not a voter, not there, or this replica
+ * does not lead: nothing.
+ */
 export function onTransfer(replica: Replica, to: NodeId): void {
   const leadership = replica.leadership
   if (leadership?.phase !== 'accept' || to === replica.self || !isVoter(replica.configuration, to)) return
+  if (replica.unreachable.has(to)) return
   if (leadership.transfer?.to === to) return
   leadership.transfer = { to, since: replica.now, toldAt: -Infinity }
   tickTransfer(replica)
@@ -398,8 +402,21 @@ export function tickTransfer(replica: Replica): void {
   send(replica, transfer.to, { kind: 'take-over', ballot: leadership.ballot }, 'now')
 }
 
+/** The target is gone: proposals are taken again at once. */
+export function endTransfer(replica: Replica, to: NodeId): void {
+  if (replica.leadership?.transfer?.to === to) replica.leadership.transfer = null
+}
+
+/** Only for a target that is near the end: one that is far behind would hold everybody up, and catches up first. */
+function holdsBack(replica: Replica): boolean {
+  const { transfer, progress } = replica.leadership!
+  const target = transfer && progress.get(transfer.to)
+  if (target?.state !== 'replicating') return false
+  return lastIndex(replica.log) - target.acked <= replica.options.reconfigurationLagEntries
+}
+
 export const acceptsProposals = (replica: Replica): boolean =>
   isLeading(replica) &&
-  replica.leadership!.transfer === null &&
+  !holdsBack(replica) &&
   pendingConfiguration(replica) === null &&
   replica.leadership!.undecidedBytes < replica.options.maxUndecidedBytes

@@ -24,6 +24,7 @@ import { onAcceptDecide, onAcceptSync, onBeacon, onCatchUp, onDecide, onPrepare,
 import { sayAccepted, tickFollower } from './follower.ts'
 import {
   appendAsLeader,
+  endTransfer,
   onAccepted,
   onNotAccepted,
   onPrepareRequest,
@@ -151,6 +152,7 @@ function take(replica: Replica, event: Event): void {
     case 'reconnected':
       return onReconnected(replica, event.peer)
     case 'disconnected':
+      endTransfer(replica, event.peer)
       return onDisconnected(replica, event.peer)
     default:
       return unreachable(event)
