@@ -77,8 +77,9 @@ export class CheckpointTransfer {
         const found = await this.#fetchFrom(peer, index, accepts)
         if (found !== null) return found
       } catch (error) {
-        if (!(error instanceof LokiError)) throw error
-        this.#ports.log('a checkpoint could not be fetched', { peer, reason: error.message })
+        // Of the world: what a peer sent, or a volume that is full. It is asked for again as long as it is needed.
+        if (!(error instanceof LokiError) && (error as NodeJS.ErrnoException).code === undefined) throw error
+        this.#ports.log('a checkpoint could not be fetched', { peer, reason: (error as Error).message })
       }
     }
     return null

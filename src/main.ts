@@ -33,13 +33,17 @@ async function runNode(): Promise<number> {
   process.on('uncaughtException', fatal)
   process.on('unhandledRejection', fatal)
   const node = new Node({ config: readConfig(process.env), log, fatal })
-  await node.start()
   return new Promise((resolve) => {
+    let started = false
     const stop = (): void => {
-      node.stop().then(() => resolve(EXIT.ok), fatal)
+      // Nothing is served before the start is over, and nothing is half done that a crash would not leave as well.
+      if (started) node.stop().then(() => resolve(EXIT.ok), fatal)
+      else resolve(EXIT.ok)
     }
+    // From the first moment on: the first process of a container that has no handler never hears of a signal.
     process.on('SIGTERM', stop)
     process.on('SIGINT', stop)
+    node.start().then(() => (started = true), fatal)
   })
 }
 

@@ -51,6 +51,9 @@ export interface MemberOptions {
 const SLICE_PAUSE = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 /** Entries replayed before the process looks after its probes again. */
 const REPLAY_SLICE_ENTRIES = 2000
+/** How often a checkpoint is taken to make room while the disk is nearly full. */
+const FULL_DISK_CHECKPOINT_MILLISECONDS = 10_000
+const FULL_DISK_HAND_OVER_MILLISECONDS = 1000
 
 export class Member {
   readonly turn: Turn
@@ -65,6 +68,7 @@ export class Member {
   #checkpointing: Promise<LogIndex> | null = null
   #lastCheckpointAt = performance.now()
   #bytesAtCheckpoint = 0
+  #handedOverFull = false
   leaderChanges = 0
   lastLeaderAt = 0
 
@@ -187,13 +191,14 @@ export class Member {
   }
 
   #startTimers(): void {
-    const { config, fatal } = this.#options
+    const { config, storage } = this.#options
     const { electionTimeoutMilliseconds } = config.settings
     this.#timers.push(setInterval(() => this.turn.tick(), Math.max(5, Math.floor(electionTimeoutMilliseconds / 20))))
     this.#timers.push(
       setInterval(() => {
         if (leaderOf(this.turn.replica) !== null) this.lastLeaderAt = performance.now()
-        if (this.#checkpointDue()) this.checkpoint().catch(fatal)
+        if (this.#checkpointDue()) this.checkpoint().catch((error: unknown) => this.#checkpointFailed(error))
+        this.#minds(storage.readOnly)
       }, 250),
     )
   }
@@ -225,11 +230,39 @@ export class Member {
     const { storage, config } = this.#options
     const { checkpointIntervalSeconds, checkpointLogBytes } = config.settings
     const last = storage.checkpoint?.index ?? 0
-    if (this.#checkpointing || this.turn.machine.applied <= last) return false
+    if (this.#checkpointing || this.#noCheckpointNow() || this.turn.machine.applied <= last) return false
     const age = performance.now() - this.#lastCheckpointAt
     return (
-      age >= checkpointIntervalSeconds * 1000 || storage.status().bytes - this.#bytesAtCheckpoint >= checkpointLogBytes
+      age >= checkpointIntervalSeconds * 1000 ||
+      (storage.readOnly && age >= FULL_DISK_CHECKPOINT_MILLISECONDS) ||
+      storage.status().bytes - this.#bytesAtCheckpoint >= checkpointLogBytes
     )
+  }
+
+  /** Why no checkpoint can be taken at the moment, or null. */
+  #noCheckpointNow(): string | null {
+    if (this.#fetching) return 'a checkpoint of a peer is being fetched'
+    const { appliedConfiguration, appliedConfigurationStart } = this.turn
+    // A node that joined was told of a configuration that starts somewhere in the log which it still lacks. A
+    // checkpoint from before that point would name it too early, and make voters of nodes that lack the rest.
+    const wasTold = appliedConfigurationStart === 0 && appliedConfiguration.id > 1
+    return wasTold ? 'the node has not come to the configuration that it was told of' : null
+  }
+
+  /** The log is kept, and the next one is tried when it is due. Everything else is a bug or a broken disk. */
+  #checkpointFailed(error: unknown): void {
+    const { log, fatal } = this.#options
+    if (!(error instanceof LokiError) || error.code !== 'CHECKPOINT_WRITE_FAILED') fatal(error)
+    else log('checkpoint failed', { code: error.code, reason: error.message })
+  }
+
+  /** A leader whose disk is nearly full hands over, once; the others may have room. */
+  #minds(readOnly: boolean): void {
+    if (!readOnly) this.#handedOverFull = false
+    if (!readOnly || this.#handedOverFull || !this.isLeader) return
+    this.#handedOverFull = true
+    this.#options.log('the disk is nearly full: leadership is handed over', {})
+    void this.handOver(FULL_DISK_HAND_OVER_MILLISECONDS)
   }
 
   /** Takes a checkpoint, or waits for the one under way; its index. */
@@ -243,6 +276,8 @@ export class Member {
 
   async #takeCheckpoint(): Promise<LogIndex> {
     const { storage, log } = this.#options
+    const reason = this.#noCheckpointNow()
+    if (reason !== null) throw new LokiError('NOT_STARTED', reason)
     const { machine, appliedConfiguration, appliedConfigurationStart } = this.turn
     const index = machine.applied
     this.#bytesAtCheckpoint = storage.status().bytes
@@ -261,6 +296,8 @@ export class Member {
     if (this.#fetching) return
     this.#fetching = true
     try {
+      // One at a time: each clears away what it does not know.
+      await this.#checkpointing?.catch(() => undefined)
       const found = await this.#transfer.fetch(index, from, (head) =>
         acceptsCheckpoint(this.turn.replica, head.index, head.configuration),
       )

@@ -53,6 +53,7 @@ export const VERSION = '0.1.0'
 /** Not ready only when no leader was known for longer than an election with all its retries may take. */
 const LEADERLESS_MILLISECONDS = 10_000
 const HAND_OVER_MILLISECONDS = 5000
+const CONTROL_FILE_RETRY_MILLISECONDS = 10_000
 /** What fastify needs to hear to listen on every address: by itself it takes `localhost` only. */
 const EVERY_ADDRESS = Object.values(networkInterfaces()).some((list) => list?.some(({ family }) => family === 'IPv6'))
   ? '::'
@@ -76,6 +77,7 @@ export class Node implements Front, AdminActions {
   #resetting: Promise<void> | null = null
   #refusal: LokiError | null = null
   #stopping = false
+  #stopped: Promise<void> | null = null
   #admin: FastifyInstance | null = null
   #resp: RespServer | null = null
   #controlFileTimer: NodeJS.Timeout | null = null
@@ -113,7 +115,8 @@ export class Node implements Front, AdminActions {
       walDirectory: config.walDirectory,
       checkpointDirectory: config.checkpointDirectory,
       segmentBytes: config.settings.walSegmentBytes,
-      archive: true,
+      // Nobody takes an archive away here yet, and it would fill the volume of the log.
+      archive: false,
       random: () => volumeId(randomBytes(16).toString('hex')),
       onFatal: fatal,
       expected: controlFile && expectation(controlFile),
@@ -165,11 +168,18 @@ export class Node implements Front, AdminActions {
    * Leaves in good order: leadership handed over, unready, still serving for as long as others need to notice,
    * every command that was read answered, connections closed.
    */
-  async stop(): Promise<void> {
-    if (this.#stopping) return
+  stop(): Promise<void> {
+    // A second signal waits for the same end: it must not cut off what the first one has still to answer.
+    this.#stopped ??= this.#stop()
+    return this.#stopped
+  }
+
+  async #stop(): Promise<void> {
     const { config, log } = this.#options
     log('stopping', {})
     await this.#becoming?.catch(() => undefined)
+    // It ends the process by itself.
+    if (this.#resetting) await this.#resetting.then(() => new Promise(() => undefined))
     await this.#member?.handOver(HAND_OVER_MILLISECONDS)
     this.#stopping = true
     if (this.#resp && this.#member) {
@@ -209,8 +219,9 @@ export class Node implements Front, AdminActions {
   }
 
   async #become(cluster: string, self: MemberOf, configuration: Configuration): Promise<void> {
-    await this.#becoming?.catch(() => undefined)
-    this.#becoming = this.#becomeOnce(cluster, self, configuration)
+    // One after the other: of several that wait, too.
+    const before = this.#becoming?.catch(() => undefined)
+    this.#becoming = Promise.resolve(before).then(() => this.#becomeOnce(cluster, self, configuration))
     await this.#becoming
   }
 
@@ -240,7 +251,13 @@ export class Node implements Front, AdminActions {
     const { recovered } = storage
     const state = { ...recovered.state, configuration, configurationStart: start }
     this.#options.log('identity given', { cluster, node: self.id, configuration: configuration.id })
-    await this.#becomeMember({ ...recovered, state })
+    try {
+      await this.#becomeMember({ ...recovered, state })
+    } catch (error) {
+      // What is durable stands: the next start is a member, where this one is half of one.
+      this.#options.fatal(error)
+      throw error
+    }
   }
 
   /** Moves the data of a node that was removed aside and ends the process; the next start finds empty volumes. */
@@ -405,16 +422,25 @@ export class Node implements Front, AdminActions {
 
   // ---- control file --------------------------------------------------------------------------------------------------
 
-  #controlFileSoon(): void {
+  #controlFileSoon(milliseconds = 100): void {
+    if (this.#stopped) return
     this.#controlFileTimer ??= setTimeout(() => {
       this.#controlFileTimer = null
-      this.#writeControlFile().catch(this.#options.fatal)
-    }, 100)
+      void this.#writeControlFile()
+    }, milliseconds)
   }
 
-  /** One after the other: two at once would pull the new file away from under each other. */
+  /**
+   * One after the other: two at once would pull the new file away from under each other. Nothing that matters
+   * rests on the file alone, so a full disk is no reason to end: the old one stays, and it is tried again.
+   */
   #writeControlFile(): Promise<void> {
-    this.#controlFileWritten = this.#controlFileWritten.then(() => this.#replaceControlFile())
+    this.#controlFileWritten = this.#controlFileWritten
+      .then(() => this.#replaceControlFile())
+      .catch((error: Error) => {
+        this.#options.log('the control file could not be written', { reason: error.message })
+        this.#controlFileSoon(CONTROL_FILE_RETRY_MILLISECONDS)
+      })
     return this.#controlFileWritten
   }
 

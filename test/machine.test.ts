@@ -81,6 +81,21 @@ describe('sessions', () => {
     expect(d.machine.nextSequence(d.session)).toBe(1)
   })
 
+  it('a member that was silent for long keeps its session when it is removed: its clients are still there', () => {
+    const d = new Driver()
+    const second = { node: 2, incarnation: 1 }
+    d.system(
+      { kind: 'adopt-members', configuration: configuration(1, [1, 'a'], [2, 'b']) },
+      { kind: 'open-session', session: second },
+    )
+    d.advance(3_600_000)
+    d.system({ kind: 'adopt-members', configuration: configuration(2, [1, 'a']) })
+    d.advance(60_000)
+    expect(d.machine.nextSequence(second)).toBe(1)
+    d.advance(600_000)
+    expect(d.machine.nextSequence(second)).toBeNull()
+  })
+
   it('bytes that are no command are refused, and take their number', () => {
     const d = new Driver()
     expect(d.block(1, [Buffer.from([255, 255, 255])])[0]!.reply).toMatch(/^ERR FRAME_MALFORMED/)

@@ -238,6 +238,11 @@ export class Storage {
     this.#space = new SpaceWatch(disk, walDirectory, segmentBytes, spaceCheckMilliseconds ?? 1000, log)
   }
 
+  /** The WAL volume is nearly full: propose nothing but deletes. As in `status`, and cheap. */
+  get readOnly(): boolean {
+    return this.#space.readOnly
+  }
+
   /** Looks at the free space now; it is looked at regularly anyway. */
   checkSpace(): Promise<void> {
     return this.#space.check()
