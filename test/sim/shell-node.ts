@@ -38,6 +38,7 @@ import {
 } from '../../src/vocabulary.ts'
 import { type Choose, SimulatedDisk } from '../storage/simulated-disk.ts'
 import { DurableLog } from './durable-log.ts'
+import type { Random } from './random.ts'
 import { TimedDisk } from './timed-disk.ts'
 
 export const CLUSTER = clusterId('c'.repeat(32))
@@ -140,6 +141,29 @@ export class ShellNode {
     this.#platter = this.#platter.survivor(choose)
   }
 
+  /** Rot, while the node is down: one bit of one file is another, most often where the log ends. */
+  damage(random: Random): string | null {
+    const platter = this.#platter
+    const files = platter.paths().filter((path) => platter.peek(path)!.length > 0)
+    const newest = files.filter((path) => path.endsWith('.wal')).slice(-1)
+    const path = random.pick(random.chance(0.8) ? newest : files)
+    if (this.phase !== 'down' || path === undefined) return null
+    const bytes = platter.peek(path)!
+    let used = bytes.length
+    while (used > 1 && bytes[used - 1] === 0) used--
+    const at = random.chance(0.5) ? random.integer(Math.max(0, used - 300), used - 1) : random.integer(0, used - 1)
+    bytes[at]! ^= 1 << random.integer(0, 7)
+    platter.poke(path, bytes)
+    return `${path} at ${at} of ${used}`
+  }
+
+  /** Will not start again by itself. */
+  refuse(): void {
+    this.incarnation++
+    this.phase = 'refused'
+    this.turn = null
+  }
+
   #sleep(life: number, milliseconds: number): Promise<void> {
     return new Promise((resolve) => {
       if (life !== this.incarnation) return
@@ -187,6 +211,7 @@ export class ShellNode {
       recovered = { ...recovered, state: { ...recovered.state, configuration: this.#first, configurationStart: start } }
     }
     this.disk = new DurableLog(recovered.state, recovered.first, recovered.entries)
+    if (recovered.doubtfulFrom !== null) host.count('doubtful starts')
     await this.#join(life, storage, recovered)
   }
 

@@ -14,6 +14,7 @@ export type ShellFault =
   | 'transfer'
   | 'checkpoint'
   | 'clock'
+  | 'rot'
 
 export interface ShellPlan {
   readonly seed: number
@@ -64,6 +65,7 @@ export function shellPlanOf(seed: number): ShellPlan {
       transfer: level(2),
       checkpoint: level(8),
       clock: level(4),
+      rot: level(1),
     },
     settings: {
       consensus: {

@@ -38,7 +38,7 @@ const SETTLE_MILLISECONDS = 300 * ELECTION_MILLISECONDS
 const TRACE_LINES = 500
 const WALL_CLOCK_MILLISECONDS = 1_800_000_000_000
 /** States are compared at every so manieth index. */
-const HASH_EVERY_ENTRIES = 4
+const HASH_EVERY_ENTRIES = 8
 const FRAME_BYTES = 1 << 24
 
 const memberOf = (node: { readonly id: NodeId; readonly volume: VolumeId }): Member => ({
@@ -68,6 +68,8 @@ export class ShellSimulation implements ShellHost {
   #clockOffset = new Map<NodeId, number>()
   #hashes = new Map<number, { readonly hash: string; readonly by: NodeId }>()
   #gone = new Set<NodeId>()
+  /** Storage that was damaged: of one node at most. */
+  #damaged = new Set<NodeId>()
   #volumes = 0
   #peace = false
 
@@ -136,7 +138,10 @@ export class ShellSimulation implements ShellHost {
   }
 
   refused(node: ShellNode, error: LokiError): void {
-    throw new Violation(`node ${node.id} is refused: ${error.code} ${error.message}`)
+    if (!this.#damaged.has(node.id)) throw new Violation(`node ${node.id} is refused: ${error.code} ${error.message}`)
+    this.note(() => `${node.id} is REFUSED: ${error.code} ${error.message}`)
+    this.count(`starts refused: ${error.code}`)
+    node.refuse()
   }
 
   ran(node: ShellNode): void {
@@ -206,7 +211,7 @@ export class ShellSimulation implements ShellHost {
   }
 
   #crash(node: ShellNode): void {
-    if (node.phase === 'down') return
+    if (node.phase === 'down' || node.phase === 'refused') return
     this.note(() => `${node.id} CRASH`)
     this.count('crashes')
     const { random } = this
@@ -330,11 +335,18 @@ export class ShellSimulation implements ShellHost {
 
   #inflict(fault: ShellFault): void {
     const { random } = this
-    const node = random.pick([...this.nodes.values()].filter((one) => !this.#gone.has(one.id)))!
+    this.#inflictOn(fault, random.pick([...this.nodes.values()].filter((one) => !this.#gone.has(one.id)))!)
+  }
+
+  #inflictOn(fault: ShellFault, node: ShellNode): void {
+    const { random } = this
+    if (this.#peace) return
     switch (fault) {
       case 'crash':
         this.#crash(node)
         this.schedule.after(random.next() * random.next() * 400, () => this.#restart(node))
+        // A crash loop begins with a second one.
+        if (random.chance(0.3)) this.schedule.after(100, () => this.#inflictOn('crash', node))
         return
       case 'crashAll':
         for (const one of this.nodes.values()) {
@@ -357,9 +369,24 @@ export class ShellSimulation implements ShellHost {
       case 'checkpoint':
         if (node.up) node.checkpoint()
         return
+      case 'rot':
+        return this.#rot(node)
       case 'clock':
         this.#clockOffset.set(node.id, (random.next() - 0.5) * 2000)
     }
+  }
+
+  #rot(node: ShellNode): void {
+    if (this.#damaged.size > 0 || !node.up) return
+    this.#crash(node)
+    const where = node.damage(this.random)
+    if (where !== null) {
+      this.note(() => `${node.id} ROT ${where}`)
+      this.count('rot')
+      this.#damaged.add(node.id)
+      this.checker.damaged = true
+    }
+    this.schedule.after(this.random.next() * 400, () => this.#restart(node))
   }
 
   #partition(): void {
@@ -396,6 +423,7 @@ export class ShellSimulation implements ShellHost {
     for (const fault of Object.keys(this.plan.rates) as ShellFault[]) this.#fault(fault)
     await this.#until(this.plan.faultMilliseconds)
     this.#makePeace()
+    if (await this.#isStuck()) return
     await this.#settle(() => this.#isSettled())
     // The last word: everything that anyone was told is still there.
     const last = this.random.pick(this.#upNodes())!
@@ -431,6 +459,20 @@ export class ShellSimulation implements ShellHost {
     for (const a of this.nodes.keys()) for (const b of this.nodes.keys()) if (a < b) this.#reconnect(a, b)
   }
 
+  /** One storage is damaged, and without it there is no majority: a person has to decide. */
+  async #isStuck(): Promise<boolean> {
+    if (this.#damaged.size === 0) return false
+    await this.#until(this.now + 10 * ELECTION_MILLISECONDS)
+    const { voters } = this.checker.configuration
+    const well = voters.filter(({ id }) => {
+      const node = this.nodes.get(id)!
+      return node.up && node.replica!.doubtfulFrom === null
+    })
+    if (well.length > voters.length / 2) return false
+    this.count('left to a person')
+    return true
+  }
+
   async #settle(done: () => boolean): Promise<void> {
     const bound = this.now + SETTLE_MILLISECONDS
     while (this.now < bound) {
@@ -447,7 +489,12 @@ export class ShellSimulation implements ShellHost {
   /** One leader, every voter at the end of the log, every command answered. */
   #isSettled(): boolean {
     const { configuration, decided } = this.checker
-    const voters = configuration.voters.map(({ id }) => this.nodes.get(id)!)
+    const voters = configuration.voters.map(({ id }) => this.nodes.get(id)!).filter(({ phase }) => phase !== 'refused')
+    // A change that wants a node whose storage is damaged beyond repair would wait for ever.
+    for (const leader of this.#leaders()) {
+      const wanted = statusOf(leader.replica!).reconfiguration?.voters ?? []
+      if (wanted.some((id) => this.nodes.get(id)?.phase === 'refused')) leader.turn!.withdraw()
+    }
     if (this.clients.waiting.length > 0 || !voters.every((node) => node.up)) return false
     return voters.every((node) => {
       const status = statusOf(node.replica!)

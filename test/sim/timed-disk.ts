@@ -47,12 +47,14 @@ export class TimedDisk implements Disk {
     return this.#platter.unlink(path)
   }
 
-  makeDirectory(path: string): Promise<void> {
-    return this.#platter.makeDirectory(path)
+  async makeDirectory(path: string): Promise<void> {
+    await this.#sync()
+    await this.#platter.makeDirectory(path)
   }
 
-  removeDirectory(path: string): Promise<void> {
-    return this.#platter.removeDirectory(path)
+  async removeDirectory(path: string): Promise<void> {
+    await this.#sync()
+    await this.#platter.removeDirectory(path)
   }
 
   list(path: string): Promise<string[] | null> {
