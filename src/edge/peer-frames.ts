@@ -93,7 +93,7 @@ export class FrameWriter {
 
   /** A copy of everything appended since the last call. */
   take(): Buffer {
-    const bytes = this.#writer.finish()
+    const bytes = Buffer.from(this.#writer.view())
     this.#writer.reset()
     return bytes
   }
@@ -131,8 +131,8 @@ function decodeBody(body: Buffer): PeerFrame {
 }
 
 /**
- * Bytes of a connection -> frames. Every frame body gets a buffer of its own: entries that are kept for long
- * must not keep a socket's buffer alive.
+ * Bytes of a connection -> frames. A frame body is a copy, a large one with memory of its own, a small one in
+ * Node's pool among its like: entries that are kept for long must not keep a socket's buffer alive.
  */
 export class FrameDecoder {
   #header = Buffer.alloc(HEADER_BYTES)
@@ -160,7 +160,7 @@ export class FrameDecoder {
         if (length === 0 || length > this.limit) {
           throw new LokiError('FRAME_MALFORMED', `a frame of ${length} bytes; at most ${this.limit} are taken`)
         }
-        this.#body = Buffer.allocUnsafeSlow(length)
+        this.#body = Buffer.allocUnsafe(length)
         this.#bodyFilled = 0
       }
       const body = this.#body
