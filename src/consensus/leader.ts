@@ -323,7 +323,12 @@ export function tally(replica: Replica): void {
   if (decided > replica.known) {
     leadership.undecidedBytes -= bytesBetween(replica, replica.known + 1, decided)
     replica.known = logIndex(decided)
-    for (const to of leadership.progress.keys()) replicate(replica, to)
+    const ended = pendingConfiguration(replica) !== null && decided === lastIndex(replica.log)
+    for (const [to, { state }] of leadership.progress) {
+      // No entry comes after a stop-sign that could carry the news, and everybody waits for it.
+      if (ended && state === 'replicating') sendBeacon(replica, to)
+      else replicate(replica, to)
+    }
   }
   advanceDecided(replica)
   confirmReads(replica)
