@@ -3,7 +3,7 @@
  * survive a restart is in the folder. It guarantees that only one control plane uses a folder at a time, and
  * that after `stop` no process of it is left.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
+import { accessSync, constants, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { LokiError } from '../src/errors.ts'
 import { Agent } from './agent.ts'
@@ -48,6 +48,15 @@ const KEPT = [
 ] as const
 const INSTANCE = 'control-plane'
 
+/** LOCAL_FOLDER where `act` meets an error of the system, or a state that cannot be read. */
+function inFolder<T>(folder: string, act: () => T): T {
+  try {
+    return act()
+  } catch (error) {
+    throw new LokiError('LOCAL_FOLDER', `${folder}: ${(error as Error).message}`, { cause: error })
+  }
+}
+
 export class ControlPlane {
   readonly registry: Registry
   readonly agent: Agent
@@ -80,11 +89,17 @@ export class ControlPlane {
     this.agent = new Agent(this.registry, { folder, processes, ...(entryPoint === undefined ? {} : { entryPoint }) })
   }
 
-  /** Takes the folder and reads the state; nothing runs yet. LOCAL_RUNNING where another one has the folder. */
+  /**
+   * Takes the folder and reads the state; nothing runs yet. LOCAL_RUNNING where another one has the folder,
+   * LOCAL_FOLDER where it cannot be used.
+   */
   static async open(options: ControlPlaneOptions): Promise<ControlPlane> {
     const { folder } = options
-    mkdirSync(folder, { recursive: true, mode: 0o700 })
-    const instance = new Processes(join(folder, 'instance'))
+    const instance = inFolder(folder, () => {
+      mkdirSync(folder, { recursive: true, mode: 0o700 })
+      accessSync(folder, constants.R_OK | constants.W_OK)
+      return new Processes(join(folder, 'instance'))
+    })
     const other = instance.running().get(INSTANCE)
     if (other !== undefined) {
       throw new LokiError(
@@ -99,7 +114,7 @@ export class ControlPlane {
       return ControlPlane.open({ ...options, fresh: false })
     }
     instance.note(INSTANCE, process.pid)
-    const plane = new ControlPlane(folder, instance, processes, leftovers, options.entryPoint)
+    const plane = inFolder(folder, () => new ControlPlane(folder, instance, processes, leftovers, options.entryPoint))
     for (const name of ['default', 'kube-system']) ensureNamespace(plane.registry, name)
     return plane
   }

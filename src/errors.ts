@@ -183,6 +183,11 @@ const rows = {
     what: 'the port that was asked for is taken by another program',
     todo: 'give another one with `--port`, or leave it away for any that is free',
   },
+  LOCAL_FOLDER: {
+    http: 503,
+    what: 'the folder of `npm start` cannot be made, written or read',
+    todo: 'see the system error in the message; give another one with `--folder`, or begin anew with `--fresh`',
+  },
 } as const satisfies Record<string, ErrorRow>
 
 export type ErrorCode = keyof typeof rows

@@ -147,6 +147,8 @@ describe('npm start', () => {
     const taken = start('--port', String(port))
     expect([await taken.ended, taken.said]).toEqual([1, expect.stringContaining(`LOCAL_PORT: port ${port}`)])
     server.close()
+    const file = start('--folder', bad)
+    expect([await file.ended, file.said]).toEqual([1, expect.stringMatching(/LOCAL_FOLDER: .*EEXIST/)])
     expect(processes()).toEqual([])
   }, 60_000)
 })
