@@ -169,6 +169,8 @@ export interface NodeStatus {
   readonly progress: readonly { readonly id: number; readonly acceptedIndex: string; readonly connected: boolean }[]
   readonly refusal: { readonly code: string; readonly message: string } | null
   readonly lastCheckpointIndex: string
+  /** The disk is nearly full: commands that grow the data are refused here. Ends by itself when space returns. */
+  readonly readOnly?: boolean
 }
 
 export interface GenesisRequest {
@@ -388,6 +390,7 @@ export function parseNodeStatus(value: unknown): NodeStatus {
       message: string(refusal.message, 'refusal.message'),
     },
     lastCheckpointIndex: index(fields.lastCheckpointIndex, 'lastCheckpointIndex'),
+    ...(fields.readOnly === undefined ? {} : { readOnly: boolean(fields.readOnly, 'readOnly') }),
   }
 }
 

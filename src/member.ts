@@ -68,6 +68,7 @@ export class Member {
   #checkpointing: Promise<LogIndex> | null = null
   #lastCheckpointAt = performance.now()
   #bytesAtCheckpoint = 0
+  #checkpointMilliseconds = 0
   #handedOverFull = false
   leaderChanges = 0
   lastLeaderAt = 0
@@ -234,9 +235,16 @@ export class Member {
     const age = performance.now() - this.#lastCheckpointAt
     return (
       age >= checkpointIntervalSeconds * 1000 ||
-      (storage.readOnly && age >= FULL_DISK_CHECKPOINT_MILLISECONDS) ||
+      this.#makesRoom() ||
       storage.status().bytes - this.#bytesAtCheckpoint >= checkpointLogBytes
     )
+  }
+
+  /** Whether the disk is nearly full, a checkpoint may help, and the last one is long enough ago. */
+  #makesRoom(): boolean {
+    const { readOnly, segments } = this.#options.storage.status()
+    const pause = Math.max(FULL_DISK_CHECKPOINT_MILLISECONDS, 10 * this.#checkpointMilliseconds)
+    return readOnly && segments > 2 && performance.now() - this.#lastCheckpointAt >= pause
   }
 
   /** Why no checkpoint can be taken at the moment, or null. */
@@ -259,6 +267,14 @@ export class Member {
   /** A leader whose disk is nearly full hands over, once; the others may have room. */
   #minds(readOnly: boolean): void {
     if (!readOnly) this.#handedOverFull = false
+    // The log lets go of what two checkpoints cover: the second one needs something to be new.
+    else if (
+      this.isLeader &&
+      this.#makesRoom() &&
+      this.turn.machine.applied === this.#options.storage.checkpoint?.index
+    ) {
+      this.turn.wantTime()
+    }
     if (!readOnly || this.#handedOverFull || !this.isLeader) return
     this.#handedOverFull = true
     this.#options.log('the disk is nearly full: leadership is handed over', {})
@@ -287,7 +303,8 @@ export class Member {
     const info = await storage.writeCheckpoint(head, () => source.next(), SLICE_PAUSE)
     await storage.truncateHead(index)
     this.turn.trim(index)
-    log('checkpoint taken', { index, bytes: info.bytes, milliseconds: Math.round(performance.now() - began) })
+    this.#checkpointMilliseconds = performance.now() - began
+    log('checkpoint taken', { index, bytes: info.bytes, milliseconds: Math.round(this.#checkpointMilliseconds) })
     return index
   }
 

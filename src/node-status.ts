@@ -49,6 +49,7 @@ export function waitingStatus(
     progress: [],
     refusal: refusal && { code: refusal.code, message: refusal.message },
     lastCheckpointIndex: String(storage?.checkpoint?.index ?? 0),
+    readOnly: storage?.readOnly ?? false,
   }
 }
 

@@ -28,7 +28,8 @@ import { type AdminActions, createAdmin } from './edge/admin.ts'
 import type { Arguments, Facts, Front, Origin } from './edge/front.ts'
 import { createMetrics } from './edge/metrics.ts'
 import { RespServer } from './edge/resp.ts'
-import { LokiError } from './errors.ts'
+import { ERRORS, LokiError } from './errors.ts'
+import { mayGrow } from './machine/commands.ts'
 import type { Reply } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
 import { allotId, reconfigure, toMember, transfer, withdraw } from './membership.ts'
@@ -54,10 +55,17 @@ export const VERSION = '0.1.0'
 const LEADERLESS_MILLISECONDS = 10_000
 const HAND_OVER_MILLISECONDS = 5000
 const CONTROL_FILE_RETRY_MILLISECONDS = 10_000
+const DISK_FULL_RETRY_MILLISECONDS = 10_000
 /** What fastify needs to hear to listen on every address: by itself it takes `localhost` only. */
 const EVERY_ADDRESS = Object.values(networkInterfaces()).some((list) => list?.some(({ family }) => family === 'IPv6'))
   ? '::'
   : '0.0.0.0'
+
+const NEARLY_FULL: Reply = {
+  kind: 'error',
+  prefix: 'LOKI',
+  message: `DISK_FULL: ${ERRORS.DISK_FULL.what}; ${ERRORS.DISK_FULL.todo}`,
+}
 
 export interface NodeOptions {
   readonly config: Config
@@ -98,11 +106,21 @@ export class Node implements Front, AdminActions {
     )
     await this.#admin.listen({ port: config.ports.admin, host: config.listenHost ?? EVERY_ADDRESS })
     log('admin port open', { port: config.ports.admin })
+    await this.#openOrRefuse()
+  }
+
+  async #openOrRefuse(): Promise<void> {
     try {
       await this.#open()
+      this.#refusal = null
     } catch (error) {
       if (!(error instanceof LokiError)) throw error
       this.#refuse(error)
+      if (error.code !== 'DISK_FULL' || this.#storage) return
+      // The only reason that goes away by itself.
+      setTimeout(() => {
+        this.#openOrRefuse().catch(this.#options.fatal)
+      }, DISK_FULL_RETRY_MILLISECONDS).unref()
     }
   }
 
@@ -340,6 +358,11 @@ export class Node implements Front, AdminActions {
   // ---- what the Redis port asks --------------------------------------------------------------------------------------
 
   write(origin: Origin, tag: number, command: Arguments): boolean {
+    if (this.#storage!.readOnly && mayGrow(command)) {
+      origin.reply(tag, NEARLY_FULL)
+      origin.flush()
+      return true
+    }
     return this.#member!.turn.write(origin, tag, command)
   }
 

@@ -171,6 +171,11 @@ export class Turn {
     this.#wake()
   }
 
+  /** At the leader: there will be an entry soon, if only with the time in it. */
+  wantTime(): void {
+    this.#inbox.wantTime()
+    this.#wake()
+  }
   reconfigure(next: Configuration): void {
     this.#admin({ kind: 'reconfigure', now: this.#ports.now(), next })
   }
@@ -298,9 +303,7 @@ export class Turn {
 
   // ---- commands on their way to the leader -----------------------------------------------------------------------
 
-  #target(): NodeId | null {
-    return this.#way.target(leaderOf(this.replica), this.appliedConfiguration.voters)
-  }
+  readonly #target = (): NodeId | null => this.#way.target(leaderOf(this.replica), this.appliedConfiguration.voters)
 
   #speakForClients(): void {
     const target = this.#target()
@@ -486,12 +489,10 @@ export class Turn {
     }
   }
 
-  /** For the status of the node. */
-  get status(): ReturnType<typeof statusOf> {
-    return statusOf(this.replica)
-  }
-
   get decided(): LogIndex {
     return this.#decided
+  }
+  get status(): ReturnType<typeof statusOf> {
+    return statusOf(this.replica)
   }
 }

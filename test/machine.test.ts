@@ -2,9 +2,11 @@
 import { describe, expect, it } from 'vitest'
 import { ByteReader, ByteWriter } from '../src/bytes.ts'
 import { type Block, decodeBlock, decodeEntry, encodeBlock, encodeEntry } from '../src/machine/entry.ts'
+import { mayGrow } from '../src/machine/commands.ts'
 import { Machine } from '../src/machine/machine.ts'
 import { type Reply, decodeReply, encodeReply } from '../src/machine/reply.ts'
 import { type Configuration, configurationId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
+import { encodeTransaction } from '../src/machine/transactions.ts'
 import { Driver, OPTIONS, checkpointOf, command } from './machine-driver.ts'
 
 const configuration = (id: number, ...voters: [number, string][]): Configuration => ({
@@ -142,6 +144,22 @@ describe('entries', () => {
     const writer = new ByteWriter()
     encodeBlock(writer, blocks[0]!)
     expect(decodeBlock(new ByteReader(writer.finish()))).toEqual(blocks[0])
+  })
+})
+
+describe('a full disk', () => {
+  it.each([
+    [['SET', 'k', 'v'], true],
+    [['append', 'k', 'v'], true],
+    [['DEL', 'k'], false],
+    [['GET', 'k'], false],
+    [['EXPIRE', 'k', '1'], false],
+    [['NOSUCH'], false],
+  ])('%s grows the data: %s', (words, grows) => {
+    const args = words.map((word) => Buffer.from(word))
+    expect(mayGrow(args)).toBe(grows)
+    const watched = [{ key: Buffer.from('w'), version: 3 }]
+    expect(mayGrow(encodeTransaction(watched, [[Buffer.from('DEL'), Buffer.from('x')], args]))).toBe(grows)
   })
 })
 

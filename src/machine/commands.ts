@@ -8,7 +8,7 @@ import { latin1 } from './packed.ts'
 import { type Arguments, type ErrorReply, err } from './reply.ts'
 import { SET_COMMANDS } from './sets.ts'
 import { STRING_COMMANDS } from './strings.ts'
-import { TRANSACTION_COMMANDS } from './transactions.ts'
+import { EXEC_COMMAND, TRANSACTION_COMMANDS, transactionCommands } from './transactions.ts'
 
 /** Names that begin so are between nodes and never a client's. */
 export const INTERNAL_PREFIX = 'loki.'
@@ -36,6 +36,13 @@ export function findCommand(name: Uint8Array): Command | null {
   if (name.length > MAX_NAME_BYTES) return null
   const text = latin1(name)
   return byName.get(text) ?? byName.get(text.toLowerCase()) ?? null
+}
+
+/** Whether a command may make the data larger; a transaction does where one of its commands does. */
+export function mayGrow(args: Arguments): boolean {
+  const command = args.length > 0 ? findCommand(args[0]!) : null
+  if (command?.name === EXEC_COMMAND) return transactionCommands(args).some(mayGrow)
+  return command?.flags.includes('denyoom') ?? false
 }
 
 export const arityFits = (command: Command, count: number): boolean =>

@@ -33,6 +33,15 @@ export function encodeTransaction(watched: readonly WatchedKey[], commands: read
   return args
 }
 
+/** The commands inside, where `args` is a well-formed transaction. */
+function commandsOf(args: Arguments, watched: number): Uint8Array[][] {
+  return args.slice(2 + 2 * watched).map((bytes) => decodeCommand(new ByteReader(bytes)).args)
+}
+
+/** The commands of what `encodeTransaction` made. */
+export const transactionCommands = (args: Arguments): Uint8Array[][] =>
+  commandsOf(args, parseSafeInteger(args[1]!) ?? 0)
+
 function exec(c: Context, args: Arguments): Reply {
   const watched = parseSafeInteger(args[1]!)
   if (watched === null || watched < 0 || 2 + 2 * watched > args.length) return err('malformed transaction')
@@ -41,7 +50,7 @@ function exec(c: Context, args: Arguments): Reply {
     if (c.collection.versionOf(latin1(args[i]!)) !== version) return { kind: 'null-array' }
   }
   // All are decoded before the first one runs: a transaction that is malformed changes nothing.
-  const commands = args.slice(2 + 2 * watched).map((bytes) => decodeCommand(new ByteReader(bytes)).args)
+  const commands = commandsOf(args, watched)
   const nested = commands.some((inner) => inner.length > 0 && latin1(inner[0]!).toLowerCase() === EXEC_COMMAND)
   return nested ? err('a transaction inside a transaction') : commands.map((inner) => c.run(inner))
 }

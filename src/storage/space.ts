@@ -10,6 +10,8 @@ const RESERVE_SEGMENTS = 2
 const RESERVE_PART = 1 / 10
 /** Writable again above so many times the reserve. */
 const RECOVERY_FACTOR = 1.25
+/** It is looked at again after so much of the reserve was written, whatever the time. */
+const LOOK_AFTER_PART = 1 / 8
 
 export class SpaceWatch {
   readonly #disk: Disk
@@ -17,6 +19,9 @@ export class SpaceWatch {
   readonly #segmentBytes: number
   readonly #log: (message: string, fields: object) => void
   readonly #timer: NodeJS.Timeout | null
+  /** What had been written at the last look, and after how much more it is looked again at once. */
+  #writtenBytes = 0
+  #lookAfterBytes = Infinity
   readOnly = false
   freeBytes = 0
 
@@ -40,10 +45,18 @@ export class SpaceWatch {
     if (space === null) return
     this.freeBytes = space.free
     const reserve = Math.min(RESERVE_SEGMENTS * this.#segmentBytes, space.total * RESERVE_PART)
+    this.#lookAfterBytes = reserve * LOOK_AFTER_PART
     const readOnly = space.free < (this.readOnly ? reserve * RECOVERY_FACTOR : reserve)
     if (readOnly === this.readOnly) return
     this.readOnly = readOnly
     this.#log(readOnly ? 'the disk is nearly full: read-only' : 'the disk has room again', space)
+  }
+
+  /** `bytes` were written since the start: a quick writer must not run through the reserve between two looks. */
+  wrote(bytes: number): void {
+    if (bytes - this.#writtenBytes < this.#lookAfterBytes) return
+    this.#writtenBytes = bytes
+    void this.check()
   }
 
   stop(): void {

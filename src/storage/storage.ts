@@ -281,6 +281,7 @@ export class Storage {
       invariant(isHere, `checkpoint ${record.index} is not durable, and the log is to begin behind it`)
     }
     this.#wal.write(records, done)
+    this.#space.wrote(this.#wal.bytesWritten)
   }
 
   /** The slices of `checkpoint` as the machine gave them, verified. Throws `CHECKPOINT_DAMAGED`. */
