@@ -34,7 +34,16 @@ const rows = {
     what: 'the node met something that it has no code for',
     todo: 'look into its log; report it with the message',
   },
-  NOT_FOUND: { http: 404, what: 'there is no such path', todo: 'see docs/OPERATIONS.md for the admin paths' },
+  NOT_FOUND: {
+    http: 404,
+    what: 'there is no such path or folder',
+    todo: 'compare it with docs/OPERATIONS.md, which names the admin paths and the folders',
+  },
+  PORT_UNAVAILABLE: {
+    http: 503,
+    what: 'the node cannot listen on one of its ports',
+    todo: 'end the program that has the port, or give the node other ports (LOKIKV_ADDRESS_BOOK)',
+  },
 
   // Identity
   NO_IDENTITY: {

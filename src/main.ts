@@ -21,10 +21,17 @@ usage: lokikv <command>
 
 const EXIT = { ok: 0, failure: 1, usage: 64, fatal: 70 } as const
 
+/** A port that is taken is the world's doing: the one error of the system that a node meets before it has a code. */
+function coded(error: unknown): unknown {
+  if (!(error instanceof Error) || (error as NodeJS.ErrnoException).syscall !== 'listen') return error
+  return new LokiError('PORT_UNAVAILABLE', error.message, { cause: error })
+}
+
 async function runNode(): Promise<number> {
   const logger = pino({ name: 'lokikv', base: null, timestamp: pino.stdTimeFunctions.isoTime })
   const log = (message: string, fields: Record<string, unknown>): void => logger.info(fields, message)
-  const fatal = (error: unknown): void => {
+  const fatal = (thrown: unknown): void => {
+    const error = coded(thrown)
     if (error instanceof LokiError) logger.fatal({ code: error.code }, explain(error))
     else logger.fatal({ err: error }, 'a bug: the node ends before it does harm')
     logger.flush()
