@@ -20,6 +20,8 @@ export interface WorkerOrder {
   readonly warmUpMilliseconds: number
   readonly milliseconds: number
   readonly readOnly: boolean
+  /** Redis: each batch ends with `WAIT n 0`, and counts when that is answered; 0: without. */
+  readonly waitReplicas: number
 }
 
 export interface WorkerReport {
@@ -62,6 +64,10 @@ const template = {
   incr: `*2\r\n$4\r\nINCR\r\n$16\r\ncnt:${'0'.repeat(KEY_DIGITS)}\r\n`,
 }
 type Kind = keyof typeof template
+const waitCommand =
+  order.waitReplicas > 0
+    ? `*3\r\n$4\r\nWAIT\r\n$${String(order.waitReplicas).length}\r\n${order.waitReplicas}\r\n$1\r\n0\r\n`
+    : ''
 const value = Buffer.alloc(order.valueBytes, 'x')
 
 /** Writes one command at `offset`; gives the offset after it. */
@@ -96,7 +102,9 @@ const countError = (kind: string): void => {
 /** One client: its socket now, and what it waits for. */
 class Client {
   readonly #target: { host: string; port: number }
-  readonly #buffer = Buffer.allocUnsafeSlow(order.pipeline * (template.set.length + order.valueBytes + 2))
+  readonly #buffer = Buffer.allocUnsafeSlow(
+    order.pipeline * (template.set.length + order.valueBytes + 2) + waitCommand.length,
+  )
   #socket!: Socket
   #unanswered = 0
   #sentAt = 0
@@ -134,7 +142,8 @@ class Client {
     }
     let end = 0
     for (let count = 0; count < order.pipeline; count++) end = writeCommand(this.#buffer, end, chooseKind())
-    this.#unanswered = order.pipeline
+    if (waitCommand !== '') end += this.#buffer.write(waitCommand, end, 'latin1')
+    this.#unanswered = order.pipeline + (waitCommand === '' ? 0 : 1)
     this.#sentAt = performance.now()
     // The buffer is written anew only when every reply is here, so the bytes have long left.
     this.#socket.write(this.#buffer.subarray(0, end))
@@ -147,16 +156,26 @@ class Client {
       return
     }
     const now = performance.now()
-    if (reply instanceof RespError) countError(reply.text.slice(0, 120))
-    else if (measuring) {
-      operations++
-      histogram.recordValue(Math.max(1, Math.round((now - this.#sentAt) * 1000)))
+    if (waitCommand !== '' && !(reply instanceof RespError)) {
+      // Nothing counts before WAIT has said so, and then all of it does.
+      if (--this.#unanswered > 0) return
+      if (typeof reply !== 'number' || reply < order.waitReplicas) countError('WAIT: too few replicas')
+      for (let each = 1; each < order.pipeline; each++) this.#completed(now)
+      this.#unanswered = 1
     }
+    if (reply instanceof RespError) countError(reply.text.slice(0, 120))
+    else this.#completed(now)
     if (measuring && now - lastCompletion > GAP_KEPT_MILLISECONDS) {
       gaps.push([performance.timeOrigin + lastCompletion, performance.timeOrigin + now])
     }
     lastCompletion = now
     if (--this.#unanswered === 0) this.#send()
+  }
+
+  #completed(now: number): void {
+    if (!measuring) return
+    operations++
+    histogram.recordValue(Math.max(1, Math.round((now - this.#sentAt) * 1000)))
   }
 
   #lost(): void {

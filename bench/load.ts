@@ -25,6 +25,9 @@ export interface LoadOptions {
   readonly threads: number
   /** Sends READONLY first, so that GETs are answered from the node's own state. */
   readonly readOnly: boolean
+  /** Redis: each batch of a connection ends with WAIT for so many replicas, and counts when that is answered. */
+  readonly waitReplicas: number
+  readonly protocol: 'resp' | 'etcd'
 }
 
 export const LOAD_DEFAULTS: LoadOptions = {
@@ -38,6 +41,8 @@ export const LOAD_DEFAULTS: LoadOptions = {
   keys: 100_000,
   threads: 1,
   readOnly: false,
+  waitReplicas: 0,
+  protocol: 'resp',
 }
 
 /** Latencies in milliseconds, from the write of a batch to each reply of it. */
@@ -71,7 +76,7 @@ export async function runLoad(given: Partial<LoadOptions>): Promise<LoadReport> 
   for (let thread = 0, firstClient = 0; thread < threads; thread++) {
     const clients = Math.floor(options.clients / threads) + (thread < options.clients % threads ? 1 : 0)
     runs.push(
-      runWorker({
+      runWorker(options.protocol === 'etcd' ? './etcd-worker.ts' : './load-worker.ts', {
         targets,
         clients,
         firstClient,
@@ -82,6 +87,7 @@ export async function runLoad(given: Partial<LoadOptions>): Promise<LoadReport> 
         warmUpMilliseconds: options.warmUpSeconds * 1000,
         milliseconds: options.seconds * 1000,
         readOnly: options.readOnly,
+        waitReplicas: options.waitReplicas,
       }),
     )
     firstClient += clients
@@ -89,9 +95,9 @@ export async function runLoad(given: Partial<LoadOptions>): Promise<LoadReport> 
   return merge(await Promise.all(runs))
 }
 
-function runWorker(order: WorkerOrder): Promise<WorkerReport> {
+function runWorker(file: string, order: WorkerOrder): Promise<WorkerReport> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('./load-worker.ts', import.meta.url), { workerData: order })
+    const worker = new Worker(new URL(file, import.meta.url), { workerData: order })
     worker.once('message', resolve)
     worker.once('error', reject)
     worker.once('exit', (code) => reject(new Error(`a load worker ended with code ${code} and without a report`)))

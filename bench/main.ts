@@ -1,7 +1,7 @@
 /**
  * `npm run bench`: side-by-side measurements. Runs are interleaved (every peer once, then every peer again), so that
- * what else happens on the machine hits all of them; medians and spread are reported, and ratios to Redis. Results go
- * to bench/results/ with machine, versions and commit.
+ * what else happens on the machine hits all of them; medians and spread are reported, and how many times as fast the
+ * first peer (three nodes of ours) is. Results go to bench/results/ with machine, versions and commit.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
@@ -9,11 +9,16 @@ import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type LoadOptions, runLoad } from './load.ts'
-import { type Peer, type PeerKind, lokikv, redis } from './peers.ts'
+import { measurePath } from './path.ts'
+import { type Peer, type PeerKind, etcd, lokikv, redis, redisWait } from './peers.ts'
+import { drawBars } from './picture.ts'
+import { profileCluster } from './profile.ts'
 
 interface Case {
   readonly name: string
   readonly load: Partial<LoadOptions>
+  /** READONLY, and clients of all nodes; three nodes of ours only. */
+  readonly spread?: true
 }
 
 const CASES: readonly Case[] = [
@@ -23,6 +28,7 @@ const CASES: readonly Case[] = [
   { name: 'SET, 256 clients', load: { clients: 256, mix: 'set' } },
   { name: 'SET, 64 clients, pipeline 16', load: { clients: 64, pipeline: 16, mix: 'set' } },
   { name: 'GET, 64 clients', load: { clients: 64, mix: 'get' } },
+  { name: 'GET READONLY, 64 clients of all nodes', load: { clients: 64, mix: 'get', readOnly: true }, spread: true },
   { name: 'GET, 64 clients, pipeline 16', load: { clients: 64, pipeline: 16, mix: 'get' } },
 ]
 
@@ -41,7 +47,9 @@ interface Run {
 async function measure(peer: Peer, one: Case, seconds: number): Promise<Run> {
   const cpuBefore = peer.cpuMilliseconds()
   const warmUpSeconds = Math.min(1, seconds / 4)
-  const report = await runLoad({ targets: [peer.target], seconds, warmUpSeconds, ...one.load })
+  const special = { ...peer.load, ...(one.load.mix === 'set' ? {} : { waitReplicas: 0 }) }
+  const targets = one.spread ? peer.allTargets : [peer.target]
+  const report = await runLoad({ targets, seconds, warmUpSeconds, ...one.load, ...special })
   // The warm-up used CPU as well: its share is taken off by time.
   const cpu = (peer.cpuMilliseconds() - cpuBefore) * (seconds / (seconds + warmUpSeconds))
   return {
@@ -62,10 +70,17 @@ export function median(values: readonly number[]): number {
   return sorted.length % 2 === 1 ? sorted[middle]! : ((sorted[middle - 1] ?? 0) + (sorted[middle] ?? 0)) / 2
 }
 
-/** A Markdown table: one line a case and peer, with the ratio to `reference`. */
+/** Whether the case says anything of the peer. */
+function isFor(one: Case, peer: Peer): boolean {
+  if (one.spread) return peer.allTargets.length > 1
+  // One stream of HTTP/2 for each command in flight: etcd knows no pipeline.
+  return peer.load.protocol !== 'etcd' || (one.load.pipeline ?? 1) === 1
+}
+
+/** A Markdown table: one line a case and peer; how many times as fast as it `reference` is. */
 function table(runs: readonly Run[], peers: readonly Peer[], reference: string): string {
   const lines = [
-    '| what | peer | a second (least … most) | ratio to Redis | p50 ms | p99 ms | longest gap ms | CPU µs an operation | errors |',
+    '| what | peer | a second (least … most) | three nodes of ours are × as fast | p50 ms | p99 ms | longest gap ms | CPU µs an operation | errors |',
     '|---|---|---|---|---|---|---|---|---|',
   ]
   for (const name of new Set(runs.map((run) => run.case))) {
@@ -79,7 +94,7 @@ function table(runs: readonly Run[], peers: readonly Peer[], reference: string):
       const errors = mine.reduce((all, run) => all + Object.values(run.errors).reduce((a, b) => a + b, 0), 0)
       lines.push(
         `| ${name} | ${peer.name} | ${at((run) => run.perSecond)} (${Math.min(...rates)} … ${Math.max(...rates)}) ` +
-          `| ${base > 0 ? (at((run) => run.perSecond) / base).toFixed(2) : '–'} ` +
+          `| ${base > 0 ? (base / at((run) => run.perSecond)).toFixed(2) : '–'} ` +
           `| ${at((run) => run.p50Milliseconds)} | ${at((run) => run.p99Milliseconds)} ` +
           `| ${at((run) => run.longestGapMilliseconds)} | ${at((run) => run.cpuMicrosecondsPerOperation)} | ${errors} |`,
       )
@@ -111,11 +126,13 @@ interface BenchOptions {
   /** Only cases whose name contains this. */
   readonly only: string
   readonly save: boolean
+  /** Binary of etcd. */
+  readonly etcd: string | undefined
 }
 
-/** Three nodes, one node and Redis, one after the other in each round; every peer keeps running, but idle. */
+/** All peers, one after the other in each round; every peer keeps running, but idle. */
 async function comparePeers(options: BenchOptions): Promise<number> {
-  const kinds: readonly PeerKind[] = [lokikv(3), lokikv(1), redis]
+  const kinds: readonly PeerKind[] = [lokikv(3), lokikv(1), etcd(options.etcd), redisWait, redis]
   const cases = CASES.filter((one) => one.name.includes(options.only))
   const peers: Peer[] = []
   const runs: Run[] = []
@@ -125,9 +142,14 @@ async function comparePeers(options: BenchOptions): Promise<number> {
       if (peer) peers.push(peer)
       else console.log(`skipped: ${kind.name} is not on this machine`)
     }
+    // Caches, compilers and files are warm before anything counts, and every key is there.
+    for (const peer of peers) {
+      const { load } = peer
+      await runLoad({ targets: [peer.target], clients: 64, pipeline: 16, seconds: 3, warmUpSeconds: 0, ...load })
+    }
     for (const one of cases) {
       for (let round = 1; round <= options.rounds; round++) {
-        for (const peer of peers) {
+        for (const peer of peers.filter((each) => isFor(one, each))) {
           const run = await measure(peer, one, options.seconds)
           runs.push(run)
           const errors = Object.keys(run.errors).length === 0 ? '' : `  ERRORS ${JSON.stringify(run.errors)}`
@@ -141,7 +163,7 @@ async function comparePeers(options: BenchOptions): Promise<number> {
       `commit ${commit()}; ${machine()}; ${options.rounds} rounds of ${options.seconds} s; 100-byte values, 100 000 keys`,
       ...peers.map((peer) => `- ${peer.name}: ${peer.version}`),
       '',
-      table(runs, peers, redis.name),
+      table(runs, peers, kinds[0]!.name),
       '',
     ].join('\n')
     console.log(`\n${text}`)
@@ -157,15 +179,55 @@ async function save(text: string, runs: readonly Run[]): Promise<void> {
   await mkdir(folder, { recursive: true })
   const name = new Date().toISOString().slice(0, 16).replaceAll(':', '')
   await writeFile(join(folder, `${name}.md`), text)
+  const groups = [...new Set(runs.map((run) => run.case))].map((one) => {
+    const mine = runs.filter((run) => run.case === one)
+    const bars = [...new Set(mine.map((run) => run.peer))].map((peer) => {
+      const rates = mine.filter((run) => run.peer === peer).map((run) => run.perSecond)
+      return { peer, median: median(rates), least: Math.min(...rates), most: Math.max(...rates) }
+    })
+    return { name: one, bars }
+  })
+  await writeFile(join(folder, `${name}.svg`), drawBars(`operations a second, ${commit()}`, groups))
   await writeFile(join(folder, `${name}.json`), `${JSON.stringify(runs, null, 1)}\n`)
-  console.log(`written: bench/results/${name}.md and .json`)
+  console.log(`written: bench/results/${name}.md, .svg and .json`)
 }
 
-const HELP = `npm run bench [-- peers] [options]: three nodes, one node and redis-server side by side
+const PATH_CASES = [
+  ['set', 1, 1, 20_000],
+  ['set', 16, 1, 80_000],
+  ['set', 64, 1, 100_000],
+  ['set', 256, 1, 200_000],
+  ['set', 64, 16, 300_000],
+  ['get', 64, 1, 200_000],
+  ['get', 64, 16, 300_000],
+] as const
+
+/** The CPU time of our own code; see path.ts. */
+async function showPath(): Promise<number> {
+  for (const [kind, clients, pipeline, operations] of PATH_CASES) {
+    const { microsecondsPerOperation } = await measurePath(kind, clients, pipeline, operations)
+    const what = `${kind.toUpperCase()}, ${clients} clients, pipeline ${pipeline}`
+    console.log(`${what}: ${microsecondsPerOperation.toFixed(2)} µs of CPU time on three nodes`)
+  }
+  return 0
+}
+
+async function showProfiles(options: BenchOptions): Promise<number> {
+  const folder = join(import.meta.dirname, 'results')
+  await mkdir(folder, { recursive: true })
+  const load = { clients: 64, mix: 'set', seconds: options.seconds }
+  await profileCluster({ size: 3, load, folder, lines: 25 })
+  return 0
+}
+
+const HELP = `npm run bench [-- peers] [options]: three nodes, one node, etcd and Redis side by side
+npm run bench -- path: CPU time of our own code, in one process; means something on a busy machine, too
+npm run bench -- profile: CPU profiles of leader and follower under SET with 64 clients, and their top as text
 
   --seconds n     of each run (3)
   --rounds n      runs of each case and peer, interleaved (3)
   --only text     only cases whose name contains the text
+  --etcd file     binary of etcd; otherwise one from the PATH or ~/.cache/kube/bin
   --no-save       do not write bench/results/`
 
 async function main(argv: string[]): Promise<number> {
@@ -178,16 +240,20 @@ async function main(argv: string[]): Promise<number> {
       rounds: { type: 'string', default: '3' },
       only: { type: 'string', default: '' },
       save: { type: 'boolean', default: true },
+      etcd: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
   const what = positionals[0] ?? 'peers'
-  if (values.help || what !== 'peers') {
-    console.log(HELP)
-    return values.help ? 0 : 2
-  }
   const { only, save } = values
-  return comparePeers({ seconds: Number(values.seconds), rounds: Number(values.rounds), only, save })
+  const options = { seconds: Number(values.seconds), rounds: Number(values.rounds), only, save, etcd: values.etcd }
+  if (!values.help) {
+    if (what === 'peers') return comparePeers(options)
+    if (what === 'path') return showPath()
+    if (what === 'profile') return showProfiles(options)
+  }
+  console.log(HELP)
+  return values.help ? 0 : 2
 }
 
 if (import.meta.main) process.exitCode = await main(process.argv.slice(2))

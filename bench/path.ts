@@ -17,6 +17,7 @@ import { type Configuration, EMPTY_STATE, type NodeId } from '../src/vocabulary.
 import { configurationId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
 import { encodeCommand } from './resp-client.ts'
 
+const TICK_MILLISECONDS = 15
 const IDS = [1, 2, 3].map(nodeId)
 const CONFIGURATION: Configuration = {
   id: configurationId(1),
@@ -189,41 +190,26 @@ export async function measurePath(
     return Buffer.concat(Array.from({ length: pipeline }, () => one))
   })
   let next = 0
-  let answered = 0
   let tickedAt = performance.now()
-  const round = (): void => {
+  /** One command, or pipeline, of every client; gives how many were answered. */
+  const round = (): number => {
     for (const client of clients) client.send(commands[next++ % commands.length]!)
     for (let left = clients.length; left > 0;) {
       runAll(nodes)
       for (const client of clients) if (client.received() > 0) left--
     }
-    answered += clients.length * pipeline
-    if (performance.now() - tickedAt < 15) return
+    const answered = clients.length * pipeline
+    if (performance.now() - tickedAt < TICK_MILLISECONDS) return answered
     tickedAt = performance.now()
     for (const node of nodes.values()) node.turn.tick()
     const { applied } = leader.turn.machine
     for (const node of nodes.values()) node.turn.trim(logIndex(Math.min(applied, node.turn.machine.applied)))
+    return answered
   }
-  while (answered < operations / 4) round()
-  const before = answered
+  for (let warm = 0; warm < operations / 4;) warm += round()
   const cpu = process.cpuUsage()
-  while (answered - before < operations) round()
+  let answered = 0
+  while (answered < operations) answered += round()
   const { user } = process.cpuUsage(cpu)
-  return { operations: answered - before, microsecondsPerOperation: user / (answered - before) }
-}
-
-if (import.meta.main) {
-  for (const kind of ['set', 'get'] as const) {
-    for (const [clients, pipeline] of [
-      [1, 1],
-      [16, 1],
-      [64, 1],
-      [256, 1],
-      [64, 16],
-    ] as const) {
-      const result = await measurePath(kind, clients, pipeline, 60_000 * Math.min(4, Math.max(0.3, clients / 32)))
-      const what = `${kind.toUpperCase()}, ${clients} clients, pipeline ${pipeline}`
-      console.log(`${what}: ${result.microsecondsPerOperation.toFixed(2)} µs of CPU time`)
-    }
-  }
+  return { operations: answered, microsecondsPerOperation: user / answered }
 }

@@ -1,15 +1,17 @@
 /**
  * What is measured side by side, each on loopback and on the real disk with full durability: three nodes of ours, one
- * node of ours, and `redis-server --appendfsync always`. A peer that is not on the machine is skipped, and said so.
+ * node of ours, three nodes of etcd, `redis-server --appendfsync always` alone, and with two replicas and WAIT 1. A
+ * peer that is not on the machine is skipped, and said so.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Cluster, eventually } from '../test/cluster/harness.ts'
 import { freePort } from '../test/cluster/process.ts'
-import { RespConnection } from './resp-client.ts'
+import type { LoadOptions } from './load.ts'
+import { RespConnection, type RespReply, textOf } from './resp-client.ts'
 
 /** A system under measurement that runs. */
 export interface Peer {
@@ -17,6 +19,10 @@ export interface Peer {
   readonly version: string
   /** Where writes and linearizable reads are answered without a detour: `host:port`. */
   readonly target: string
+  /** Where all its nodes answer, if clients may be spread. */
+  readonly allTargets: readonly string[]
+  /** What the load generator must do differently for it. */
+  readonly load: Partial<LoadOptions>
   /** CPU time that all its processes have used, in milliseconds. */
   cpuMilliseconds(): number
   /** Memory that all its processes hold, in bytes. */
@@ -62,6 +68,8 @@ export const lokikv = (size: number): PeerKind => {
           name,
           version: status.version,
           target: `${node.client.host}:${node.client.port}`,
+          allTargets: cluster.running.map((each) => `${each.client.host}:${each.client.port}`),
+          load: {},
           cpuMilliseconds: () => sum(pids, cpuOf),
           residentBytes: () => sum(pids, residentOf),
           stop: () => cluster.dispose(),
@@ -74,45 +82,133 @@ export const lokikv = (size: number): PeerKind => {
   }
 }
 
-export const redis: PeerKind = {
-  name: 'Redis, appendfsync always',
-  async start() {
-    let version: string
-    try {
-      version = /v=(\S+)/.exec(execFileSync('redis-server', ['--version'], { encoding: 'utf8' }))?.[1] ?? 'unknown'
-    } catch {
-      return null
-    }
-    const folder = await mkdtemp(join(tmpdir(), 'lokikv-bench-redis-'))
-    const port = await freePort()
-    const child = spawn(
-      'redis-server',
-      ['--port', String(port), '--dir', folder, '--save', '', '--appendonly', 'yes', '--appendfsync', 'always'],
-      { stdio: 'ignore' },
-    )
-    const killAtExit = (): void => void child.kill('SIGKILL')
-    process.once('exit', killAtExit)
-    await eventually('redis-server answers', async () => {
-      const connection = await RespConnection.open('127.0.0.1', port)
-      const reply = await connection.call('PING')
-      connection.close()
-      return reply === 'PONG'
-    })
-    const pid = child.pid ?? 0
+/** Daemons in folders of their own, killed with this process at the latest. */
+class Daemons {
+  readonly folder: string
+  readonly #children: ChildProcess[] = []
+  readonly #killAtExit = (): void => {
+    for (const child of this.#children) child.kill('SIGKILL')
+  }
+
+  private constructor(folder: string) {
+    this.folder = folder
+    process.once('exit', this.#killAtExit)
+  }
+
+  static async create(name: string): Promise<Daemons> {
+    return new Daemons(await mkdtemp(join(tmpdir(), `lokikv-bench-${name}-`)))
+  }
+
+  start(binary: string, args: readonly string[]): void {
+    this.#children.push(spawn(binary, args, { stdio: 'ignore' }))
+  }
+
+  get pids(): number[] {
+    return this.#children.map((child) => child.pid ?? 0)
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all(this.#children.map(ended))
+    process.off('exit', this.#killAtExit)
+    await rm(this.folder, { recursive: true, force: true })
+  }
+
+  /** The peer that these are. */
+  peer(name: string, version: string, target: string, load: Peer['load']): Peer {
     return {
-      name: redis.name,
+      name,
       version,
-      target: `127.0.0.1:${port}`,
-      cpuMilliseconds: () => cpuOf(pid),
-      residentBytes: () => residentOf(pid),
-      async stop() {
-        await ended(child)
-        process.off('exit', killAtExit)
-        await rm(folder, { recursive: true, force: true })
-      },
+      target,
+      allTargets: [],
+      load,
+      cpuMilliseconds: () => sum(this.pids, cpuOf),
+      residentBytes: () => sum(this.pids, residentOf),
+      stop: () => this.stop(),
     }
-  },
+  }
 }
+
+/** First line of `binary --version` and a part of it, or null where there is no such binary. */
+function versionOf(binary: string, pattern: RegExp): string | null {
+  try {
+    return pattern.exec(execFileSync(binary, ['--version'], { encoding: 'utf8' }))?.[1] ?? 'unknown'
+  } catch {
+    return null
+  }
+}
+
+async function startRedis(daemons: Daemons, ...more: string[]): Promise<number> {
+  const port = await freePort()
+  const folder = join(daemons.folder, String(port))
+  await mkdir(folder)
+  const durable = ['--save', '', '--appendonly', 'yes', '--appendfsync', 'always']
+  daemons.start('redis-server', ['--port', String(port), '--dir', folder, ...durable, ...more])
+  await eventually('redis-server answers', async () => (await ask(port, 'PING')) === 'PONG')
+  return port
+}
+
+async function ask(port: number, ...command: string[]): Promise<RespReply> {
+  const connection = await RespConnection.open('127.0.0.1', port)
+  try {
+    return await connection.call(...command)
+  } finally {
+    connection.close()
+  }
+}
+
+/** `redis-server --appendfsync always`, alone, or with replicas for one of which every write waits. */
+const redisWith = (replicas: number): PeerKind => {
+  const name = replicas === 0 ? 'Redis, appendfsync always' : `Redis with ${replicas} replicas, WAIT 1`
+  return {
+    name,
+    async start() {
+      const version = versionOf('redis-server', /v=(\S+)/)
+      if (version === null) return null
+      const daemons = await Daemons.create('redis')
+      const port = await startRedis(daemons)
+      for (let left = replicas; left > 0; left--) await startRedis(daemons, '--replicaof', '127.0.0.1', String(port))
+      await eventually('the replicas are there', async () => {
+        const info = textOf(await ask(port, 'INFO', 'replication')) ?? ''
+        return info.split('state=online').length - 1 === replicas
+      })
+      return daemons.peer(name, version, `127.0.0.1:${port}`, replicas === 0 ? {} : { waitReplicas: 1 })
+    },
+  }
+}
+
+export const redis = redisWith(0)
+export const redisWait = redisWith(2)
+
+/** Three nodes of etcd; `binary` from the command line, the PATH or the cache of the end-to-end tests. */
+export const etcd = (given: string | undefined): PeerKind => ({
+  name: 'etcd, 3 nodes',
+  async start() {
+    const candidates = given === undefined ? ['etcd', join(homedir(), '.cache/kube/bin/etcd')] : [given]
+    const binary = candidates.find((one) => versionOf(one, /(\S+)/) !== null)
+    if (binary === undefined) return null
+    const daemons = await Daemons.create('etcd')
+    const ports: { readonly client: string; readonly peer: string }[] = []
+    for (let at = 0; at < 3; at++) {
+      ports.push({ client: `http://127.0.0.1:${await freePort()}`, peer: `http://127.0.0.1:${await freePort()}` })
+    }
+    const cluster = ports.map(({ peer }, at) => `n${at}=${peer}`).join(',')
+    for (const [at, { client, peer }] of ports.entries()) {
+      const urls = ['--listen-client-urls', client, '--advertise-client-urls', client]
+      urls.push('--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', cluster)
+      daemons.start(binary, ['--name', `n${at}`, '--data-dir', join(daemons.folder, `n${at}`), ...urls])
+    }
+    const leader = await eventually('etcd has a leader', async () => {
+      for (const { client } of ports) {
+        const answer = await fetch(`${client}/v3/maintenance/status`, { method: 'POST', body: '{}' })
+        const status = (await answer.json()) as { header?: { member_id?: string }; leader?: string }
+        if (status.leader !== undefined && status.leader === status.header?.member_id) return client
+      }
+      return null
+    })
+    const version = versionOf(binary, /Version: (\S+)/) ?? 'unknown'
+    return daemons.peer('etcd, 3 nodes', version, leader.slice('http://'.length), { protocol: 'etcd' })
+  },
+})
 
 function ended(child: ChildProcess): Promise<void> {
   return new Promise((resolve) => {
