@@ -259,8 +259,20 @@ export const MUTATIONS: readonly Mutation[] = [
   shell(
     'a read does not log the expiry that it meets',
     'turn',
-    'if (due !== null && due <= this.#ports.wallClock() && acceptsProposals(this.replica)) {',
+    'if (due !== null && due <= this.#ports.wallClock()) {',
     'if (due === -1) {',
+  ),
+  shell(
+    'a due key is read while its expiry cannot be logged',
+    'turn',
+    'if (due !== null && due <= this.#ports.wallClock()) {',
+    'if (due !== null && due <= this.#ports.wallClock() && acceptsProposals(this.replica)) {',
+  ),
+  shell(
+    'reads are confirmed by what confirms earlier ones',
+    'read-queue',
+    'this.#asked.length > 0 && this.#asked[0]!.id <= id',
+    'this.#asked.length > 0',
   ),
   shell(
     'a local read goes back behind what was shown',
@@ -324,15 +336,9 @@ export const MUTATIONS: readonly Mutation[] = [
     'known.incarnation > id.incarnation',
   ),
   shell(
-    'an older start of a node takes its session back',
-    'machine/sessions',
-    'if (known && known.incarnation >= id.incarnation) return',
-    'if (known && known.incarnation === id.incarnation) return',
-  ),
-  shell(
     'replies are not remembered',
     'machine/machine',
-    'if (sequence > block.acknowledged) session.replies.set(sequence, reply)',
+    'if (sequence > block.acknowledged) session.replies.add(sequence, reply)',
     '',
   ),
   shell(
@@ -362,6 +368,18 @@ export const MUTATIONS: readonly Mutation[] = [
     "`${directory}/${temporary}`, 'create'",
   ),
   shell('a new segment is not in its directory', 'storage/wal', '    await disk.syncDirectory(directory)\n', ''),
+  shell(
+    'a checkpoint is there before its directory is durable',
+    'storage/checkpoint',
+    '  await disk.rename(`${directory}/${work}`, `${directory}/${id}`)\n  await disk.syncDirectory(directory)',
+    '  await disk.rename(`${directory}/${work}`, `${directory}/${id}`)',
+  ),
+  shell(
+    'the head of the log goes before the word of it',
+    'storage/storage',
+    'await this.#meta.update({ first, timeline: this.timeline })',
+    '',
+  ),
   shell(
     'the log says done before it is',
     'storage/wal',
@@ -393,7 +411,7 @@ export function runMutation(mutation: Mutation, seeds: number): { readonly seed:
     if (mutation.simulator === 'shell') options.push('--shell')
     const output = execFileSync(process.execPath, [main, ...options], {
       encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'ignore'],
+      stdio: ['ignore', 'pipe', 'pipe'],
     })
     return output.includes(' 0 failed') ? null : { seed: '?', how: output }
   } catch (error) {

@@ -198,9 +198,9 @@ export class Clients {
     else if (dice < 0.45) this.#shared(connection, { kind: 'delete' }, register)
     else if (dice < 0.6) this.#shared(connection, { kind: 'increment' }, counter)
     else if (dice < 0.8) connection.ownKeys(random)
-    else if (dice < 0.85) this.#grow(connection, `g${random.integer(0, 2)}`)
-    else if (dice < 0.9) this.#peek(connection, `g${random.integer(0, 2)}`)
-    else if (dice < 0.93) this.#expire(connection)
+    else if (dice < 0.83) this.#grow(connection, `g${random.integer(0, 2)}`)
+    else if (dice < 0.87) this.#peek(connection, `g${random.integer(0, 2)}`)
+    else if (dice < 0.91) this.#expire(connection)
     else this.#look(connection)
   }
 

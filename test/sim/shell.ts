@@ -138,7 +138,7 @@ export class ShellSimulation implements ShellHost {
   }
 
   refused(node: ShellNode, error: LokiError): void {
-    if (!this.#damaged.has(node.id)) throw new Violation(`node ${node.id} is refused: ${error.code} ${error.message}`)
+    if (!this.#damaged.has(node.id)) this.fail(new Violation(`node ${node.id} is refused: ${error.message}`))
     this.note(() => `${node.id} is REFUSED: ${error.code} ${error.message}`)
     this.count(`starts refused: ${error.code}`)
     node.refuse()
