@@ -15,7 +15,7 @@ usage: lokikv <command>
   node                     run a node; it is configured by its environment (see docs/OPERATIONS.md)
   init <admin address> …   make a cluster of nodes that wait: give each its identity, once
   waldump <folder>         show the write-ahead log in a folder (--json)
-  fsck <folder>            verify log, meta and checkpoints; the exit code tells
+  fsck <folder> [<folder>] verify log, meta and checkpoints of a node that does not run; the exit code tells
   help                     this text
 `
 
@@ -78,6 +78,11 @@ async function main(argv: readonly string[]): Promise<number> {
       return EXIT.usage
   }
 }
+
+// `lokikv waldump … | head`: who reads has had enough.
+process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+  process.exit(error.code === 'EPIPE' ? EXIT.ok : EXIT.failure),
+)
 
 try {
   process.exitCode = await main(process.argv.slice(2))

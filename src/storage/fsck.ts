@@ -90,6 +90,12 @@ export async function fsck(argv: readonly string[]): Promise<number> {
   try {
     const wal = await volumeIn(disk, folders[0]!, 'wal')
     const checkpoints = await volumeIn(disk, folders[1] ?? folders[0]!, 'checkpoints')
+    if (checkpoints === wal) {
+      process.stderr.write(
+        `there is no wal and checkpoints in ${wal}; name both volumes: lokikv fsck <wal> <checkpoints>\n`,
+      )
+      return 64
+    }
     const findings = await check(disk, wal, checkpoints)
     const marks = { good: green('good   '), damage: red('damage '), refused: red('refused') }
     for (const finding of findings) {

@@ -71,6 +71,10 @@ test('fsck tells whole, damaged and refused apart by its exit code', async () =>
   expect(refused.status).toBe(2)
   expect(refused.text).toContain('LOG_DAMAGED')
   expect(await readFile(join(wal, name))).toHaveLength(bytes.length)
+  expect(run('fsck', join(folder, 'wal'))).toMatchObject({
+    status: 64,
+    text: expect.stringContaining('name both volumes'),
+  })
   expect(run('fsck').status).toBe(64)
 })
 
