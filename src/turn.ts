@@ -28,9 +28,11 @@ import type { Arguments, Origin } from './edge/front.ts'
 import { DecidedNotes } from './decided-notes.ts'
 import { unreachable } from './invariant.ts'
 import { Inbox } from './inbox.ts'
+import { LogClock } from './log-clock.ts'
 import type { SessionId, SystemCommand } from './machine/entry.ts'
 import type { Machine, ReplySink } from './machine/machine.ts'
 import type { Reply } from './machine/reply.ts'
+import { OwedReplies } from './owed-replies.ts'
 import { ReadQueue, readWithin } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
@@ -42,7 +44,6 @@ import {
   type LogRecord,
   type NodeId,
   logIndex,
-  nodeId,
 } from './vocabulary.ts'
 import { WayToLeader } from './way-to-leader.ts'
 
@@ -70,6 +71,7 @@ export class Turn {
   readonly #inbox: Inbox
   readonly #limits: TurnLimits
   readonly #reads = new ReadQueue()
+  readonly #clock = new LogClock()
 
   #decided: LogIndex
   /** Clients of this node have seen answers from a state that had applied this, on whatever node. */
@@ -78,7 +80,7 @@ export class Turn {
   appliedConfiguration: Configuration
   appliedConfigurationStart: LogIndex
 
-  #replies = new Map<number, { session: SessionId; replies: { sequence: number; reply: Reply }[] }>()
+  readonly #owed: OwedReplies
 
   readonly #way: WayToLeader
   #resend = false
@@ -102,6 +104,7 @@ export class Turn {
     this.#ports = ports
     this.#inbox = new Inbox(limits)
     this.#limits = limits
+    this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity)
     this.#way = new WayToLeader(self)
     this.#decided = machine.applied
     this.#sink = { reply: (session, sequence, reply, duplicate) => this.#replied(session, sequence, reply, duplicate) }
@@ -148,7 +151,7 @@ export class Turn {
       this.#way.overdue()
     }
     const due = this.machine.nextExpiryMilliseconds()
-    if (due !== null && due <= this.#ports.wallClock()) this.#inbox.wantTime()
+    if (due !== null && due <= this.#time()) this.#inbox.wantTime()
     this.#wake()
   }
 
@@ -241,7 +244,7 @@ export class Turn {
     this.#ports.flush()
     this.#apply()
     this.#answerReads()
-    this.#sendReplies()
+    this.#owed.release(this.machine.applied, (to, message) => this.#tell(to, message))
     this.relay.flush()
     this.#persist()
     this.#ports.flush()
@@ -378,12 +381,16 @@ export class Turn {
     this.#wake()
   }
 
+  #time(): number {
+    return this.#clock.read(this.#ports.now(), this.#ports.wallClock(), this.machine.timeMilliseconds)
+  }
+
   // ---- entries ---------------------------------------------------------------------------------------------------
 
   #proposeWaiting(): void {
     while (!this.#inbox.isEmpty && isLeader(this.replica) && acceptsProposals(this.replica)) {
       const first = this.machine.commandsToLog(this.appliedConfiguration)
-      const payload = this.#inbox.nextEntry(this.#ports.wallClock(), first)
+      const payload = this.#inbox.nextEntry(this.#time(), first)
       this.#step({ kind: 'propose', now: this.#ports.now(), payload })
     }
   }
@@ -442,16 +449,7 @@ export class Turn {
     }
     if (!isLeader(this.replica)) return
     if (!duplicate && this.appliedConfiguration.voters.some((voter) => voter.id === session.node)) return
-    let waiting = this.#replies.get(session.node)
-    if (!waiting) this.#replies.set(session.node, (waiting = { session, replies: [] }))
-    waiting.replies.push({ sequence, reply })
-  }
-
-  #sendReplies(): void {
-    for (const [node, { session, replies }] of this.#replies) {
-      this.#tell(nodeId(node), { kind: 'replies', session, index: this.machine.applied, replies })
-    }
-    this.#replies.clear()
+    this.#owed.owe(session, sequence, reply)
   }
 
   // ---- reads -----------------------------------------------------------------------------------------------------
@@ -465,7 +463,7 @@ export class Turn {
     }
     let atLeast = logIndex(0)
     const due = this.machine.nextExpiryMilliseconds()
-    if (due !== null && due <= this.#ports.wallClock()) {
+    if (due !== null && due <= this.#time()) {
       // Some key is due: its expiry is logged before it is read, so that no later leader shows it again. While
       // nothing can be proposed (a transfer, a change of members, a full pipeline) the reads wait.
       if (!acceptsProposals(this.replica)) return

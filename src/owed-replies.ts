@@ -1,0 +1,49 @@
+/**
+ * Replies that a leader owes to nodes that do not apply the commands of their clients themselves: gathered over a
+ * turn, said in messages of bounded size. PURE.
+ */
+import type { SessionId } from './machine/entry.ts'
+import { type Reply, replyBytes } from './machine/reply.ts'
+import type { RelayMessage } from './relay-messages.ts'
+import { type LogIndex, type NodeId, nodeId } from './vocabulary.ts'
+
+interface Owed {
+  readonly session: SessionId
+  readonly replies: { readonly sequence: number; readonly reply: Reply }[]
+  bytes: number
+}
+
+export class OwedReplies {
+  readonly #mostBytes: number
+  /** Whole messages first, then the one that grows. */
+  #full: Owed[] = []
+  readonly #open = new Map<number, Owed>()
+
+  /** `mostBytes`: of one message; one reply always fits. */
+  constructor(mostBytes: number) {
+    this.#mostBytes = mostBytes
+  }
+
+  owe(session: SessionId, sequence: number, reply: Reply): void {
+    const bytes = replyBytes(reply)
+    let owed = this.#open.get(session.node)
+    // Two starts of a node number their commands alike: never in one message.
+    const fits = owed?.session.incarnation === session.incarnation && owed.bytes + bytes <= this.#mostBytes
+    if (!owed || !fits) {
+      if (owed) this.#full.push(owed)
+      this.#open.set(session.node, (owed = { session, replies: [], bytes: 0 }))
+    }
+    owed.replies.push({ sequence, reply })
+    owed.bytes += bytes
+  }
+
+  /** `index`: what the state that gave them has applied. */
+  release(index: LogIndex, send: (to: NodeId, message: RelayMessage) => void): void {
+    if (this.#open.size === 0) return
+    for (const { session, replies } of [...this.#full, ...this.#open.values()]) {
+      send(nodeId(session.node), { kind: 'replies', session, index, replies })
+    }
+    this.#full = []
+    this.#open.clear()
+  }
+}
