@@ -95,6 +95,8 @@ export class ShellNode {
   storage: Storage | null = null
   #transfer: CheckpointTransfer | null = null
   applied = 0
+  /** Of the last entry that was applied, since 1970. */
+  logTime = 0
   /** What was called durable. */
   disk = new DurableLog()
   /** The largest ballot that this node has told anyone it promised. */

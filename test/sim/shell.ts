@@ -9,7 +9,7 @@
  * It is asynchronous because storage is: after an act that settled a promise, everything that follows from it
  * runs to its end before time goes on.
  */
-import { isVoter } from '../../src/consensus/quorum.ts'
+import { isLearner, isVoter } from '../../src/consensus/quorum.ts'
 import { isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { FrameDecoder, FrameWriter } from '../../src/edge/peer-frames.ts'
 import type { LokiError } from '../../src/errors.ts'
@@ -46,6 +46,9 @@ const memberOf = (node: { readonly id: NodeId; readonly volume: VolumeId }): Mem
   volume: node.volume,
   address: `node-${node.id}:7400`,
 })
+
+const isNamed = (configuration: Configuration, id: NodeId): boolean =>
+  isVoter(configuration, id) || isLearner(configuration, id)
 
 const volumeOf = (number: number): VolumeId => volumeId(String(number).padStart(32, '0'))
 
@@ -150,6 +153,9 @@ export class ShellSimulation implements ShellHost {
     if (machine.applied > node.applied) {
       this.checker.applies(node, machine.applied, [...this.nodes.values()])
       node.applied = machine.applied
+      if (machine.timeMilliseconds < node.logTime)
+        throw new Violation(`time: that of the log goes back at node ${node.id}`)
+      node.logTime = machine.timeMilliseconds
       if (machine.applied % HASH_EVERY_ENTRIES === 0) this.#compareHash(node)
     }
     if (!isLeader(replica)) return
@@ -162,6 +168,7 @@ export class ShellSimulation implements ShellHost {
   }
 
   restored(node: ShellNode): void {
+    node.logTime = node.turn!.machine.timeMilliseconds
     if (node.applied === 0) return
     if (node.applied > this.checker.decided.length) {
       throw new Violation(`node ${node.id} restores ${node.applied}, which is not decided`)
@@ -262,13 +269,15 @@ export class ShellSimulation implements ShellHost {
     if (leader === undefined) return
     const here = [...this.nodes.values()].filter((node) => !this.#gone.has(node.id))
     if (here.length < this.plan.nodes && this.random.chance(0.5)) this.#grow(leader)
-    const voters = this.random.shuffle(here).slice(0, this.random.integer(1, 5))
+    const shuffled = this.random.shuffle(here)
+    const voters = shuffled.slice(0, this.random.integer(1, 5))
+    const learners = shuffled.slice(voters.length, voters.length + (this.random.chance(0.3) ? 1 : 0))
     const { configuration, reconfiguration } = statusOf(leader.replica!)
     if (voters.length === 0 || reconfiguration !== null) return
     const next: Configuration = {
       id: configurationId(configuration.id + 1),
       voters: voters.map(memberOf),
-      learners: [],
+      learners: learners.map(memberOf),
       preferredLeader: this.random.chance(0.5) ? voters[0]!.id : nodeId(0),
     }
     this.note(
@@ -302,7 +311,7 @@ export class ShellSimulation implements ShellHost {
       if (status.phase !== 'member' || !status.configurationComplete || status.configuration.id === 1) continue
       const later = this.checker.configurations.slice(status.configuration.id - 1)
       for (const other of this.nodes.values()) {
-        if (later.some((one) => isVoter(one.configuration, other.id)) || this.#gone.has(other.id)) continue
+        if (later.some((one) => isNamed(one.configuration, other.id)) || this.#gone.has(other.id)) continue
         if (this.#isWanted(other.id) || this.#gone.size >= 2 || !this.random.chance(0.2)) continue
         this.note(() => `operator: node ${other.id} is deleted`)
         this.#crash(other)
