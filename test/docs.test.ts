@@ -62,6 +62,12 @@ it('npm scripts and files that are named exist', () => {
   expect(missing).toEqual([])
 })
 
+it('ARCHITECTURE names every file of src/', () => {
+  const page = readFileSync(join(root, 'docs/ARCHITECTURE.md'), 'utf8')
+  const files = readdirSync(join(root, 'src')).filter((name) => name.endsWith('.ts'))
+  expect(files.filter((name) => !page.includes(`src/${name}`))).toEqual([])
+})
+
 it('CONTRIBUTING names every script that a person types', () => {
   const page = readFileSync(join(root, 'CONTRIBUTING.md'), 'utf8')
   const named = (script: string): boolean => ['start', 'test'].includes(script) || page.includes(`npm run ${script}`)
