@@ -322,10 +322,13 @@ export function parseConfigurationRequest(value: unknown): ConfigurationRequest 
   const fields = object(value, 'body')
   const voters = array(fields.voters, 'voters', member)
   if (voters.length === 0) bad('voters', 'at least one voter')
+  const learners = array(fields.learners ?? [], 'learners', member)
+  const ids = [...voters, ...learners].map(({ id }) => id)
+  if (new Set(ids).size !== ids.length) bad('voters', 'every node once, as a voter or a learner,')
   return {
     expectedConfigurationId: integer(fields.expectedConfigurationId, 'expectedConfigurationId', 1),
     voters,
-    learners: array(fields.learners ?? [], 'learners', member),
+    learners,
     preferredLeader: nullable((id, path) => integer(id, path, 1))(fields.preferredLeader, 'preferredLeader'),
   }
 }

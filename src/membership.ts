@@ -71,10 +71,16 @@ export function reconfigure(member: Member, request: ConfigurationRequest): void
   }
   member.expect([...voters, ...learners])
   member.turn.reconfigure({ id: configurationId(current.id + 1), voters, learners, preferredLeader })
+  if (!member.turn.status.reconfiguration) throw new LokiError('NOT_LEADER', 'leadership was lost at this moment')
 }
 
+/** Does nothing where nothing is under way. */
 export function withdraw(member: Member): void {
   expectLeader(member)
+  const running = member.turn.status.reconfiguration
+  if (running?.state === 'proposed') {
+    throw new LokiError('RECONFIGURATION_RUNNING', `to voters ${running.voters.join(', ')}: it is in the log already`)
+  }
   member.turn.withdraw()
 }
 
@@ -86,4 +92,7 @@ export function transfer(member: Member, request: TransferRequest): void {
     throw new LokiError('BAD_REQUEST', `to: node ${request.to} is no voter`)
   }
   member.turn.transfer(nodeId(request.to))
+  // To itself was answered above; a leader that has just stepped down takes no order.
+  if (member.turn.status.transferTo !== request.to)
+    throw new LokiError('NOT_LEADER', 'leadership was lost at this moment')
 }

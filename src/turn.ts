@@ -37,14 +37,7 @@ import { ReadQueue, readWithin } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
 import type { PeerMessage, TurnLimits, TurnPorts } from './turn-ports.ts'
-import {
-  type Configuration,
-  type Entry,
-  type LogIndex,
-  type LogRecord,
-  type NodeId,
-  logIndex,
-} from './vocabulary.ts'
+import { type Configuration, type Entry, type LogIndex, type LogRecord, type NodeId, logIndex } from './vocabulary.ts'
 import { WayToLeader } from './way-to-leader.ts'
 
 interface Frame {
@@ -180,15 +173,15 @@ export class Turn {
     this.#wake()
   }
   reconfigure(next: Configuration): void {
-    this.#admin({ kind: 'reconfigure', now: this.#ports.now(), next })
+    this.#order({ kind: 'reconfigure', now: this.#ports.now(), next })
   }
 
   withdraw(): void {
-    this.#admin({ kind: 'withdraw', now: this.#ports.now() })
+    this.#order({ kind: 'withdraw', now: this.#ports.now() })
   }
 
   transfer(to: NodeId): void {
-    this.#admin({ kind: 'transfer', now: this.#ports.now(), to })
+    this.#order({ kind: 'transfer', now: this.#ports.now(), to })
   }
 
   /** A checkpoint of this node is durable: entries up to `index` may leave memory. */
@@ -212,6 +205,12 @@ export class Turn {
       configuration,
       start,
     })
+    this.#wake()
+  }
+
+  /** At once: who gave the order can see in the status whether it was taken. */
+  #order(event: Event): void {
+    this.#step(event)
     this.#wake()
   }
 

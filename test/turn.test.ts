@@ -1,8 +1,11 @@
 /** The shell's turn with ports of glass: what a node says to others when things go wrong around it. */
 import { describe, expect, it } from 'vitest'
+import { parseConfigurationRequest } from '../src/contract.ts'
 import { createReplica } from '../src/consensus/replica.ts'
 import { Machine } from '../src/machine/machine.ts'
 import type { Reply } from '../src/machine/reply.ts'
+import type { Member } from '../src/member.ts'
+import { reconfigure, withdraw } from '../src/membership.ts'
 import type { RelayMessage } from '../src/relay-messages.ts'
 import { Relay } from '../src/relay.ts'
 import type { PeerMessage } from '../src/turn-ports.ts'
@@ -164,6 +167,30 @@ describe('a leader', () => {
     expect(bench.turn.status.role).toBe('leader')
     return bench
   }
+
+  it('takes orders at once, so that whoever gave one can be told the truth', () => {
+    const bench = alone()
+    const member_ = { turn: bench.turn, isLeader: true, expect: () => undefined } as unknown as Member
+    const request = (...ids: number[]) => ({
+      expectedConfigurationId: 1,
+      voters: ids.map((id) => ({ id, volumeId: member(id).volume, address: member(id).address })),
+      learners: [],
+    })
+    for (const id of [2, 3]) bench.turn.propose({ kind: 'allot-id', volume: member(id).volume })
+    bench.settle()
+    expect(() => reconfigure(member_, parseConfigurationRequest({ ...request(1, 2, 2) }))).toThrow('every node once')
+    reconfigure(member_, parseConfigurationRequest(request(1, 2, 3)))
+    expect(bench.turn.status.reconfiguration).toEqual({ voters: [1, 2, 3], state: 'catching-up' })
+    reconfigure(member_, parseConfigurationRequest(request(1, 2, 3)))
+    expect(() => reconfigure(member_, parseConfigurationRequest(request(1, 2)))).toThrow('RECONFIGURATION_RUNNING')
+    withdraw(member_)
+    expect(bench.turn.status.reconfiguration).toBeNull()
+    reconfigure(member_, parseConfigurationRequest(request(1)))
+    expect(bench.turn.status.reconfiguration).toEqual({ voters: [1], state: 'proposed' })
+    expect(() => withdraw(member_)).toThrow('RECONFIGURATION_RUNNING')
+    bench.pass(1000)
+    expect(bench.turn.status.configuration.id).toBe(2)
+  })
 
   it('answers reads of other nodes in messages of bounded size', () => {
     const bench = alone({ repliesBytes: 2500 })

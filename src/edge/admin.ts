@@ -26,6 +26,7 @@ import {
   parseTransferRequest,
 } from '../contract.ts'
 import { ERRORS, LokiError } from '../errors.ts'
+import { InvariantViolation } from '../invariant.ts'
 
 export interface AdminActions {
   status(): NodeStatus
@@ -55,6 +56,12 @@ function tokenHook(token: string): (request: FastifyRequest) => Promise<void> {
 }
 
 function answerError(error: unknown, reply: FastifyReply): FastifyReply {
+  // A bug is no answer: the process must end (main.ts), and not go on with a state that contradicts itself.
+  if (error instanceof InvariantViolation) {
+    setImmediate(() => {
+      throw error
+    })
+  }
   if (error instanceof LokiError) {
     const body: ErrorJson = { code: error.code, message: error.message }
     return reply.code(ERRORS[error.code].http).send(body)
