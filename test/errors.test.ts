@@ -11,7 +11,7 @@ const path = join(import.meta.dirname, '../docs/ERRORS.md')
 
 const INTRODUCTION = `# Errors
 
-Every error a person or a client can meet has a code. Codes are never reused and never change their meaning. On the admin port an error is \`{"code": …, "message": …}\` with the HTTP status below; on the Redis port the code stands in the text; a node that refuses to start tells its code in \`/v1/status\` and in its log.
+Every error a person or a client can meet has a code. Codes are never reused and never change their meaning. On the admin port an error is \`{"code": …, "message": …}\` with the HTTP status below; on the Redis port the text begins with it (\`-LOKI DISK_FULL: …\`, \`-CLUSTERDOWN NO_LEADER: …\`), and what Redis knows too has the text of Redis (too long, wrong type, out of memory); a node that refuses to start tells its code in \`/v1/status\` and in its log.
 
 This page is the table in [src/errors.ts](../src/errors.ts); \`UPDATE=1 npx vitest run test/errors.test.ts\` writes it.
 `
