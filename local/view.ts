@@ -83,6 +83,9 @@ const isReady = (pod: KubeObject): boolean => pod.metadata.deletionTimestamp ===
 
 const ordinalOf = (pod: string): number => Number(/-(\d+)$/.exec(pod)?.[1] ?? 0)
 
+/** Roles in the status, as people read them; a node without identity has none. */
+const ROLES: Readonly<Record<string, string>> = { voter: 'follower', learner: 'learner' }
+
 function nodeView(
   name: string,
   pod: KubeObject | undefined,
@@ -96,8 +99,7 @@ function nodeView(
     text(waiting.reason) === 'ContainerCreating'
       ? ''
       : [text(waiting.reason), text(waiting.message)].filter(Boolean).join(': ')
-  const role =
-    name === leader ? 'leader' : member === undefined ? '' : member.role === 'learner' ? 'learner' : 'follower'
+  const role = name === leader ? 'leader' : (ROLES[text(member?.role)] ?? '')
   return {
     name,
     phase: phaseOf(pod, trouble),
