@@ -17,6 +17,8 @@ export class Inbox {
   readonly #limits: { readonly entryBytes: number; readonly forwardedBytes: number }
   #waiting: WaitingBlock[] = []
   #bytes = 0
+  /** By node: which stretch of its session waits. What was forgotten of it only lets a repetition in. */
+  readonly #stretches = new Map<number, { readonly incarnation: number; from: number; next: number }>()
   #system: SystemCommand[] = []
   #timeWanted = false
 
@@ -28,13 +30,40 @@ export class Inbox {
     return this.#waiting.length === 0 && this.#system.length === 0 && !this.#timeWanted
   }
 
-  /** `opens`: the session is opened first. */
+  /** `opens`: the session is opened first. What waits already is not taken again. */
   admit(opens: boolean, block: Block): void {
+    if (this.#isWaiting(block)) return
     const bytes = blockBytes(block)
     // A single block that is above the bound by itself (a value may be larger) waits alone.
     if (this.#bytes > 0 && this.#bytes + bytes > this.#limits.forwardedBytes) return
     this.#waiting.push({ opens, block, bytes })
     this.#bytes += bytes
+    this.#noteWaiting(block)
+  }
+
+  /** Where the leader is slow, or has lost its quorum, nodes send everything again and again. */
+  #isWaiting({ session, first, commands }: Block): boolean {
+    const stretch = this.#stretches.get(session.node)
+    return (
+      stretch?.incarnation === session.incarnation && first >= stretch.from && first + commands.length <= stretch.next
+    )
+  }
+
+  #noteWaiting({ session, first, commands }: Block): void {
+    const stretch = this.#stretches.get(session.node)
+    const next = first + commands.length
+    const joins = stretch?.incarnation === session.incarnation && first <= stretch.next && next >= stretch.from
+    if (joins) {
+      stretch.from = Math.min(stretch.from, first)
+      stretch.next = Math.max(stretch.next, next)
+    } else this.#stretches.set(session.node, { incarnation: session.incarnation, from: first, next })
+  }
+
+  #noteTaken({ session, first, commands }: Block): void {
+    const stretch = this.#stretches.get(session.node)
+    if (stretch?.incarnation !== session.incarnation) return
+    stretch.from = Math.max(stretch.from, first + commands.length)
+    if (stretch.from >= stretch.next) this.#stretches.delete(session.node)
   }
 
   say(command: SystemCommand): void {
@@ -50,6 +79,7 @@ export class Inbox {
   forgetBlocks(): void {
     this.#waiting = []
     this.#bytes = 0
+    this.#stretches.clear()
   }
 
   /** Payload of the next entry, at most about `entryBytes`; what is left waits for the one after it. */
@@ -60,7 +90,10 @@ export class Inbox {
     }
     const taken = count === this.#waiting.length ? this.#waiting : this.#waiting.slice(0, count)
     this.#waiting = count === this.#waiting.length ? [] : this.#waiting.slice(count)
-    for (const { bytes } of taken) this.#bytes -= bytes
+    for (const { bytes, block } of taken) {
+      this.#bytes -= bytes
+      this.#noteTaken(block)
+    }
     const system = [...first, ...this.#system]
     this.#system = []
     this.#timeWanted = false
