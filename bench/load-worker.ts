@@ -156,15 +156,12 @@ class Client {
       return
     }
     const now = performance.now()
-    if (waitCommand !== '' && !(reply instanceof RespError)) {
-      // Nothing counts before WAIT has said so, and then all of it does.
-      if (--this.#unanswered > 0) return
-      if (typeof reply !== 'number' || reply < order.waitReplicas) countError('WAIT: too few replicas')
-      for (let each = 1; each < order.pipeline; each++) this.#completed(now)
-      this.#unanswered = 1
-    }
+    // With WAIT nothing counts before its answer, which is the last of a batch.
+    const counts = waitCommand === '' ? 1 : this.#unanswered > 1 ? 0 : order.pipeline
     if (reply instanceof RespError) countError(reply.text.slice(0, 120))
-    else this.#completed(now)
+    else if (counts > 0 && waitCommand !== '' && Number(reply) < order.waitReplicas)
+      countError('WAIT: too few replicas')
+    else for (let each = 0; each < counts; each++) this.#completed(now)
     if (measuring && now - lastCompletion > GAP_KEPT_MILLISECONDS) {
       gaps.push([performance.timeOrigin + lastCompletion, performance.timeOrigin + now])
     }

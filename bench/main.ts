@@ -4,8 +4,8 @@
  * first peer (three nodes of ours) is. Results go to bench/results/ with machine, versions and commit.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdir, writeFile } from 'node:fs/promises'
-import { cpus, totalmem } from 'node:os'
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
+import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { type LoadOptions, runLoad } from './load.ts'
@@ -213,8 +213,7 @@ async function showPath(): Promise<number> {
 }
 
 async function showProfiles(options: BenchOptions): Promise<number> {
-  const folder = join(import.meta.dirname, 'results')
-  await mkdir(folder, { recursive: true })
+  const folder = await mkdtemp(join(tmpdir(), 'lokikv-profiles-'))
   const load = { clients: 64, mix: 'set', seconds: options.seconds }
   await profileCluster({ size: 3, load, folder, lines: 25 })
   return 0

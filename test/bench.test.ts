@@ -7,6 +7,9 @@ import * as fc from 'fast-check'
 import { afterEach, expect, test } from 'vitest'
 import { runLoad } from '../bench/load.ts'
 import { median } from '../bench/main.ts'
+import { measurePath } from '../bench/path.ts'
+import { drawBars } from '../bench/picture.ts'
+import { selfTimes } from '../bench/profile.ts'
 import { RespConnection, RespDecoder, RespError, type RespReply, encodeCommand, textOf } from '../bench/resp-client.ts'
 
 const open: { server: Server; sockets: Set<Socket> }[] = []
@@ -22,7 +25,7 @@ afterEach(async () => {
 async function serve(answer: (count: number) => string | null): Promise<{ target: string; received: () => number }> {
   let received = 0
   const sockets = new Set<Socket>()
-  const server = createServer((socket) => {
+  const server = createServer({ noDelay: true }, (socket) => {
     sockets.add(socket)
     socket.on('error', () => socket.destroy())
     // A command is an array: the same decoder reads it.
@@ -124,6 +127,44 @@ test('a connection tells what is unanswered when it ends', async () => {
   await expect(connection.call('INCR', 'k')).rejects.toThrow(/unanswered/)
   expect((await connection.closed).unanswered).toBe(1)
   expect(connection.usable).toBe(false)
+})
+
+test('WAIT: a batch counts when the replicas have it, and never with too few', async () => {
+  // Every second reply answers WAIT: one replica, then none.
+  const { target } = await serve((count) => (count % 2 === 1 ? '+OK\r\n' : count % 8 === 0 ? ':0\r\n' : ':1\r\n'))
+  const report = await runLoad({ targets: [target], clients: 1, seconds: 0.4, warmUpSeconds: 0, waitReplicas: 1 })
+  const short = report.errors['WAIT: too few replicas'] ?? 0
+  expect(Object.keys(report.errors)).toEqual(['WAIT: too few replicas'])
+  expect(short).toBeGreaterThan(2)
+  // Three of four batches have their replica.
+  expect(Math.abs(report.operations / short - 3)).toBeLessThan(1.5)
+})
+
+test('the path in one process answers every command', async () => {
+  for (const kind of ['set', 'get'] as const) {
+    const { operations, microsecondsPerOperation } = await measurePath(kind, 4, 2, 400)
+    expect(operations).toBe(400)
+    expect(microsecondsPerOperation).toBeGreaterThan(0)
+  }
+})
+
+test('self times are summed by place, the most first', () => {
+  const frame = (functionName: string) => ({ functionName, url: 'file:///x/src/a.ts', lineNumber: 6 })
+  const nodes = [1, 2, 3].map((id) => ({ id, callFrame: frame(id === 3 ? 'late' : 'early') }))
+  const profile = { nodes, samples: [1, 2, 3, 3], timeDeltas: [1000, 1000, 2000, 3000] }
+  expect(selfTimes(profile)).toEqual([
+    { where: 'late  src/a.ts:7', milliseconds: 5 },
+    { where: 'early  src/a.ts:7', milliseconds: 2 },
+  ])
+})
+
+test('the picture has a bar for every peer, the fastest the longest', () => {
+  const bar = (peer: string, value: number) => ({ peer, median: value, least: value, most: value })
+  const svg = drawBars('a < b', [{ name: 'SET', bars: [bar('ours', 50), bar('theirs', 100)] }])
+  expect(svg).toContain('a &lt; b')
+  const widths = [...svg.matchAll(/<rect x="\d+" y="\d+" width="(\d+)"/g)].map((match) => Number(match[1]))
+  expect(widths).toHaveLength(2)
+  expect(widths[1]).toBe(widths[0]! * 2)
 })
 
 test('the median is the middle', () => {
