@@ -398,12 +398,17 @@ export class Storage {
   }
 
   /** Begins, or goes on, to receive a peer's checkpoint. Throws `CHECKPOINT_DAMAGED` for a bad manifest. */
-  receive(manifest: Uint8Array): Promise<CheckpointReceiver> {
+  async receive(manifest: Uint8Array): Promise<CheckpointReceiver> {
     const { disk, checkpointDirectory } = this.#options
     const copy = Buffer.from(manifest)
-    const { cluster } = decodeManifest(copy, 'manifest of a peer')
+    const { cluster, id } = decodeManifest(copy, 'manifest of a peer')
     if (this.identity !== null && cluster !== null && cluster !== this.identity.cluster) {
       throw new LokiError('IDENTITY_CONFLICT', `a checkpoint of cluster ${cluster} was offered`)
+    }
+    // One at a time: parts of older ones, which nobody has any more, would fill the volume.
+    for (const name of (await disk.list(checkpointDirectory)) ?? []) {
+      if (!name.startsWith('receiving-') || name === `receiving-${id}`) continue
+      await disk.removeDirectory(`${checkpointDirectory}/${name}`)
     }
     return CheckpointReceiver.open(disk, checkpointDirectory, copy, (info) => this.#published(info))
   }

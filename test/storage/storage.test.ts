@@ -167,6 +167,14 @@ describe('checkpoints', () => {
     await receiver.commit()
     await sample.written(peer, sample.installed(9))
     await sample.written(peer, sample.appended(10, 11))
+    // A newer one is begun and given up, and a newer one yet: parts of the first do not stay.
+    for (const last of [12, 13]) {
+      await sample.written(storage, sample.appended(last === 12 ? 10 : 13, last), sample.decided(last))
+      await take(storage, last, slices(30, `peer ${last}`))
+      await (await peer.receive((await storage.manifestBytes())!)).close()
+    }
+    const parts = (await readdir(sample.options(disk, other).checkpointDirectory)).filter((name) => /receiv/.test(name))
+    expect(parts).toEqual(['receiving-0000000000000013'])
     await peer.close()
     peer = await openOther()
     expect(peer.recovered.first).toBe(10)
