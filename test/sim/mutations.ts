@@ -259,14 +259,14 @@ export const MUTATIONS: readonly Mutation[] = [
   shell(
     'a read does not log the expiry that it meets',
     'turn',
-    'if (due !== null && due <= this.#ports.wallClock()) {',
+    'if (due !== null && due <= this.#time()) {',
     'if (due === -1) {',
   ),
   shell(
     'a due key is read while its expiry cannot be logged',
     'turn',
-    'if (due !== null && due <= this.#ports.wallClock()) {',
-    'if (due !== null && due <= this.#ports.wallClock() && acceptsProposals(this.replica)) {',
+    'if (due !== null && due <= this.#time()) {',
+    'if (due !== null && due <= this.#time() && acceptsProposals(this.replica)) {',
   ),
   shell(
     'reads are confirmed by what confirms earlier ones',
@@ -285,12 +285,6 @@ export const MUTATIONS: readonly Mutation[] = [
     'turn',
     'if (!isLeader(this.replica)) return\n    if (!dup',
     'return\n    if (!dup',
-  ),
-  shell(
-    'replies to an earlier start are taken',
-    'turn',
-    'if (message.session.incarnation !== this.relay.session.incarnation) break',
-    '',
   ),
   shell(
     'what waited when the leader changed is not sent again',
@@ -373,12 +367,6 @@ export const MUTATIONS: readonly Mutation[] = [
     'storage/checkpoint',
     '  await disk.rename(`${directory}/${work}`, `${directory}/${id}`)\n  await disk.syncDirectory(directory)',
     '  await disk.rename(`${directory}/${work}`, `${directory}/${id}`)',
-  ),
-  shell(
-    'the head of the log goes before the word of it',
-    'storage/storage',
-    'await this.#meta.update({ first, timeline: this.timeline })',
-    '',
   ),
   shell(
     'the log says done before it is',
