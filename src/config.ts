@@ -40,6 +40,8 @@ export const LIMITS = {
   peerHandshakeMilliseconds: 5000,
   /** Entries in memory, kept for peers that lag a little. */
   keepEntriesBytes: 16 * 1024 * 1024,
+  /** Sealed segments behind the checkpoints that stay in `archive/`, for whoever backs them up. */
+  archiveSegments: 4,
   /** A command that got no answer is sent again after this time, then twice as long, up to the most. */
   resendMilliseconds: 1000,
   resendMostMilliseconds: 8000,

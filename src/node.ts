@@ -133,8 +133,8 @@ export class Node implements Front, AdminActions {
       walDirectory: config.walDirectory,
       checkpointDirectory: config.checkpointDirectory,
       segmentBytes: config.settings.walSegmentBytes,
-      // Nobody takes an archive away here yet, and it would fill the volume of the log.
-      archive: false,
+      archive: true,
+      archiveSegments: LIMITS.archiveSegments,
       random: () => volumeId(randomBytes(16).toString('hex')),
       onFatal: fatal,
       expected: controlFile && expectation(controlFile),

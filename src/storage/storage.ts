@@ -38,6 +38,8 @@ export interface StorageOptions {
   readonly segmentBytes: number
   /** Whether segments that are no longer needed go to `archive/`; otherwise they are deleted. */
   readonly archive: boolean
+  /** The newest segments that the archive keeps; older ones are deleted. All of them while the disk has room: absent. */
+  readonly archiveSegments?: number
   /** Stamps an empty pair of volumes. */
   readonly random: () => VolumeId
   /** A write or sync of the log failed: the process must end. Nothing is acknowledged after it. */
@@ -372,8 +374,22 @@ export class Storage {
       else await disk.unlink(`${walDirectory}/${name}`)
     }
     this.#wal.forget(count)
-    if (archive) await disk.syncDirectory(archived)
+    if (archive) {
+      await disk.syncDirectory(archived)
+      await this.#pruneArchive(archived)
+    }
     await disk.syncDirectory(walDirectory)
+  }
+
+  /** The archive never fills the volume: it keeps its bound, and nothing once the disk is nearly full. */
+  async #pruneArchive(archived: string): Promise<void> {
+    const { disk, archiveSegments = Infinity } = this.#options
+    const segments = segmentsAmong((await disk.list(archived)) ?? [])
+    const oldestFirst = segments.toSorted((a, b) => a.timeline - b.timeline || a.base - b.base)
+    const kept = this.readOnly ? 0 : archiveSegments
+    for (const { name } of oldestFirst.slice(0, Math.max(0, segments.length - kept))) {
+      await disk.unlink(`${archived}/${name}`)
+    }
   }
 
   /** The manifest of `checkpoint`, for a peer; null if there is none. */

@@ -105,6 +105,28 @@ test('segments that are no longer needed go to the archive, where one is kept', 
   expect(timeline).toBeGreaterThan(1)
 })
 
+test('an archive with a bound keeps the newest segments only', async () => {
+  const disk = new SimulatedDisk()
+  const storage = await openStorage(simulated(disk, { archive: true, archiveSegments: 2 }))
+  await sample.written(storage, sample.genesis(3))
+  for (let index = 1; index <= 40; index++)
+    await sample.written(storage, sample.appended(index, index, 'x'.repeat(900)))
+  await sample.written(storage, sample.decided(40), sample.promised(1))
+  const before = disk.paths().filter((path) => path.endsWith('.wal'))
+  for (const index of [30, 35]) {
+    const left = slicesOf(index)
+    const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
+    const next = (): Buffer | null => left.shift() ?? null
+    await storage.writeCheckpoint(head, next, () => Promise.resolve())
+    await storage.truncateHead(logIndex(index))
+  }
+  const gone = before.filter((path) => !disk.paths().includes(path))
+  expect(gone.length).toBeGreaterThan(5)
+  const archived = disk.paths().filter((path) => path.startsWith('/data/wal/archive/'))
+  expect(archived.map((path) => path.replace('archive/', ''))).toEqual(gone.slice(-2))
+  await storage.close()
+})
+
 test('a checkpoint that cannot be written is told, the machine is drained, and the log goes on', async () => {
   const disk = new SimulatedDisk()
   const storage = await openStorage(simulated(disk))
