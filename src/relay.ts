@@ -21,6 +21,8 @@ export interface RelayLimits {
   readonly blockBytes: number
   readonly resendMilliseconds: number
   readonly resendMostMilliseconds: number
+  /** A node that is no voter says so often that its session lives, while nothing else does. Absent: never. */
+  readonly sessionKeepAliveMilliseconds?: number
 }
 
 const ENCODED_BYTES = 65_536
@@ -68,6 +70,8 @@ export class Relay {
   #headSince = 0
   #resendAfter: number
 
+  /** When a block was last sent. */
+  #spokeAt = 0
   #readOrigins: Origin[] = []
   #readTags: number[] = []
   #readCommands: Arguments[] = []
@@ -130,6 +134,7 @@ export class Relay {
     while (this.#slots[this.#nextToSend - this.#base] === null) this.#nextToSend++
     const position = this.#nextToSend - this.#base
     if (position >= this.#slots.length) return null
+    this.#spokeAt = now
     const commands: Uint8Array[] = []
     let bytes = 0
     for (let at = position; at < this.#slots.length && bytes < this.#limits.blockBytes; at++) {
@@ -143,6 +148,18 @@ export class Relay {
     this.#nextToSend += commands.length
     const acknowledged = this.#base + this.#head - 1
     return { opens: !this.#opened, block: { session: this.session, acknowledged, first, commands } }
+  }
+
+  /**
+   * For a node that is no voter: a block without commands when the session has been silent for long. Sessions of
+   * nodes outside the configuration end by the time of the log, and clients may still be here.
+   */
+  keepAlive(now: number): Block | null {
+    const { sessionKeepAliveMilliseconds = Infinity } = this.#limits
+    if (!this.#opened || now - this.#spokeAt < sessionKeepAliveMilliseconds) return null
+    this.#spokeAt = now
+    const acknowledged = this.#base + this.#head - 1
+    return { session: this.session, acknowledged, first: this.nextSequence, commands: [] }
   }
 
   /** The reads taken since the last call, as one batch, or null. */

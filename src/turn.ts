@@ -24,6 +24,7 @@ import {
   statusOf,
   step,
 } from './consensus/replica.ts'
+import { isVoter } from './consensus/quorum.ts'
 import type { Arguments, Origin } from './edge/front.ts'
 import { DecidedNotes } from './decided-notes.ts'
 import { unreachable } from './invariant.ts'
@@ -319,6 +320,8 @@ export class Turn {
       if (target === this.self) this.#inbox.admit(next.opens, next.block)
       else this.#tell(target, { kind: 'forward', opens: next.opens, block: next.block })
     }
+    const alive = isVoter(this.appliedConfiguration, this.self) ? null : this.relay.keepAlive(now)
+    if (alive) this.#tell(target, { kind: 'forward', opens: false, block: alive })
     const reads = this.relay.nextReads(now)
     if (reads) this.#speakRead(target, reads.id, reads.commands)
   }

@@ -94,6 +94,17 @@ describe('relay', () => {
     expect(relay.restart(2)).toEqual([])
   })
 
+  it('says that its session lives after a long silence, and only then', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, sessionKeepAliveMilliseconds: 60_000 })
+    expect(relay.keepAlive(100_000)).toBeNull()
+    relay.takeWrite(new Recorder(), 0, command('x'))
+    relay.nextBlock(100_000)
+    relay.answer(1, 'OK')
+    expect(relay.keepAlive(159_999)).toBeNull()
+    expect(relay.keepAlive(160_000)).toMatchObject({ acknowledged: 1, first: 2, commands: [] })
+    expect(relay.keepAlive(160_001)).toBeNull()
+  })
+
   it('waits longer after every repetition', () => {
     const relay = new Relay({ node: 1, incarnation: 1 }, limits)
     relay.takeWrite(new Recorder(), 0, command('x'))
