@@ -7,7 +7,9 @@ import { Recorder } from './recorder.ts'
 import { finish, problemsOf, untilAnswered } from './verify.ts'
 
 test('a second signal does not cut off what the first one lets end in good order', async () => {
-  await withCluster(3, {}, async (cluster) => {
+  // Time enough for every signal to find the node still forwarding.
+  const settings = { shutdownForwardMilliseconds: 5000 }
+  await withCluster(3, { settings }, async (cluster) => {
     const recorder = new Recorder(cluster.targets(0, 1, 2))
     await untilAnswered(recorder, 300)
     const { node } = await cluster.leader()
