@@ -14,6 +14,7 @@ import {
   isLeader,
   leaderOf,
 } from './consensus/replica.ts'
+import { isVoter } from './consensus/quorum.ts'
 import { PeerNetwork } from './edge/peer.ts'
 import { LokiError } from './errors.ts'
 import { Machine, MachineRestorer } from './machine/machine.ts'
@@ -342,7 +343,7 @@ export class Member {
     while (this.isLeader && performance.now() < deadline) {
       const target = this.turn.status.progress
         .filter((peer) => peer.id !== this.#options.node && this.network.isConnected(peer.id))
-        .filter((peer) => this.#configuration.voters.some((voter) => voter.id === peer.id))
+        .filter((peer) => isVoter(this.#configuration, peer.id))
         .sort((a, b) => b.accepted - a.accepted)[0]
       if (!target) return
       this.turn.transfer(target.id)

@@ -4,6 +4,7 @@
  * are for the leader; others answer NOT_LEADER and name it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { isVoter } from './consensus/quorum.ts'
 import type { ConfigurationRequest, MemberJson, MemberRequest, MemberResponse, TransferRequest } from './contract.ts'
 import { LokiError } from './errors.ts'
 import type { Member } from './member.ts'
@@ -88,7 +89,7 @@ export function transfer(member: Member, request: TransferRequest): void {
   if (member.turn.status.leader === request.to) return
   expectLeader(member)
   expectConfiguration(member, request.expectedConfigurationId)
-  if (!member.turn.status.configuration.voters.some((voter) => voter.id === request.to)) {
+  if (!isVoter(member.turn.status.configuration, nodeId(request.to))) {
     throw new LokiError('BAD_REQUEST', `to: node ${request.to} is no voter`)
   }
   member.turn.transfer(nodeId(request.to))
