@@ -43,6 +43,8 @@ export interface AgentOptions {
   readonly processes: Processes
   /** What runs in place of src/main.ts; for tests. */
   readonly entryPoint?: string
+  /** Where the search for free ports begins in place of `FIRST_PORTS`; for tests that run beside each other. */
+  readonly firstPorts?: PodPorts
 }
 
 interface Run {
@@ -67,7 +69,7 @@ export class Agent {
     this.#folder = options.folder
     this.#entryPoint = options.entryPoint ?? join(PROJECT, 'src', 'main.ts')
     this.#processes = options.processes
-    this.ports = new Ports(options.folder)
+    this.ports = new Ports(options.folder, options.firstPorts)
   }
 
   /** Takes back what the pods of an earlier run said of themselves: none of them runs. To be called first. */

@@ -12,6 +12,7 @@ import { startBudgets } from './budgets.ts'
 import { startCollector } from './collector.ts'
 import { podLogs } from './logs.ts'
 import type { Loop } from './loop.ts'
+import type { PodPorts } from './ports.ts'
 import { Processes } from './processes.ts'
 import { Registry } from './registry.ts'
 import { builtIn } from './resources.ts'
@@ -27,6 +28,8 @@ export interface ControlPlaneOptions {
   readonly fresh?: boolean
   /** What runs in place of src/main.ts; for tests. */
   readonly entryPoint?: string
+  /** As in `AgentOptions`; for tests. */
+  readonly firstPorts?: PodPorts
 }
 
 /** How long processes of a control plane that was killed have to stop; nodes survive being killed, too. */
@@ -72,13 +75,8 @@ export class ControlPlane {
   #api: Api | null = null
   readonly #loops: Loop[] = []
 
-  private constructor(
-    folder: string,
-    instance: Processes,
-    processes: Processes,
-    leftovers: number,
-    entryPoint: string | undefined,
-  ) {
+  private constructor(instance: Processes, processes: Processes, leftovers: number, options: ControlPlaneOptions) {
+    const { folder } = options
     this.#folder = folder
     this.#instance = instance
     this.processes = processes
@@ -86,7 +84,7 @@ export class ControlPlane {
     this.kubeconfig = join(folder, 'kubeconfig')
     this.#store = new Store(join(folder, 'state.db'))
     this.registry = new Registry(this.#store)
-    this.agent = new Agent(this.registry, { folder, processes, ...(entryPoint === undefined ? {} : { entryPoint }) })
+    this.agent = new Agent(this.registry, { ...options, processes })
   }
 
   /**
@@ -114,7 +112,7 @@ export class ControlPlane {
       return ControlPlane.open({ ...options, fresh: false })
     }
     instance.note(INSTANCE, process.pid)
-    const plane = inFolder(folder, () => new ControlPlane(folder, instance, processes, leftovers, options.entryPoint))
+    const plane = inFolder(folder, () => new ControlPlane(instance, processes, leftovers, options))
     for (const name of ['default', 'kube-system']) ensureNamespace(plane.registry, name)
     return plane
   }

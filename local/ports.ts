@@ -11,7 +11,7 @@ import { replaceFile } from './tls.ts'
 export type PodPorts = Readonly<Record<PortName, number>>
 
 /** Where the search for a free port begins: what people know, and what is out of the way. */
-const FIRST: PodPorts = { client: 6379, http: 8080, admin: 18_081, peer: 17_400 }
+export const FIRST_PORTS: PodPorts = { client: 6379, http: 8080, admin: 18_081, peer: 17_400 }
 const NAMES = Object.keys(PORTS) as PortName[]
 
 /** Whether nobody listens there. */
@@ -25,13 +25,15 @@ export function isFree(port: number): Promise<boolean> {
 
 export class Ports {
   readonly #file: string
+  readonly #first: PodPorts
   /** The file that `LOKIKV_ADDRESS_BOOK` names. */
   readonly book: string
   #allotted: Record<string, PodPorts>
   /** One allotment at a time, or two pods would find the same port free. */
   #last: Promise<unknown> = Promise.resolve()
 
-  constructor(folder: string) {
+  constructor(folder: string, first: PodPorts = FIRST_PORTS) {
+    this.#first = first
     this.#file = join(folder, 'ports.json')
     this.book = join(folder, 'address-book.json')
     this.#allotted = existsSync(this.#file)
@@ -62,7 +64,7 @@ export class Ports {
     )
     const ports: Partial<Record<PortName, number>> = {}
     for (const name of NAMES) {
-      let port = before?.[name] ?? FIRST[name]
+      let port = before?.[name] ?? this.#first[name]
       while (taken.has(port) || !(await isFree(port))) port++
       ports[name] = port
       taken.add(port)

@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ControlPlane } from '../local/control-plane.ts'
 import { type KubeObject, at, hasCondition } from '../local/objects.ts'
+import type { PodPorts } from '../local/ports.ts'
 import { builtIn } from '../local/resources.ts'
 
 export const FAKE_NODE = join(import.meta.dirname, 'fixtures', 'fake-node.mjs')
@@ -22,13 +23,22 @@ export async function until<T>(what: string, look: () => T | null | undefined | 
   throw new Error(`never came true: ${what}`)
 }
 
+/**
+ * Ports of its own for each worker of the test runner: two control planes that look for free ports at the same
+ * moment may find the same one, and the process that comes second ends and is started again, on another port.
+ */
+const worker = Number(process.env.VITEST_POOL_ID ?? 0)
+const FIRST_PORTS: PodPorts = Object.fromEntries(
+  ['client', 'http', 'admin', 'peer'].map((name, at) => [name, 30_000 + worker * 400 + at * 100]),
+) as PodPorts
+
 /** Opens and serves; `close` stops it and removes the folder. */
 export async function openPlane(folder = mkdtempSync(join(tmpdir(), 'lokikv-local-'))): Promise<{
   plane: ControlPlane
   folder: string
   close: () => Promise<void>
 }> {
-  const plane = await ControlPlane.open({ folder, entryPoint: FAKE_NODE })
+  const plane = await ControlPlane.open({ folder, entryPoint: FAKE_NODE, firstPorts: FIRST_PORTS })
   await plane.serve(null)
   const close = async (): Promise<void> => {
     await plane.stop(true)
