@@ -7,18 +7,11 @@ import { type PeerFrame, FrameDecoder, FrameWriter } from '../src/edge/peer-fram
 import { PeerNetwork } from '../src/edge/peer.ts'
 import type { RelayMessage } from '../src/relay-messages.ts'
 import { type Member, type NodeId, clusterId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
+import { freePort } from './cluster/process.ts'
 
 const CLUSTER = clusterId('c'.repeat(32))
 const TOKEN = 'a token of sixteen characters or more'
 const open: PeerNetwork[] = []
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 interface Node {
   readonly member: Member

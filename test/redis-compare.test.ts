@@ -7,12 +7,13 @@
  */
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'
-import { type AddressInfo, type Socket, connect, createServer } from 'node:net'
+import { type Socket, connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { RespServer } from '../src/edge/resp.ts'
 import { COMMANDS } from '../src/machine/commands.ts'
+import { freePort } from './cluster/process.ts'
 import { MachineFront } from './machine-front.ts'
 
 const hasRedis = /\bv=7\./.test(spawnSync('redis-server', ['--version'], { encoding: 'utf8' }).stdout ?? '')
@@ -22,14 +23,6 @@ const LIMITS = { maxClients: 50, maxValueBytes: 1_000_000, maxPipelinedCommands:
 let redis: ChildProcess
 let redisPort: number
 let folder: string
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await new Promise((resolve) => server.once('listening', resolve))
-  const { port } = server.address() as AddressInfo
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 beforeAll(async () => {
   if (!hasRedis) return
