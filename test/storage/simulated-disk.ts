@@ -25,6 +25,8 @@ interface Inode {
   current: Buffer
   /** Sectors that were written since the last sync, each with its contents after every write. */
   dirty: Map<number, Buffer[]>
+  /** Was cut short since the last sync: what is dirty does not tell all that has changed. */
+  isCut?: boolean
 }
 
 interface Tree {
@@ -140,8 +142,15 @@ export class SimulatedDisk implements Disk {
 
   #file(path: string, inode: Inode, mode: OpenMode): DiskFile {
     const settle = (): void => {
-      inode.durable = Buffer.from(inode.current)
+      // Whole files are copied only where their size has changed: logs are written into files that are there.
+      if (inode.isCut || inode.durable.length !== inode.current.length) inode.durable = Buffer.from(inode.current)
+      else {
+        for (const sector of inode.dirty.keys()) {
+          inode.current.copy(inode.durable, sector * SECTOR, sector * SECTOR, (sector + 1) * SECTOR)
+        }
+      }
       inode.dirty.clear()
+      inode.isCut = false
     }
     return {
       write: (bytes, offset) => {
@@ -165,6 +174,7 @@ export class SimulatedDisk implements Disk {
       },
       truncate: (size) =>
         this.#step(`truncate ${path} ${size}`, () => {
+          inode.isCut = true
           inode.current = grown(Buffer.from(inode.current.subarray(0, size)), size)
         }),
       close: () => Promise.resolve(),
@@ -176,7 +186,7 @@ export class SimulatedDisk implements Disk {
     const at = this.steps === this.misdirectAt ? offset + 4096 : offset
     const end = at + bytes.length
     if (this.used() + Math.max(0, end - inode.current.length) > this.capacity) throw systemError('ENOSPC', path)
-    inode.current = grown(Buffer.from(inode.current), end)
+    inode.current = grown(inode.current, end)
     bytes.copy(inode.current, at)
     for (let sector = Math.floor(at / SECTOR); sector * SECTOR < end; sector++) {
       const versions = inode.dirty.get(sector) ?? []
