@@ -172,6 +172,9 @@ export async function verifyCheckpoint(disk: Disk, directory: string, name: stri
   const info = decodeManifest(manifest, path)
   if (info.id !== name) throw new LokiError('CHECKPOINT_DAMAGED', `${path} is the manifest of ${info.id}`)
   if (info.chunks.length > 0) {
+    if (!(await disk.list(`${directory}/${name}`))?.includes('data')) {
+      throw new LokiError('CHECKPOINT_DAMAGED', `${directory}/${name}/data is missing`)
+    }
     const file = await disk.open(`${directory}/${name}/data`, 'read')
     try {
       for (const [number, chunk] of info.chunks.entries()) {
@@ -232,15 +235,38 @@ export async function writeCheckpointFiles(
     await file.close()
   }
   const manifest = encodeManifest({ ...head, hash: hash.digest('hex'), slices, bytes: total, chunks })
-  await publishCheckpoint(disk, directory, 'writing', manifest)
-  return decodeManifest(manifest, `${directory}/${checkpointName(head.index)}/manifest`)
+  return publishCheckpoint(disk, directory, 'writing', manifest)
 }
 
-/** Gives the directory `work`, whose data is durable, its manifest and its name. */
-export async function publishCheckpoint(disk: Disk, directory: string, work: string, manifest: Buffer): Promise<void> {
-  const { id } = decodeManifest(manifest, `${directory}/${work}/manifest`)
+/** By another name first, durably: a crash must not leave half of it under a name that promises a whole one. */
+export async function removeCheckpoint(disk: Disk, directory: string, name: string): Promise<void> {
+  const removing = `${directory}/removing-${name}`
+  await disk.removeDirectory(removing)
+  await disk.rename(`${directory}/${name}`, removing)
+  await disk.syncDirectory(directory)
+  await disk.removeDirectory(removing)
+}
+
+/** Gives the directory `work`, whose data is durable, its manifest and its name. Gives what is there then. */
+export async function publishCheckpoint(
+  disk: Disk,
+  directory: string,
+  work: string,
+  manifest: Buffer,
+): Promise<CheckpointInfo> {
+  const info = decodeManifest(manifest, `${directory}/${work}/manifest`)
+  const { id } = info
   await publishFile(disk, `${directory}/${work}`, 'manifest', manifest)
-  await disk.removeDirectory(`${directory}/${id}`)
+  if ((await disk.list(directory))?.includes(id)) {
+    // A whole one stays: between its removal and the rename, a crash would leave none.
+    const whole = await verifyCheckpoint(disk, directory, id).catch(() => null)
+    if (whole !== null) {
+      await disk.removeDirectory(`${directory}/${work}`)
+      return whole
+    }
+    await removeCheckpoint(disk, directory, id)
+  }
   await disk.rename(`${directory}/${work}`, `${directory}/${id}`)
   await disk.syncDirectory(directory)
+  return info
 }

@@ -14,7 +14,11 @@ const LEFT_ALONE = new Set([MARKER, ASIDE, 'lost+found'])
 
 /** Nothing may have the volumes open. */
 export async function moveAside(disk: Disk, walDirectory: string, checkpointDirectory: string): Promise<void> {
-  for (const directory of [walDirectory, checkpointDirectory]) await disk.removeDirectory(join(directory, ASIDE))
+  for (const directory of [walDirectory, checkpointDirectory]) {
+    await disk.removeDirectory(join(directory, ASIDE))
+    // Gone before the marker is there: a generation that came back would be in the way of the next one, at every start.
+    await disk.syncDirectory(directory)
+  }
   const marker = await disk.open(join(walDirectory, MARKER), 'create')
   await marker.sync()
   await marker.close()

@@ -11,7 +11,7 @@ import { type ClusterId, type LogIndex, type LogRecord, type NodeId, type Recove
 import { type Timeline, type VolumeId, logIndex, timeline } from '../vocabulary.ts'
 import { CheckpointReceiver } from './checkpoint-receiver.ts'
 import { type CheckpointHead, type CheckpointInfo, encodeManifest, isCheckpointName } from './checkpoint.ts'
-import { decodeManifest, readSlices, readStoredChunk, writeCheckpointFiles } from './checkpoint.ts'
+import { decodeManifest, readSlices, readStoredChunk, removeCheckpoint, writeCheckpointFiles } from './checkpoint.ts'
 import type { Disk } from './disk.ts'
 import { Meta, loadMeta } from './meta.ts'
 import { type ReplayedLog, goodCheckpoints, judge, replayLog } from './recovery.ts'
@@ -336,10 +336,7 @@ export class Storage {
     const kept = new Set(this.#checkpoints.map(({ id }) => id))
     const { disk, checkpointDirectory } = this.#options
     for (const name of (await disk.list(checkpointDirectory)) ?? []) {
-      if (!isCheckpointName(name) || kept.has(name)) continue
-      // By another name first: a crash must not leave half of it under a name that promises a whole one.
-      await disk.rename(`${checkpointDirectory}/${name}`, `${checkpointDirectory}/removing-${name}`)
-      await disk.removeDirectory(`${checkpointDirectory}/removing-${name}`)
+      if (isCheckpointName(name) && !kept.has(name)) await removeCheckpoint(disk, checkpointDirectory, name)
     }
   }
 

@@ -1,29 +1,52 @@
 /**
- * Crashes on the simulated disk: every step of small histories is a crash point, with every subset of what was
- * not synced where these are few, and with chosen and random ones where they are many. After each, the storage
- * must start, and hold everything that was acknowledged and nothing else.
+ * Crashes on the simulated disk: every step of small histories is a crash point, and every step fails once, with
+ * every subset of what was not synced where these are few, and with chosen and random ones where they are many. After
+ * each, the storage must start, and hold everything that was acknowledged and nothing else (crash-points.ts).
  */
-import { describe, expect, test } from 'vitest'
+import { afterAll, describe, expect, test } from 'vitest'
 import { openStorage } from '../../src/storage/storage.ts'
 import { logIndex } from '../../src/vocabulary.ts'
+import { type Count, HISTORIES, asideSweep, controlFileSweep, historySweep, resetSweep } from './crash-points.ts'
 import { newProgress, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
-import { HISTORIES, crashSweep } from './sweeps.ts'
+
+const counts: Count[] = []
+function counted(count: Count): void {
+  counts.push(count)
+  expect(count.points).toBeGreaterThan(9)
+  expect(count.starts).toBeGreaterThan(count.points)
+}
+
+afterAll(() => {
+  const sum = (of: (count: Count) => number): number => counts.reduce((all, count) => all + of(count), 0)
+  const operations = new Set(counts.flatMap((count) => [...count.operations.keys()]))
+  console.log(
+    `${sum(({ points }) => points)} crash points in ${operations.size} operations, ${sum(({ starts }) => starts)} starts`,
+  )
+})
 
 describe('every step is a crash point', () => {
   for (const [name, history] of Object.entries(HISTORIES)) {
-    test(`history: ${name}`, async () => {
-      const { points, starts } = await crashSweep(history)
-      expect(points).toBeGreaterThan(10)
-      expect(starts).toBeGreaterThan(points)
-    })
+    test(`history: ${name}`, async () => counted(await historySweep(history)))
+  }
+
+  test('the control file is replaced', async () => counted(await controlFileSweep()))
+
+  test('volumes are given back', async () => counted(await resetSweep()))
+
+  test('checkpoints of an old id are set aside', async () => counted(await asideSweep()))
+})
+
+describe('every step fails once', () => {
+  for (const [name, history] of Object.entries(HISTORIES)) {
+    test(`history: ${name}`, async () => counted(await historySweep(history, 'fail')))
   }
 })
 
 test('a start that was refused or repeated leaves nothing large behind', async () => {
   const disk = new SimulatedDisk()
-  await runHistory(disk, HISTORIES['a suffix is replaced, twice']!, newProgress())
+  await runHistory(disk, HISTORIES['a suffix is replaced, twice']!.steps, newProgress())
   const before = disk.used()
   for (let start = 0; start < 50; start++) await openStorage(simulated(disk, { segmentBytes: 1024 * 1024 }))
   expect(disk.used()).toBeLessThan(before + 4096)

@@ -1,12 +1,13 @@
 /** Runs all sweeps once; `mutations.test.ts` runs this file beside a storage with one safety line taken out. */
-import { HISTORIES, checkpointSweep, crashSweep, flipSweep, lostSectorSweep, spliceSweep } from './sweeps.ts'
+import { allSweeps } from './crash-points.ts'
+import { checkpointSweep, flipSweep, lostSectorSweep, spliceSweep } from './sweeps.ts'
 
 try {
   await spliceSweep()
   await checkpointSweep()
   await lostSectorSweep()
   await flipSweep(5)
-  for (const history of Object.values(HISTORIES)) await crashSweep(history)
+  await allSweeps()
 } catch (error) {
   process.stdout.write(`caught: ${error instanceof Error ? error.message : String(error)}\n`)
   process.exit(1)

@@ -5,8 +5,10 @@
  * - Every call that changes something is a step. `crashAt`: that step begins and does not end; from then on
  *   every call fails with `Crash`.
  * - `survivor(choose)` is the disk after the crash: of every file any subset of the sectors that were written and
- *   not synced, of every directory any subset of the changes that were not synced. A sector is old or new.
- * - `capacity` bounds the bytes of all files: ENOSPC. `failAt`: that step fails with EIO, and again if asked.
+ *   not synced, its new size with or without them, of every directory any subset of the changes that were not
+ *   synced. A sector is old or new, and so is a name: a rename happens or does not, between directories too.
+ * - `capacity` bounds the bytes of all files: ENOSPC. `failAt`: that step fails with EIO. What a failed sync was to
+ *   make durable is lost, although the process still reads it: a sync that is tried again does not bring it back.
  * - `misdirectAt`: that write goes 4096 bytes further, and is reported as done. `loseAt`: it goes nowhere.
  * - `peek`, `poke`, `snapshot`: to damage files, and to compare disks.
  */
@@ -31,12 +33,13 @@ interface Inode {
 
 interface Tree {
   readonly files: Map<string, Inode>
-  readonly directories: Set<string>
+  /** Path to identity: a change inside a directory is one wherever the directory is by then, or was before. */
+  readonly directories: Map<string, number>
 }
 
 interface DirectoryChange {
-  /** Directories that must be synced for it to be durable. */
-  readonly waitsFor: Set<string>
+  /** Identities of directories that must be synced for it to be durable. */
+  readonly waitsFor: Set<number>
   readonly apply: (tree: Tree) => void
 }
 
@@ -58,18 +61,25 @@ function moveTree(tree: Tree, from: string, to: string): void {
     tree.files.delete(path)
     tree.files.set(to + path.slice(from.length), inode)
   }
-  for (const path of Array.from(tree.directories)) {
+  for (const [path, identity] of Array.from(tree.directories)) {
     if (path !== from && !path.startsWith(`${from}/`)) continue
     tree.directories.delete(path)
-    tree.directories.add(to + path.slice(from.length))
+    tree.directories.set(to + path.slice(from.length), identity)
   }
+}
+
+/** Where a name of a directory is in a tree; null if the directory is not there. */
+function placeOf(tree: Tree, directory: number, name: string): string | null {
+  for (const [path, identity] of tree.directories)
+    if (identity === directory) return `${path === '/' ? '' : path}/${name}`
+  return null
 }
 
 function removeTree(tree: Tree, path: string): void {
   for (const name of Array.from(tree.files.keys())) {
     if (name === path || name.startsWith(`${path}/`)) tree.files.delete(name)
   }
-  for (const name of Array.from(tree.directories)) {
+  for (const name of Array.from(tree.directories.keys())) {
     if (name === path || name.startsWith(`${path}/`)) tree.directories.delete(name)
   }
 }
@@ -79,8 +89,9 @@ function systemError(code: string, path: string): Error {
 }
 
 export class SimulatedDisk implements Disk {
-  readonly #current: Tree = { files: new Map(), directories: new Set(['/']) }
-  readonly #durable: Tree = { files: new Map(), directories: new Set(['/']) }
+  readonly #current: Tree = { files: new Map(), directories: new Map([['/', 0]]) }
+  readonly #durable: Tree = { files: new Map(), directories: new Map([['/', 0]]) }
+  #identities = 0
   #changes: DirectoryChange[] = []
   steps = 0
   crashAt = Number.POSITIVE_INFINITY
@@ -94,14 +105,25 @@ export class SimulatedDisk implements Disk {
   /** Called with the step's name before it happens. */
   onStep: (step: string) => void = () => {}
 
-  /** Begins a step: `pending` is what has happened when the step is cut short by a crash. */
-  async #step(name: string, pending: () => void, finish: () => void = () => {}): Promise<void> {
+  /**
+   * Begins a step: `pending` is what has happened when the step is cut short by a crash, `failed` what has happened
+   * where it fails.
+   */
+  async #step(
+    name: string,
+    pending: () => void,
+    finish: () => void = () => {},
+    failed: () => void = () => {},
+  ): Promise<void> {
     await Promise.resolve()
     if (this.crashed) throw new Crash(name)
     this.steps++
     this.journal.push(name)
     this.onStep(name)
-    if (this.steps === this.failAt) throw systemError('EIO', name)
+    if (this.steps === this.failAt) {
+      failed()
+      throw systemError('EIO', name)
+    }
     pending()
     if (this.steps >= this.crashAt) {
       this.crashed = true
@@ -120,7 +142,23 @@ export class SimulatedDisk implements Disk {
     return inode
   }
 
-  #change(waitsFor: string[], apply: (tree: Tree) => void): void {
+  #directory(path: string): number {
+    const identity = this.#current.directories.get(path)
+    if (identity === undefined) throw systemError('ENOENT', path)
+    return identity
+  }
+
+  /** Changes what is at `path`; `apply` is told where that is in a tree. */
+  #change(path: string, apply: (tree: Tree, place: string) => void): void {
+    const directory = this.#directory(parent(path))
+    const name = path.slice(path.lastIndexOf('/') + 1)
+    this.#note([directory], (tree) => {
+      const place = placeOf(tree, directory, name)
+      if (place !== null) apply(tree, place)
+    })
+  }
+
+  #note(waitsFor: number[], apply: (tree: Tree) => void): void {
     apply(this.#current)
     this.#changes.push({ waitsFor: new Set(waitsFor), apply })
   }
@@ -129,9 +167,8 @@ export class SimulatedDisk implements Disk {
     if (mode === 'create' || mode === 'create-durable') {
       await this.#step(`create ${path}`, () => {
         if (this.#current.files.has(path)) throw systemError('EEXIST', path)
-        if (!this.#current.directories.has(parent(path))) throw systemError('ENOENT', path)
         const inode: Inode = { durable: Buffer.alloc(0), current: Buffer.alloc(0), dirty: new Map() }
-        this.#change([parent(path)], (tree) => tree.files.set(path, inode))
+        this.#change(path, (tree, place) => tree.files.set(place, inode))
       })
     } else {
       await Promise.resolve()
@@ -141,13 +178,12 @@ export class SimulatedDisk implements Disk {
   }
 
   #file(path: string, inode: Inode, mode: OpenMode): DiskFile {
+    // Only what was written: what a failed sync has lost stays lost. Whole files are copied only where they were cut.
     const settle = (): void => {
-      // Whole files are copied only where their size has changed: logs are written into files that are there.
-      if (inode.isCut || inode.durable.length !== inode.current.length) inode.durable = Buffer.from(inode.current)
-      else {
-        for (const sector of inode.dirty.keys()) {
-          inode.current.copy(inode.durable, sector * SECTOR, sector * SECTOR, (sector + 1) * SECTOR)
-        }
+      if (inode.isCut) inode.durable = Buffer.from(inode.current)
+      inode.durable = grown(inode.durable, inode.current.length)
+      for (const sector of inode.dirty.keys()) {
+        inode.current.copy(inode.durable, sector * SECTOR, sector * SECTOR, (sector + 1) * SECTOR)
       }
       inode.dirty.clear()
       inode.isCut = false
@@ -159,6 +195,7 @@ export class SimulatedDisk implements Disk {
           `write ${path} ${copy.length}@${offset}`,
           () => this.#write(inode, path, copy, offset),
           mode === 'create-durable' ? settle : () => {},
+          () => this.#write(inode, path, copy, offset),
         )
       },
       read: async (offset, length) => {
@@ -166,7 +203,13 @@ export class SimulatedDisk implements Disk {
         this.#alive()
         return Buffer.from(inode.current.subarray(offset, offset + length))
       },
-      sync: () => this.#step(`sync ${path}`, () => {}, settle),
+      sync: () =>
+        this.#step(
+          `sync ${path}`,
+          () => {},
+          settle,
+          () => inode.dirty.clear(),
+        ),
       size: async () => {
         await Promise.resolve()
         this.#alive()
@@ -198,10 +241,17 @@ export class SimulatedDisk implements Disk {
   rename(from: string, to: string): Promise<void> {
     return this.#step(`rename ${from} ${to}`, () => {
       if (!this.#current.files.has(from) && !this.#current.directories.has(from)) throw systemError('ENOENT', from)
-      this.#change([parent(from), parent(to)], (tree) => {
-        if (!tree.files.has(from) && !tree.directories.has(from)) return
-        removeTree(tree, to)
-        moveTree(tree, from, to)
+      if (this.#children(to).length > 0) throw systemError('ENOTEMPTY', to)
+      const directories = [this.#directory(parent(from)), this.#directory(parent(to))] as const
+      const [oldName, newName] = [from, to].map((path) => path.slice(path.lastIndexOf('/') + 1))
+      this.#note([...directories], (tree) => {
+        const source = placeOf(tree, directories[0], oldName!)
+        const target = placeOf(tree, directories[1], newName!)
+        if (source === null || (!tree.files.has(source) && !tree.directories.has(source))) return
+        // What is no longer at its old name and has no new one is lost.
+        if (target !== null) removeTree(tree, target)
+        if (target === null) removeTree(tree, source)
+        else moveTree(tree, source, target)
       })
     })
   }
@@ -209,31 +259,38 @@ export class SimulatedDisk implements Disk {
   unlink(path: string): Promise<void> {
     return this.#step(`unlink ${path}`, () => {
       this.#inode(path)
-      this.#change([parent(path)], (tree) => tree.files.delete(path))
+      this.#change(path, (tree, place) => tree.files.delete(place))
     })
   }
 
   async makeDirectory(path: string): Promise<void> {
     if (this.#current.directories.has(path)) return
     if (parent(path) !== '/') await this.makeDirectory(parent(path))
-    await this.#step(`mkdir ${path}`, () => this.#change([parent(path)], (tree) => tree.directories.add(path)))
+    const identity = ++this.#identities
+    await this.#step(`mkdir ${path}`, () => this.#change(path, (tree, place) => tree.directories.set(place, identity)))
     await this.syncDirectory(parent(path))
   }
 
+  /** File by file, as the real one: a crash may leave any part of it. */
   async removeDirectory(path: string): Promise<void> {
     if (!this.#current.directories.has(path)) return
-    await this.#step(`rmdir ${path}`, () => this.#change([parent(path)], (tree) => removeTree(tree, path)))
+    for (const child of this.#children(path)) {
+      if (this.#current.directories.has(child)) await this.removeDirectory(child)
+      else await this.unlink(child)
+    }
+    await this.#step(`rmdir ${path}`, () => this.#change(path, (tree, place) => removeTree(tree, place)))
   }
 
   async list(path: string): Promise<string[] | null> {
     await Promise.resolve()
     this.#alive()
     if (!this.#current.directories.has(path)) return null
-    const all = [...this.#current.files.keys(), ...this.#current.directories]
-    return all
-      .filter((name) => parent(name) === path && name !== '/')
-      .map((name) => name.slice(name.lastIndexOf('/') + 1))
-      .sort()
+    return this.#children(path).map((name) => name.slice(name.lastIndexOf('/') + 1))
+  }
+
+  #children(path: string): string[] {
+    const all = [...this.#current.files.keys(), ...this.#current.directories.keys()]
+    return all.filter((name) => parent(name) === path && name !== '/').sort()
   }
 
   syncDirectory(path: string): Promise<void> {
@@ -241,13 +298,17 @@ export class SimulatedDisk implements Disk {
       `sync-directory ${path}`,
       () => {},
       () => {
-        // A change that concerns two directories (a move to the archive) is durable when both are synced.
-        for (const change of this.#changes) change.waitsFor.delete(path)
+        // A change that concerns two directories (a move to the archive) is durable when both are synced; one in a
+        // directory that is gone for good can be seen by nobody.
+        const identity = this.#directory(path)
+        for (const change of this.#changes) change.waitsFor.delete(identity)
         this.#changes = this.#changes.filter((change) => {
           if (change.waitsFor.size > 0) return true
           change.apply(this.#durable)
           return false
         })
+        const visible = new Set([...this.#durable.directories.values(), ...this.#current.directories.values()])
+        this.#changes = this.#changes.filter(({ waitsFor }) => Array.from(waitsFor).some((each) => visible.has(each)))
       },
     )
   }
@@ -269,6 +330,7 @@ export class SimulatedDisk implements Disk {
     const units = this.#changes.map((_, at) => `change ${at}`)
     for (const inode of new Set(this.#inodes())) {
       for (const sector of inode.dirty.keys()) units.push(`sector ${this.#number(inode)}/${sector}`)
+      if (inode.current.length > inode.durable.length) units.push(`size ${this.#number(inode)}`)
     }
     return units
   }
@@ -290,12 +352,12 @@ export class SimulatedDisk implements Disk {
     const next = new SimulatedDisk()
     const tree: Tree = {
       files: new Map(this.#durable.files),
-      directories: new Set(this.#durable.directories),
+      directories: new Map(this.#durable.directories),
     }
     for (const [at, change] of this.#changes.entries()) {
       if (choose(`change ${at}`) > 0) change.apply(tree)
     }
-    for (const path of tree.directories) next.#addDirectory(path, tree)
+    for (const path of tree.directories.keys()) next.#addDirectory(path, tree)
     const contents = new Map<Inode, Buffer>()
     for (const [path, inode] of tree.files) {
       if (!tree.directories.has(parent(path))) continue
@@ -308,12 +370,20 @@ export class SimulatedDisk implements Disk {
 
   #addDirectory(path: string, tree: Tree): void {
     for (let up = path; up !== '/'; up = parent(up)) if (!tree.directories.has(up)) return
-    this.#current.directories.add(path)
-    this.#durable.directories.add(path)
+    this.#hasDirectory(path)
+  }
+
+  #hasDirectory(path: string): void {
+    if (this.#durable.directories.has(path)) return
+    const identity = this.#current.directories.get(path) ?? ++this.#identities
+    for (const tree of [this.#current, this.#durable]) tree.directories.set(path, identity)
   }
 
   #contentAfter(inode: Inode, choose: Choose): Buffer {
     let bytes: Buffer = Buffer.from(inode.durable)
+    if (inode.current.length > bytes.length && choose(`size ${this.#number(inode)}`) > 0) {
+      bytes = grown(bytes, inode.current.length)
+    }
     for (const [sector, versions] of inode.dirty) {
       const version = Math.ceil(choose(`sector ${this.#number(inode)}/${sector}`) * versions.length)
       if (version === 0) continue
@@ -339,7 +409,7 @@ export class SimulatedDisk implements Disk {
       }
       const inode: Inode = { durable: Buffer.from(bytes), current: Buffer.from(bytes), dirty: new Map() }
       tree.files.set(path, inode)
-      for (let up = parent(path); up !== '/'; up = parent(up)) tree.directories.add(up)
+      for (let up = parent(path); up !== '/'; up = parent(up)) this.#hasDirectory(up)
     }
     if (bytes !== null) this.#current.files.set(path, this.#durable.files.get(path)!)
   }
