@@ -109,7 +109,12 @@ export class RealDisk implements Disk {
 
   async makeDirectory(directory: string): Promise<void> {
     const first = await fs.promises.mkdir(directory, { recursive: true, mode: 0o700 })
-    if (first !== undefined) await this.syncDirectory(path.dirname(first))
+    if (first === undefined) return
+    // Each name is in the directory above it, from that of the last one up to that of the first.
+    for (let above = path.dirname(directory); ; above = path.dirname(above)) {
+      await this.syncDirectory(above)
+      if (above === path.dirname(first)) return
+    }
   }
 
   removeDirectory(directory: string): Promise<void> {
