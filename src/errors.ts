@@ -141,6 +141,21 @@ const rows = {
     what: 'a part of a checkpoint did not arrive as it was sent',
     todo: 'it is asked for again; if this goes on, check the disk of the sender and the network',
   },
+  ENCRYPTION_KEY_MISSING: {
+    http: 409,
+    what: 'data was encrypted, or is to be, with a key that is not here',
+    todo: 'put the key into the folder of keys (LOKIKV_KEYS_DIRECTORY) as a file whose name is the id of the key, and start again; nothing was written',
+  },
+  ENCRYPTION_KEY_INVALID: {
+    http: 409,
+    what: 'a file in the folder of keys is no key',
+    todo: 'a key is 32 random bytes, as they are or as hexadecimal or base64 text, and its id letters, digits, `.`, `_` and `-`; nothing was written',
+  },
+  ENCRYPTION_KEY_WRONG: {
+    http: 409,
+    what: 'the key of this id is not the one that the data was encrypted with',
+    todo: 'bring the old key back under its id, and give a new key an id of its own; nothing was written',
+  },
   FORMAT_TOO_NEW: {
     http: 409,
     what: 'the data was written by a newer version',

@@ -3,13 +3,18 @@
  *
  *   offset  bytes
  *        0  4   length of the payload, 1 and up
- *        4  4   kind: 1 records, 2 state (the state after the frame before, once more)
+ *        4  4   kind: 1 records, 2 state (the state after the frame before, once more); 0x100 added: compressed
  *        8  4   mask: every 4-byte word of the payload and its padding is XORed with it
  *       12  4   previous: `check` of the frame before; of the first frame: the CRC of the segment's header
  *       16  8   last index of the log after this frame
  *       24  4   CRC-32 of masked payload and padding, seeded with segment and offset
  *       28  4   check: CRC-32 of the 28 bytes before, seeded with segment and offset
  *       32  payload, then zeros up to a multiple of 32 (masked too)
+ *
+ * A payload may be compressed (compression.ts) and then, in a segment with a key, sealed: ciphertext and tag, where
+ * the number of the piece is the offset of the frame, and the first 24 bytes of its header with a mask of 0 are
+ * authenticated with it (keys.ts). Masks and CRCs are of the bytes as they are stored: torn and rotten are told
+ * apart, and frames are verified, without the key.
  *
  * All integers are little-endian. The seed of both CRCs is the CRC-32 of the frame's offset (8 bytes), started
  * with the CRC of the segment's header, which covers volume, timeline and base: a frame in the wrong place
@@ -24,6 +29,7 @@
  */
 import { crc32 } from 'node:zlib'
 import type { ByteWriter } from '../bytes.ts'
+import { type FileCipher, TAG_BYTES } from './keys.ts'
 
 export const SECTOR_BYTES = 512
 export const FRAME_ALIGNMENT = 32
@@ -33,11 +39,16 @@ export const MAXIMUM_FRAME_BYTES = 0x4000_0000
 
 export const FRAME_RECORDS = 1
 export const FRAME_STATE = 2
+const KIND_MASK = 0xff
+const COMPRESSED = 0x100
+/** Of the header, what is authenticated with a sealed payload. */
+const AUTHENTICATED_BYTES = 24
 
 export interface FrameHeader {
   readonly offset: number
   readonly length: number
   readonly kind: number
+  readonly compressed: boolean
   readonly mask: number
   readonly previous: number
   readonly last: number
@@ -64,6 +75,13 @@ export function beginFrame(writer: ByteWriter): number {
   return start
 }
 
+export interface FrameContent {
+  readonly kind: number
+  readonly compressed: boolean
+  /** Last index of the log after the frame. */
+  readonly last: number
+}
+
 export interface FramePlace {
   readonly segmentSeed: number
   /** Where in the segment the frame starts; a multiple of 32. */
@@ -72,29 +90,35 @@ export interface FramePlace {
 }
 
 /**
- * Pads and signs the frame that starts at `start` in `writer` and holds its payload already. Gives its `check`,
- * which the next frame names as `previous`. `start` is a multiple of 4 in the writer's buffer.
+ * Seals with `cipher`, pads and signs the frame that starts at `start` in `writer` and holds its payload already.
+ * Gives its `check`, which the next frame names as `previous`. `start` is a multiple of 4 in the writer's buffer.
  */
 export function finishFrame(
   writer: ByteWriter,
   start: number,
   place: FramePlace,
-  kind: number,
-  lastIndex: number,
+  content: FrameContent,
+  cipher: FileCipher | null = null,
 ): number {
-  const length = writer.length - start - FRAME_HEADER_BYTES
-  const padding = alignUp(length, FRAME_ALIGNMENT) - length
+  const plain = writer.length - start - FRAME_HEADER_BYTES
+  const length = plain + (cipher === null ? 0 : TAG_BYTES)
+  const padding = alignUp(length, FRAME_ALIGNMENT) - plain
   for (let count = 0; count < padding; count++) writer.uint8(0)
   const bytes = writer.view().subarray(start)
+  bytes.writeUInt32LE(length, 0)
+  bytes.writeUInt32LE(content.kind | (content.compressed ? COMPRESSED : 0), 4)
+  bytes.writeUInt32LE(place.previous, 12)
+  bytes.writeUInt32LE(content.last % 0x1_0000_0000, 16)
+  bytes.writeUInt32LE(Math.floor(content.last / 0x1_0000_0000), 20)
+  if (cipher !== null) {
+    const end = FRAME_HEADER_BYTES + plain
+    const authenticated = bytes.subarray(0, AUTHENTICATED_BYTES)
+    cipher.seal(bytes.subarray(FRAME_HEADER_BYTES, end), place.offset, authenticated).copy(bytes, end)
+  }
   const mask = chooseMask(bytes, place.offset)
   if (mask !== 0) applyMask(bytes, FRAME_HEADER_BYTES, mask)
   const seed = frameSeed(place.segmentSeed, place.offset)
-  bytes.writeUInt32LE(length, 0)
-  bytes.writeUInt32LE(kind, 4)
   bytes.writeUInt32LE(mask, 8)
-  bytes.writeUInt32LE(place.previous, 12)
-  bytes.writeUInt32LE(lastIndex % 0x1_0000_0000, 16)
-  bytes.writeUInt32LE(Math.floor(lastIndex / 0x1_0000_0000), 20)
   bytes.writeUInt32LE(crc32(bytes.subarray(FRAME_HEADER_BYTES), seed), 24)
   const check = crc32(bytes.subarray(0, 28), seed)
   bytes.writeUInt32LE(check, 28)
@@ -139,7 +163,8 @@ export function readFrameHeader(bytes: Buffer, offset: number, segmentSeed: numb
   return {
     offset,
     length,
-    kind: bytes.readUInt32LE(offset + 4),
+    kind: bytes.readUInt32LE(offset + 4) & KIND_MASK,
+    compressed: (bytes.readUInt32LE(offset + 4) & COMPRESSED) !== 0,
     mask: bytes.readUInt32LE(offset + 8),
     previous: bytes.readUInt32LE(offset + 12),
     last: bytes.readUInt32LE(offset + 16) + bytes.readUInt32LE(offset + 20) * 0x1_0000_0000,
@@ -159,6 +184,18 @@ export function readFramePayload(bytes: Buffer, header: FrameHeader, segmentSeed
   padded.copy(plain)
   applyMask(plain, 0, header.mask)
   return plain.subarray(0, header.length)
+}
+
+/** What `readFramePayload` gave, opened; null where it does not open, which no right key and no write explains. */
+export function openFramePayload(
+  bytes: Buffer,
+  header: FrameHeader,
+  sealed: Buffer,
+  cipher: FileCipher,
+): Buffer | null {
+  const authenticated = Buffer.from(bytes.subarray(header.offset, header.offset + AUTHENTICATED_BYTES))
+  authenticated.writeUInt32LE(0, 8)
+  return cipher.open(sealed, header.offset, authenticated)
 }
 
 /** The next frame header at or after `offset` whose check holds, or null. */

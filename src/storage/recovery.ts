@@ -16,10 +16,13 @@ import { type DurableState, EMPTY_STATE, type Entry, type LogIndex, type Recover
 import { logIndex } from '../vocabulary.ts'
 import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './checkpoint.ts'
 import { type Disk, readWhole } from './disk.ts'
-import { FRAME_STATE, type FrameHeader, type Stop, isBlank } from './frames.ts'
+import { FRAME_STATE, type FrameHeader, type Stop } from './frames.ts'
+import { type KeyFolder, NO_KEYS } from './keys.ts'
 import { doubtAbove, endsDoubt, readRecords, readState, stateAfter } from './records.ts'
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
 import { decodeSegmentHeader, readSegment, segmentsAmong } from './segment.ts'
+import { Marks, type Unsealed } from './segment-index.ts'
+import { type ChainPart, cipherOf, loadSegments } from './segment-reader.ts'
 
 /** Damage in a file of the log: where, and what it means in a word. */
 export interface Damage {
@@ -47,6 +50,16 @@ export interface ReplayedLog {
   /** Whether the newest segment has no frame; then `newestPrevious` is what it is chained to. */
   readonly newestEmpty: boolean
   readonly newestPrevious: SegmentLink | null
+  /** Segments that are whole and have no index: a crash came between, or an earlier version wrote them. */
+  readonly unsealed: readonly Unsealed[]
+}
+
+/** How far a start is. */
+export interface StartProgress {
+  readonly part: 'log' | 'state'
+  readonly entries: number
+  readonly bytes: number
+  readonly totalBytes: number
 }
 
 /** Applies what segments hold, in order; keeps going where damage left a hole. */
@@ -111,26 +124,48 @@ class Replay {
   }
 }
 
-/** Step 4. Throws `LOG_DAMAGED` where the files do not make one log, and `FORMAT_TOO_NEW`. */
-export async function replayLog(disk: Disk, directory: string, first: LogIndex, volume: string): Promise<ReplayedLog> {
+export interface ReplayOptions {
+  readonly keys?: KeyFolder
+  readonly progress?: (progress: StartProgress) => void
+}
+
+/** Step 4. Throws `LOG_DAMAGED` where the files do not make one log, `FORMAT_TOO_NEW`, and `ENCRYPTION_KEY_…`. */
+export async function replayLog(
+  disk: Disk,
+  directory: string,
+  first: LogIndex,
+  volume: string,
+  options: ReplayOptions = {},
+): Promise<ReplayedLog> {
+  const { keys = NO_KEYS, progress } = options
   const replay = new Replay(first)
   const { segments, dead, headers } = await openChain(disk, directory, volume, first)
-  let link: SegmentLink | null = null
-  let newestEmpty = false
-  for (const [at, segment] of segments.entries()) {
-    const path = `${directory}/${segment.name}`
-    const bytes = withoutZeros((await readWhole(disk, path)) ?? Buffer.alloc(0))
-    const decoded = headers.get(segment.name)!
+  const chain = segments.map((name, at): ChainPart => {
     const following = segments[at + 1]
     const known = following === undefined ? null : headers.get(following.name)!.header.previous
+    return { name, path: `${directory}/${name.name}`, decoded: headers.get(name.name)!, known }
+  })
+  // Every key is here before anything is read: what a start refuses, it refuses at once.
+  for (const { decoded, path } of chain) cipherOf(decoded, keys, path)
+  let link: SegmentLink | null = null
+  let newestEmpty = false
+  let bytesRead = 0
+  let entriesRead = 0
+  const totalBytes = chain.reduce((sum, { known }) => sum + (known?.end ?? 0), 0)
+  const unsealed: Unsealed[] = []
+  for await (const segment of loadSegments(disk, keys, chain, first)) {
+    const { path, bytes, decoded, known, cipher, from } = segment
     replay.enter(decoded)
+    const marks = new Marks(decoded.size)
+    const damages = replay.damage.length
     let frames = 0
     let stop: Stop = { kind: 'end' }
-    for (const item of readSegment(bytes, decoded, known)) {
+    for (const item of readSegment(bytes, decoded, known, cipher, from)) {
       if (item.kind === 'frame') {
         frames++
         replay.lostTail = false
-        replay.frame(item.header, item.payload)
+        marks.frame(item.header.offset, item.header.previous, replay.next)
+        replay.frame(item.header, item.payload!)
       } else if (item.kind === 'rot') {
         replay.damage.push({ path, offset: item.from, reason: item.reason })
         replay.lostTail = true
@@ -138,11 +173,18 @@ export async function replayLog(disk: Disk, directory: string, first: LogIndex, 
         throw new LokiError('LOG_DAMAGED', `${path} at ${item.end}: what follows was not chained to what is before`)
       } else {
         stop = item.stop
-        link = { timeline: segment.timeline, base: segment.base, end: item.end, check: item.check }
+        link = { timeline: segment.name.timeline, base: segment.name.base, end: item.end, check: item.check }
       }
     }
     if (stop.kind !== 'rot') replay.lostTail = false
     newestEmpty = frames === 0 && stop.kind === 'end'
+    if (segment.indexFault !== null && replay.damage.length === damages && !(newestEmpty && known === null)) {
+      const { end, check } = link!
+      unsealed.push({ name: segment.name.name, seed: decoded.seed, end, check, marks: marks.list })
+    }
+    bytesRead += known?.end ?? 0
+    entriesRead = Math.max(entriesRead, replay.entries.length)
+    progress?.({ part: 'log', entries: entriesRead, bytes: bytesRead, totalBytes })
   }
   const { state, entries, lostTail, doubtfulFrom, damage } = replay
   return {
@@ -157,19 +199,9 @@ export async function replayLog(disk: Disk, directory: string, first: LogIndex, 
     dead,
     link,
     newestEmpty,
+    unsealed,
     newestPrevious: segments.length === 0 ? null : headers.get(segments.at(-1)!.name)!.header.previous,
   }
-}
-
-/**
- * The segment without the zeros it was prepared with: entries are views into it for as long as consensus keeps
- * them. What is behind the end of the bytes counts as zeros everywhere.
- */
-function withoutZeros(bytes: Buffer): Buffer {
-  const slice = 64 * 1024
-  let used = bytes.length
-  while (used > 0 && isBlank(bytes, Math.max(0, used - slice), used)) used = Math.max(0, used - slice)
-  return used < bytes.length / 2 ? Buffer.from(bytes.subarray(0, used)) : bytes
 }
 
 const dropBelow = (entries: readonly Entry[], first: number): Entry[] => entries.filter((entry) => entry.index >= first)

@@ -3,16 +3,19 @@
  *
  *   offset  bytes
  *        0  8   "LOKIWAL\n"
- *        8  4   format version, 1
+ *        8  4   format version: 1, or 2 with one of the flags 2 and 4
  *       12  4   bytes of this header, a multiple of 512
  *       16  4   CRC-32 of the header with these four bytes as zeros; the seed of every frame of the segment
- *       20  4   flags: 1 the first write of frames was made with the header, before the segment appeared
+ *       20  4   flags: 1 the first write of frames was made with the header, before the segment appeared;
+ *               2 frames may be compressed; 4 every frame is sealed with a key
  *       24  string volume, string cluster ("" before the node has one)
  *           uint timeline, uint base, uint first index of the log, uint doubtful from (0: no doubt)
  *           uint previous timeline, uint previous base (both 0: none), uint previous end, uint32 previous check
  *           state, as it was before the first frame (records.ts)
+ *           with flag 4: string key id, 16 bytes salt, 8 bytes check of the key (keys.ts)
  *           zeros
- *   header bytes   frames (frames.ts), then zeros or the end of the file
+ *   header bytes   frames (frames.ts), then zeros or the end of the file; of a sealed segment, an index
+ *                  (segment-index.ts)
  *
  * `base`: entries at or above it in earlier segments are superseded. `previous end` says where the segment
  * before ends, and `previous check` is the check of its last frame: the chain goes on across files, a missing
@@ -33,15 +36,23 @@ import {
   alignUp,
   classifyStop,
   findFrameHeader,
+  openFramePayload,
   readFrameHeader,
   readFramePayload,
 } from './frames.ts'
+import { decompressPayload } from './compression.ts'
+import { type FileCipher, type KeyNeed, readKeyNeed, writeKeyNeed } from './keys.ts'
 import { readState, writeState } from './records.ts'
 
 const MAGIC = Buffer.from('LOKIWAL\n', 'latin1')
-const FORMAT = 1
+/** Segments that need nothing of format 2 are written as 1: earlier versions read them. */
+const FORMAT_PLAIN = 1
+const FORMAT = 2
 const FIXED_BYTES = 24
 const BORN_WITH_FRAME = 1
+const COMPRESSED = 2
+const ENCRYPTED = 4
+const FLAGS = BORN_WITH_FRAME | COMPRESSED | ENCRYPTED
 /** A header that claims more is damage. */
 const MAXIMUM_HEADER_BYTES = 1024 * 1024
 
@@ -66,6 +77,10 @@ export interface SegmentHeader {
   readonly previous: SegmentLink | null
   /** Whether the first frame was durable before the segment got its name: it can be rotten, but not torn. */
   readonly bornWithFrame: boolean
+  /** Whether frames may be compressed. */
+  readonly compressed: boolean
+  /** The key that every frame is sealed with, or null. */
+  readonly key: KeyNeed | null
   readonly state: DurableState
 }
 
@@ -91,12 +106,13 @@ export function segmentsAmong(names: readonly string[]): SegmentName[] {
 /** The bytes of a header, and the seed of the segment's frames. */
 export function encodeSegmentHeader(header: SegmentHeader): { readonly bytes: Buffer; readonly seed: number } {
   const writer = new ByteWriter()
+  const packing = (header.compressed ? COMPRESSED : 0) | (header.key === null ? 0 : ENCRYPTED)
   writer
     .raw(MAGIC)
-    .uint32(FORMAT)
+    .uint32(packing === 0 ? FORMAT_PLAIN : FORMAT)
     .uint32(0)
     .uint32(0)
-    .uint32(header.bornWithFrame ? BORN_WITH_FRAME : 0)
+    .uint32(packing | (header.bornWithFrame ? BORN_WITH_FRAME : 0))
   writer.string(header.volume).string(header.cluster ?? '')
   writer
     .uint(header.timeline)
@@ -107,6 +123,7 @@ export function encodeSegmentHeader(header: SegmentHeader): { readonly bytes: Bu
   writer.uint(previous?.timeline ?? 0).uint(previous?.base ?? 0)
   writer.uint(previous?.end ?? 0).uint32(previous?.check ?? 0)
   writeState(writer, header.state)
+  if (header.key !== null) writeKeyNeed(writer, header.key)
   const size = alignUp(writer.length, SECTOR_BYTES)
   while (writer.length < size) writer.uint8(0)
   writer.patchUint32(12, size)
@@ -138,7 +155,10 @@ export function decodeSegmentHeader(bytes: Buffer, path: string): DecodedHeader 
   const seed = copy.readUInt32LE(16)
   copy.writeUInt32LE(0, 16)
   if (crc32(copy) !== seed) throw damaged('the header of the segment is damaged (checksum)')
-  if (format !== FORMAT) throw new LokiError('FORMAT_TOO_NEW', `${path} has format ${format}, this version knows 1`)
+  const flags = copy.readUInt32LE(20)
+  if (format > FORMAT || (flags & ~FLAGS) !== 0) {
+    throw new LokiError('FORMAT_TOO_NEW', `${path} has format ${format}, flags ${flags}; this version knows ${FORMAT}`)
+  }
   const reader = new ByteReader(copy, FIXED_BYTES)
   const volume = volumeId(reader.string())
   const cluster = reader.string()
@@ -156,15 +176,18 @@ export function decodeSegmentHeader(bytes: Buffer, path: string): DecodedHeader 
     first,
     doubtfulFrom: doubt === 0 ? null : logIndex(doubt),
     previous: link.timeline === 0 ? null : { ...link, check },
-    bornWithFrame: (copy.readUInt32LE(20) & BORN_WITH_FRAME) !== 0,
+    bornWithFrame: (flags & BORN_WITH_FRAME) !== 0,
+    compressed: (flags & COMPRESSED) !== 0,
     state: readState(reader),
+    key: (flags & ENCRYPTED) === 0 ? null : readKeyNeed(reader),
   }
   return { header, size, seed }
 }
 
 /** What reading the frames of a segment meets, in the order of the file. */
 export type SegmentItem =
-  | { readonly kind: 'frame'; readonly header: FrameHeader; readonly payload: Buffer }
+  /** `payload` is null where it is sealed and no cipher was given: the frame is whole as far as its CRC says. */
+  | { readonly kind: 'frame'; readonly header: FrameHeader; readonly payload: Buffer | null }
   /** Damage from `from` up to `to`, where the next good frame starts or reading ends. */
   | { readonly kind: 'rot'; readonly from: number; readonly to: number; readonly reason: string }
   /** What follows at `end` is whole, but was chained to something else: two lives of one volume were mixed. */
@@ -172,27 +195,35 @@ export type SegmentItem =
   /** The last item, always. `end` is behind the last good frame, `check` that frame's. */
   | { readonly kind: 'stop'; readonly end: number; readonly check: number; readonly stop: Stop }
 
+/** Where reading starts, if not at the first frame: the offset of a frame, from the index of the segment. */
+export interface ReadFrom {
+  readonly offset: number
+  readonly previous: number
+}
+
 /**
  * Reads the frames of a segment. `known` is what the segment after it says about its end; null for the newest
- * segment, whose end the torn-tail rule finds.
+ * segment, whose end the torn-tail rule finds. `cipher` opens what is sealed; null: payloads stay closed.
  */
 export function* readSegment(
   bytes: Buffer,
   decoded: DecodedHeader,
   known: Pick<SegmentLink, 'end' | 'check'> | null,
+  cipher: FileCipher | null = null,
+  from: ReadFrom | null = null,
 ): Generator<SegmentItem, void> {
   const { seed, size } = decoded
   const readable = known === null ? bytes : bytes.subarray(0, known.end)
-  let offset = size
-  let check = seed
+  let offset = from?.offset ?? size
+  let check = from?.previous ?? seed
   let stop: Stop = { kind: 'end' }
   for (;;) {
     if (known !== null && offset >= known.end) break
     const header = readFrameHeader(readable, offset, seed)
-    const payload = header === null ? null : readFramePayload(readable, header, seed)
+    const payload = header === null ? null : readPayload(readable, header, decoded, cipher)
     if (header !== null && payload !== null) {
       if (header.previous !== check) yield { kind: 'foreign', end: offset }
-      yield { kind: 'frame', header, payload }
+      yield { kind: 'frame', header, payload: payload === SEALED ? null : payload }
       offset = header.end
       check = header.check
       continue
@@ -214,6 +245,23 @@ export function* readSegment(
     yield { kind: 'foreign', end: offset }
   }
   yield { kind: 'stop', end: offset, check, stop }
+}
+
+const SEALED = Symbol('sealed')
+
+/** The payload as it was given to the log; null where the frame is damaged. */
+function readPayload(
+  bytes: Buffer,
+  header: FrameHeader,
+  { header: { key }, seed }: DecodedHeader,
+  cipher: FileCipher | null,
+): Buffer | typeof SEALED | null {
+  let payload = readFramePayload(bytes, header, seed)
+  if (payload !== null && key !== null) {
+    if (cipher === null) return SEALED
+    payload = openFramePayload(bytes, header, payload, cipher)
+  }
+  return payload !== null && header.compressed ? decompressPayload(payload) : payload
 }
 
 /** Where reading goes on behind damage at `offset`: the next frame that is whole, or null. */

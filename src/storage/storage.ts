@@ -14,12 +14,13 @@ import { type CheckpointHead, type CheckpointInfo, encodeManifest, isCheckpointN
 import { decodeManifest, readSlices, readStoredChunk, removeCheckpoint, writeCheckpointFiles } from './checkpoint.ts'
 import type { Disk } from './disk.ts'
 import { Meta, loadMeta } from './meta.ts'
-import { type ReplayedLog, goodCheckpoints, judge, replayLog } from './recovery.ts'
+import { type KeyFolder, NO_KEYS } from './keys.ts'
+import { type ReplayedLog, type StartProgress, goodCheckpoints, judge, replayLog } from './recovery.ts'
 import { segmentsAmong } from './segment.ts'
 import { SpaceWatch } from './space.ts'
 import { inspectVolumes } from './stamp.ts'
 import type { SyncMode } from './sync-pace.ts'
-import { Wal, diskError } from './wal.ts'
+import { type Compression, Wal, diskError } from './wal.ts'
 
 export type { CheckpointHead, CheckpointInfo } from './checkpoint.ts'
 export type { CheckpointReceiver } from './checkpoint-receiver.ts'
@@ -53,6 +54,13 @@ export interface StorageOptions {
   readonly pause?: () => Promise<void>
   /** Whether the log is written in line or by the thread pool; by default as measured (sync-pace.ts). */
   readonly sync?: 'auto' | SyncMode
+  /** Of the log; none by default. */
+  readonly compression?: Compression
+  /** The keys that are here, and the one that seals what is written from now on; by default none. */
+  readonly keys?: KeyFolder
+  readonly keyId?: string | null
+  /** How far the start is, now and then. */
+  readonly progress?: (progress: StartProgress) => void
   /** How often the free space is looked at; 0: never. By default every second. */
   readonly spaceCheckMilliseconds?: number
 }
@@ -98,6 +106,8 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
     throw new LokiError('CONFIGURATION_INVALID', `segmentBytes is ${segmentBytes}, allowed is ${range}`)
   }
   const log = options.log ?? (() => {})
+  const keys = options.keys ?? NO_KEYS
+  if (options.keyId) keys.find(options.keyId, 'what is written from now on')
   // 1 stamps
   const volumes = await inspectVolumes(disk, walDirectory, checkpointDirectory, options.random)
   // 2 meta
@@ -113,7 +123,10 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   const newest = checkpoints.good.at(-1) ?? null
   for (const damage of checkpoints.damage) log('a checkpoint is damaged', { damage })
   // 4 replay
-  const replayed = await replayLog(disk, walDirectory, loaded?.content.first ?? logIndex(1), volumes.volume)
+  const replayed = await replayLog(disk, walDirectory, loaded?.content.first ?? logIndex(1), volumes.volume, {
+    keys,
+    ...(options.progress ? { progress: options.progress } : {}),
+  })
   if (identity !== null && replayed.segments.length === 0) {
     throw new LokiError('LOG_DAMAGED', `${walDirectory} has an identity and no segment`)
   }
@@ -146,6 +159,7 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   }
   const storage = new Storage(options, meta, wal, recovered, checkpoints.good)
   await storage.moveHead(meta.content.first)
+  wal.seal(replayed.unsealed.filter(({ name }) => wal.segments.some((segment) => segment.name === name)))
   await storage.checkSpace()
   log('storage opened', { timeline: wal.timeline, first: recovered.first, entries: recovered.entries.length })
   return storage
@@ -201,8 +215,10 @@ function openWal(
   // A newest segment without a frame is replaced: a crash loop must not leave a file for each start.
   const kept = replayed.newestEmpty ? replayed.segments.slice(0, -1) : replayed.segments
   const link = replayed.newestEmpty ? replayed.newestPrevious : replayed.link
+  const { sync = 'auto', compression = 'none', keys = NO_KEYS, keyId = null } = options
+  const { volume } = meta.content
   return new Wal(
-    { disk, directory, segmentBytes, volume: meta.content.volume, onFatal, pause, sync: options.sync ?? 'auto' },
+    { disk, directory, segmentBytes, volume, onFatal, pause, sync, compression, keys, keyId },
     meta.content.identity?.cluster ?? null,
     line,
     { state, first, last, doubtfulFrom },
@@ -364,6 +380,7 @@ export class Storage {
       if (segments[at]!.base <= first) count = at
     }
     if (count === 0) return
+    await this.#wal.sealed()
     const archived = `${walDirectory}/${ARCHIVE}`
     if (archive) await disk.makeDirectory(archived)
     for (const { name } of segments.slice(0, count)) {
@@ -440,7 +457,7 @@ export class Storage {
       timeline: this.timeline,
       first,
       last,
-      lastError: this.#lastError ?? this.#wal.prepareError,
+      lastError: this.#lastError ?? this.#wal.prepareError ?? this.#wal.sealError,
     }
   }
 

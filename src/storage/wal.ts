@@ -11,12 +11,17 @@
  * - A promise, an accept-sync or a configuration is followed, in the same write, by a state frame in sectors of
  *   its own: one damaged place never makes a node forget a promise.
  * - `decided` alone waits for company: it needs no sync of its own.
+ * - A segment that has a durable successor is sealed with an index, beside the log; that may fail.
+ * - With a key, the nonce of a frame is its offset. An offset is written once in the life of a segment: a process
+ *   writes to segments that it made itself, each with a salt of its own, and to no offset twice; after a crash the
+ *   next start makes a new segment, however little of the last write is on the disk.
  */
 import { ByteWriter } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import { type ClusterId, type LogIndex, type LogRecord, type Timeline, type VolumeId } from '../vocabulary.ts'
 import { logIndex, timeline } from '../vocabulary.ts'
+import { compressPayload } from './compression.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import {
   FRAME_HEADER_BYTES,
@@ -28,9 +33,11 @@ import {
   beginFrame,
   finishFrame,
 } from './frames.ts'
+import { FileCipher, type KeyFolder, TAG_BYTES } from './keys.ts'
 import { type LogPosition, advance, isCut, writePadding, writeRecord, writeState } from './records.ts'
 import { type SyncMode, SyncPace } from './sync-pace.ts'
 import { type SegmentLink, encodeSegmentHeader, segmentName } from './segment.ts'
+import { Marks, type Unsealed, sealSegment } from './segment-index.ts'
 
 /** Turns are gathered into one frame up to about here; a single record may be larger. */
 const FRAME_TARGET_BYTES = 16 * 1024 * 1024
@@ -57,7 +64,13 @@ export interface WalOptions {
   /** Between two slices of zeros; gives the disk back to the log. */
   readonly pause: () => Promise<void>
   readonly sync: 'auto' | SyncMode
+  readonly compression: Compression
+  readonly keys: KeyFolder
+  /** Seals what is written from now on; null: the log is in the clear. */
+  readonly keyId: string | null
 }
+
+export type Compression = 'none' | 'zstd'
 
 interface Item {
   readonly records: readonly LogRecord[]
@@ -70,6 +83,8 @@ interface OpenSegment {
   readonly file: DiskFile
   readonly name: SegmentOnDisk
   readonly seed: number
+  readonly cipher: FileCipher | null
+  readonly marks: Marks
   offset: number
   check: number
   frames: number
@@ -108,9 +123,12 @@ export class Wal {
   #idle: (() => void)[] = []
   #prepared: Prepared = { kind: 'none' }
   #preparing: Promise<void> = Promise.resolve()
+  #sealing: Promise<void> = Promise.resolve()
   readonly pace: SyncPace
   /** Why the last preparation of a segment failed, or null. */
   prepareError: string | null = null
+  /** Why the last sealing of a segment failed, or null. It is read without its index. */
+  sealError: string | null = null
   bytesWritten = 0
   frames = 0
 
@@ -195,7 +213,10 @@ export class Wal {
     const taken = this.#take(finished)
     this.#takeLazy(start)
     if (this.#writer.length > start + FRAME_HEADER_BYTES) {
-      invariant(this.#writer.length < MAXIMUM_FRAME_BYTES, 'a turn must fit into a frame')
+      invariant(this.#writer.length < MAXIMUM_FRAME_BYTES, 'a record must fit into a frame')
+      if (this.#options.compression === 'zstd') {
+        taken.compressed = await compressPayload(this.#writer, start + FRAME_HEADER_BYTES)
+      }
       if (taken.cut !== null) {
         this.#timeline = timeline(this.#timeline + 1)
         await this.#newSegment(taken.cut.base, { ...before, first: taken.cut.first }, taken)
@@ -222,7 +243,7 @@ export class Wal {
       while (item.from < item.records.length) {
         const record = item.records[item.from]!
         if (isCut(this.#position, record)) {
-          if (touchesEntries) return { vital, cut }
+          if (touchesEntries) return { vital, cut, compressed: false }
           const base = record.kind === 'installed' ? logIndex(record.index + 1) : (record as { base: LogIndex }).base
           cut = { base, first: record.kind === 'installed' ? base : this.#position.first }
         }
@@ -235,11 +256,14 @@ export class Wal {
         writeRecord(this.#writer, record)
         touchesEntries ||= record.kind !== 'promise' && record.kind !== 'configuration'
         if (record.kind !== 'entries') vital = true
+        if (this.#writer.length >= FRAME_TARGET_BYTES && item.from < item.records.length) {
+          return { vital, cut, compressed: false }
+        }
       }
       finished.push(this.#queue.shift()!)
       if (this.#writer.length >= FRAME_TARGET_BYTES) break
     }
-    return { vital, cut }
+    return { vital, cut, compressed: false }
   }
 
   /** The decided index travels with a frame that is written anyway, or with the last one. */
@@ -259,7 +283,7 @@ export class Wal {
       await this.#newSegment(base, before, taken)
       return
     }
-    this.#seal(segment, taken)
+    this.#sign(segment, before.last, taken)
     const bytes = this.#writer.view()
     if (segment.file.writeNow && this.pace.next(bytes.length) === 'inline') {
       const began = performance.now()
@@ -281,25 +305,36 @@ export class Wal {
     this.bytesWritten += bytes
   }
 
-  /** Signs the frame in the writer for its place; with a state frame in sectors of its own behind a vital one. */
-  #seal(segment: OpenSegment, taken: Taken): void {
-    const { seed, offset } = segment
-    const last = this.#position.last
+  /**
+   * Signs the frame in the writer for its place; with a state frame in sectors of its own behind a vital one.
+   * `before`: the last index before it.
+   */
+  #sign(segment: OpenSegment, before: number, taken: Taken): void {
+    const { seed, offset, cipher } = segment
+    const { last, state } = this.#position
     const writer = this.#writer
-    if (taken.vital) writePadding(writer, alignUp(offset + writer.length, SECTOR_BYTES) - offset - writer.length)
-    segment.check = finishFrame(writer, 0, { segmentSeed: seed, offset, previous: segment.check }, FRAME_RECORDS, last)
+    segment.marks.frame(offset, segment.check, before + 1)
+    if (taken.vital) {
+      const end = offset + writer.length + (cipher === null ? 0 : TAG_BYTES)
+      writePadding(writer, alignUp(end, SECTOR_BYTES) - end)
+    }
+    const place = { segmentSeed: seed, offset, previous: segment.check }
+    const content = { kind: FRAME_RECORDS, compressed: taken.compressed, last }
+    segment.check = finishFrame(writer, 0, place, content, cipher)
     if (!taken.vital) return
     const start = beginFrame(writer)
-    writeState(writer, this.#position.state)
-    const place = { segmentSeed: seed, offset: offset + start, previous: segment.check }
-    segment.check = finishFrame(writer, start, place, FRAME_STATE, last)
+    writeState(writer, state)
+    const behind = { segmentSeed: seed, offset: offset + start, previous: segment.check }
+    segment.check = finishFrame(writer, start, behind, { kind: FRAME_STATE, compressed: false, last }, cipher)
   }
 
   /** Makes the next segment, with the frame in the writer as its first where `taken` says there is one. */
   async #newSegment(base: LogIndex, position: LogPosition, taken: Taken | null): Promise<void> {
-    const { disk, directory, volume } = this.#options
+    const { disk, directory, volume, compression, keys, keyId } = this.#options
     const old = this.#segment
     const previous = old === null ? this.#previous : { ...old.name, end: old.offset, check: old.check }
+    const name = segmentName(this.#timeline, base)
+    const cipher = keyId === null ? null : FileCipher.create(keys, keyId, 'segment', `${directory}/${name}`)
     const { bytes: header, seed } = encodeSegmentHeader({
       volume,
       cluster: this.#cluster,
@@ -309,9 +344,10 @@ export class Wal {
       doubtfulFrom: position.doubtfulFrom,
       previous,
       bornWithFrame: taken !== null,
+      compressed: compression !== 'none',
+      key: cipher?.need ?? null,
       state: position.state,
     })
-    const name = segmentName(this.#timeline, base)
     const prepared = this.#takePrepared()
     const temporary = prepared === null ? `${name}.tmp` : PREPARED_FILE
     const file = prepared ?? (await disk.open(`${directory}/${temporary}`, 'create-durable'))
@@ -319,6 +355,8 @@ export class Wal {
       file,
       name: { timeline: this.#timeline, base, name },
       seed,
+      cipher,
+      marks: new Marks(header.length),
       offset: header.length,
       check: seed,
       frames: 0,
@@ -327,7 +365,7 @@ export class Wal {
     if (taken === null) {
       await file.write(header, 0)
     } else {
-      this.#seal(segment, taken)
+      this.#sign(segment, base - 1, taken)
       await file.write(Buffer.concat([header, this.#writer.view()]), 0)
       this.#written(segment, this.#writer.length)
     }
@@ -337,7 +375,26 @@ export class Wal {
     if (old !== null) {
       this.#older.push(old.name)
       await old.file.close()
+      const { name: file, seed: oldSeed, offset: end, check, marks } = old
+      this.seal([{ name: file.name, seed: oldSeed, end, check, marks: marks.list }])
     }
+  }
+
+  /** Seals segments that have a durable successor, one after the other, beside the log. */
+  seal(segments: readonly Unsealed[]): void {
+    const { disk, directory } = this.#options
+    for (const segment of segments) {
+      this.#sealing = this.#sealing
+        .then(() => sealSegment(disk, directory, segment))
+        .catch((error: unknown) => {
+          this.sealError = error instanceof Error ? error.message : String(error)
+        })
+    }
+  }
+
+  /** When no segment is being sealed: they may be moved. */
+  sealed(): Promise<void> {
+    return this.#sealing
   }
 
   /** The prepared file, if it is ready; it is durable as zeros, under its temporary name. */
@@ -397,6 +454,7 @@ export class Wal {
     await this.settled()
     this.#closed = true
     await this.#preparing
+    await this.#sealing
     if (this.#prepared.kind === 'ready') {
       await this.#prepared.file.close()
       await this.#options.disk.unlink(`${this.#options.directory}/${PREPARED_FILE}`)
@@ -414,4 +472,5 @@ interface Taken {
   /** Has a promise, accept-sync, configuration or installation in it. */
   readonly vital: boolean
   readonly cut: { readonly base: LogIndex; readonly first: LogIndex } | null
+  compressed: boolean
 }

@@ -82,6 +82,14 @@ function showItem(item: SegmentItem): DumpLine {
   switch (item.kind) {
     case 'frame': {
       const { header, payload } = item
+      if (payload === null)
+        return {
+          kind: 'frame',
+          offset: header.offset,
+          bytes: header.end - header.offset,
+          last: header.last,
+          records: ['sealed'],
+        }
       const reader = new ByteReader(payload)
       const records =
         header.kind === FRAME_STATE ? [`state: ${showState(readState(reader))}`] : readRecords(reader).map(showRecord)

@@ -88,7 +88,7 @@ const ballot = fc.record({
 const hex = fc.stringMatching(/^[0-9a-f]{32}$/)
 const member = fc.record({ id: uint.map(nodeId), volume: hex.map(volumeId), address: fc.string({ unit: 'grapheme' }) })
 const configuration = fc.record({
-  id: uint.map(configurationId),
+  id: fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER }).map(configurationId),
   preferredLeader: uint.map(nodeId),
   voters: fc.array(member, { maxLength: 9 }),
   learners: fc.array(member, { maxLength: 3 }),
@@ -131,6 +131,9 @@ test('records and states come back as they were', () => {
   )
 })
 
+const bytesOf = (size: number) => fc.uint8Array({ minLength: size, maxLength: size }).map((bytes) => Buffer.from(bytes))
+const key = fc.record({ keyId: fc.stringMatching(/^[a-z0-9-]{1,20}$/), salt: bytesOf(16), check: bytesOf(8) })
+
 test('headers, meta slots and stamps come back as they were', () => {
   const link = fc.record({ timeline: fc.integer({ min: 1 }).map(timeline), base: index, end: uint, check: fc.nat() })
   const header = fc.record({
@@ -142,6 +145,8 @@ test('headers, meta slots and stamps come back as they were', () => {
     doubtfulFrom: fc.option(fc.integer({ min: 1 }).map(logIndex)),
     previous: fc.option(link),
     bornWithFrame: fc.boolean(),
+    compressed: fc.boolean(),
+    key: fc.option(key),
     state,
   })
   fc.assert(
@@ -179,8 +184,7 @@ test('a frame comes back as it was; any lost sectors are a torn write, any other
         writer,
         start,
         { segmentSeed: place.seed, offset, previous: place.previous },
-        FRAME_RECORDS,
-        77,
+        { kind: FRAME_RECORDS, compressed: false, last: 77 },
       )
       const file = Buffer.concat([Buffer.alloc(offset, 1), writer.finish(), Buffer.alloc(2048)])
       const header = readFrameHeader(file, offset, place.seed)!

@@ -1,0 +1,86 @@
+/**
+ * Reads the segments of a chain for a replay, one ahead of the one that is decoded. Of a sealed segment, nothing
+ * behind its end, and nothing before the mark of the first entry that is needed: what the frames there say about the
+ * state, the header of the next segment says again.
+ */
+import type { Disk } from './disk.ts'
+import { isBlank } from './frames.ts'
+import { FileCipher, type KeyFolder } from './keys.ts'
+import type { DecodedHeader, ReadFrom, SegmentLink, SegmentName } from './segment.ts'
+import { indexFault, markFor, readIndex } from './segment-index.ts'
+
+/** A segment of the chain, and what the one behind it says about its end; null for the newest. */
+export interface ChainPart {
+  readonly name: SegmentName
+  readonly path: string
+  readonly decoded: DecodedHeader
+  readonly known: SegmentLink | null
+}
+
+export interface LoadedSegment extends ChainPart {
+  /** From the start of the file; zeros where nothing had to be read. */
+  readonly bytes: Buffer
+  readonly from: ReadFrom | null
+  readonly cipher: FileCipher | null
+  /** Why it has no index that can be used; null: it has one. */
+  readonly indexFault: string | null
+}
+
+/** `ENCRYPTION_KEY_…` where its key is not here, null where it has none. */
+export const cipherOf = (decoded: DecodedHeader, keys: KeyFolder, path: string): FileCipher | null =>
+  decoded.header.key === null ? null : FileCipher.open(keys, decoded.header.key, 'segment', path)
+
+/** The segments in their order; entries below `first` are not needed. */
+export async function* loadSegments(
+  disk: Disk,
+  keys: KeyFolder,
+  chain: readonly ChainPart[],
+  first: number,
+): AsyncGenerator<LoadedSegment, void> {
+  let next: Promise<LoadedSegment> | null = null
+  for (let at = 0; at < chain.length; at++) {
+    const loaded: LoadedSegment = await (next ?? load(disk, keys, chain[at]!, first))
+    const following = chain[at + 1]
+    next = following === undefined ? null : load(disk, keys, following, first)
+    // Whoever waits for it hears of it.
+    next?.catch(() => undefined)
+    yield loaded
+  }
+}
+
+async function load(disk: Disk, keys: KeyFolder, part: ChainPart, first: number): Promise<LoadedSegment> {
+  const { path, decoded, known } = part
+  const cipher = cipherOf(decoded, keys, path)
+  const file = await disk.open(path, 'read')
+  try {
+    const size = await file.size()
+    if (known === null) {
+      const bytes = withoutZeros(await file.read(0, size))
+      return { ...part, bytes, from: null, cipher, indexFault: 'it is the newest' }
+    }
+    const found = await readIndex(file, size, decoded.seed)
+    const fault = indexFault(found, known.end, known.check)
+    const mark = fault === null && typeof found === 'object' ? markFor(found, first) : null
+    if (mark === null || mark.offset >= known.end) {
+      return { ...part, bytes: await file.read(0, known.end), from: null, cipher, indexFault: fault }
+    }
+    // Memory that is never touched is never taken.
+    const bytes = Buffer.alloc(known.end)
+    const got = await file.read(mark.offset, known.end - mark.offset)
+    got.copy(bytes, mark.offset)
+    return { ...part, bytes: bytes.subarray(0, mark.offset + got.length), from: mark, cipher, indexFault: fault }
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * The segment without the zeros it was prepared with: entries are views into it for as long as consensus keeps
+ * them. What is behind the end of the bytes counts as zeros everywhere.
+ */
+function withoutZeros(bytes: Buffer): Buffer {
+  const slice = 64 * 1024
+  let used = bytes.length
+  while (used > 0 && isBlank(bytes, Math.max(0, used - slice), used)) used = Math.max(0, used - slice)
+  return used < bytes.length / 2 ? Buffer.from(bytes.subarray(0, used)) : bytes
+}
