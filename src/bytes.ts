@@ -235,16 +235,38 @@ function readMembers(reader: ByteReader): Member[] {
   return members
 }
 
+/** In the place of the id, which is never 0: what a configuration without options does not have comes first. */
+const WITH_OPTIONS = 0
+
 export function writeConfiguration(writer: ByteWriter, configuration: Configuration): void {
+  const { acceptQuorum = 0, leaseMilliseconds = 0 } = configuration
+  if (acceptQuorum > 0 || leaseMilliseconds > 0) writer.uint(WITH_OPTIONS).uint(acceptQuorum).uint(leaseMilliseconds)
   writer.uint(configuration.id).uint(configuration.preferredLeader)
   writeMembers(writer, configuration.voters)
   writeMembers(writer, configuration.learners)
 }
 
 export function readConfiguration(reader: ByteReader): Configuration {
-  const id = configurationId(reader.uint())
+  const first = reader.uint()
+  if (first !== WITH_OPTIONS) return readMembership(reader, first)
+  const acceptQuorum = reader.uint()
+  const leaseMilliseconds = reader.uint()
+  const membership = readMembership(reader, reader.uint())
+  const most = Math.floor(membership.voters.length / 2) + 1
+  if (acceptQuorum > most) {
+    throw new LokiError('FRAME_MALFORMED', `an accept quorum of ${acceptQuorum}, where ${most} are a majority`)
+  }
+  return {
+    ...membership,
+    ...(acceptQuorum > 0 ? { acceptQuorum } : {}),
+    ...(leaseMilliseconds > 0 ? { leaseMilliseconds } : {}),
+  }
+}
+
+function readMembership(reader: ByteReader, id: number): Configuration {
   const preferredLeader = nodeId(reader.uint())
-  return { id, preferredLeader, voters: readMembers(reader), learners: readMembers(reader) }
+  const voters = readMembers(reader)
+  return { id: configurationId(id), preferredLeader, voters, learners: readMembers(reader) }
 }
 
 const ENTRY_COMMANDS = 1

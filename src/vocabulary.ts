@@ -57,13 +57,17 @@ export interface Member {
 
 /**
  * Who votes and who only listens. `preferredLeader` is the voter that takes over at once when the
- * configuration starts, or 0 for none.
+ * configuration starts, or 0 for none. What all its members must agree on for safety is part of it, too:
+ * how many voters must accept (absent: a majority; see consensus/quorum.ts), and for how long a voter that
+ * grants a lease promises nothing to others (absent: no leases; see consensus/leases.ts).
  */
 export interface Configuration {
   readonly id: ConfigurationId
   readonly voters: readonly Member[]
   readonly learners: readonly Member[]
   readonly preferredLeader: NodeId
+  readonly acceptQuorum?: number
+  readonly leaseMilliseconds?: number
 }
 
 /**

@@ -10,7 +10,7 @@ import type { Configuration, Entry, LogIndex, NodeId } from '../vocabulary.ts'
 import { ZERO_BALLOT, compareBallots, logIndex } from '../vocabulary.ts'
 import { slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
-import { isVoter } from './quorum.ts'
+import { isLearner, isVoter } from './quorum.ts'
 import { type Replica, isInSight, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
 
 export interface Fetch {
@@ -127,8 +127,9 @@ function ask(replica: Replica, to: NodeId, from: number, upTo: number): void {
 export function onFetchDecided(replica: Replica, from: NodeId, message: FetchDecided): void {
   replica.leadership?.reports.set(from, message.decided)
   const { log, decided, options, configuration, configurationStart } = replica
-  if (message.upTo < message.from && message.decided < configurationStart && isVoter(configuration, from)) {
-    // It was removed once, asks for nothing, and does not know that it is a voter again.
+  const isNamed = isVoter(configuration, from) || isLearner(configuration, from)
+  if (message.upTo < message.from && message.decided < configurationStart && isNamed) {
+    // It was removed once, asks for nothing, and does not know that it is a member again.
     send(replica, from, { kind: 'sealed', index: configurationStart, next: configuration }, 'now')
   }
   if (message.from < log.first && message.from <= message.upTo) {

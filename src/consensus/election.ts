@@ -14,7 +14,8 @@ import {
   compareBallots,
   sameBallot,
 } from '../vocabulary.ts'
-import { takeOver } from './leader.ts'
+import { mayTakeOver, takeOver } from './leader.ts'
+import { isBound } from './leases.ts'
 import type { HeartbeatReply, HeartbeatRequest } from './messages.ts'
 import { acceptQuorum, isVoter, prepareQuorum } from './quorum.ts'
 import { type Replica, isLeading, peers, send, votes } from './state.ts'
@@ -109,6 +110,10 @@ function startRound(replica: Replica): void {
   election.replies = new Map()
   const quick = quickRound(timeout)
   election.roundMilliseconds = election.happy ? timeout : clamp(2 * election.roundMilliseconds, quick, timeout)
+  // Who would take over but has granted a lease judges again as soon as it is over.
+  if (!election.happy && isBound(replica, replica.self)) {
+    election.roundMilliseconds = clamp(replica.grant.until - replica.now, 1, election.roundMilliseconds)
+  }
   const configuration = replica.configuration.id
   for (const to of peers(replica)) {
     send(replica, to, { kind: 'heartbeat-request', configuration, round: election.round }, 'now')
@@ -211,9 +216,8 @@ function judge(replica: Replica): void {
   const quorum = replies.length + 1 >= prepareQuorum(replica.configuration)
   if (!election.happy) {
     if (!isLeading(replica)) replica.followed = null
-    // A node in doubt may have forgotten a ballot of its own: it waits for another to lead.
-    if (quorum && replies.every((reply) => !reply.happy) && replica.doubtfulFrom === null) takeOver(replica)
-  } else if (isLeading(replica) && isOutbid(replica, replies)) {
+    if (quorum && replies.every((reply) => !reply.happy) && mayTakeOver(replica)) takeOver(replica)
+  } else if (isLeading(replica) && isOutbid(replica, replies) && mayTakeOver(replica)) {
     takeOver(replica)
   }
 }

@@ -6,9 +6,10 @@
  */
 import { type Entry, type LogIndex, type NodeId, compareBallots, logIndex, sameBallot } from '../vocabulary.ts'
 import { hint } from './catch-up.ts'
+import { holdPrepare, isBound } from './leases.ts'
 import { fits, lastIndex, slice } from './log.ts'
 import type { AcceptDecide, AcceptSync, Beacon, CatchUp, Decide, Prepare, TakeOver } from './messages.ts'
-import { stepDown, takeOver } from './leader.ts'
+import { mayTakeOver, stepDown, takeOver } from './leader.ts'
 import {
   type Replica,
   appendEntries,
@@ -28,6 +29,8 @@ export function onPrepare(replica: Replica, from: NodeId, message: Prepare): voi
     // Asked again: what was answered, or accepted, may have been lost.
     if (replica.phase === 'accept') return sayAccepted(replica)
     if (replica.phase !== 'recover' && replica.phase !== 'promised') return
+  } else if (isBound(replica, from)) {
+    return holdPrepare(replica, from, message)
   } else {
     stepDown(replica)
     promise(replica, message.ballot)
@@ -175,7 +178,7 @@ export function onTakeOver(replica: Replica, from: NodeId, message: TakeOver): v
   const handed = ballot.n === 0 ? replica.promise.configuration < ballot.configuration : ballot.node === from
   if (!handed || replica.phase === 'lead') return
   if (ballot.n > 0 && !(sameBallot(ballot, replica.promise) && replica.phase === 'accept')) return
-  if (replica.doubtfulFrom === null) takeOver(replica)
+  if (mayTakeOver(replica)) takeOver(replica)
 }
 
 /** Repeats the call for Prepare while nothing is known of the leader. */

@@ -16,6 +16,7 @@ import {
   sameBallot,
 } from '../vocabulary.ts'
 import { hint } from './catch-up.ts'
+import { type Lease, createLease, isBound, releaseLease } from './leases.ts'
 import { entryBytes, entryAt, fits, lastIndex, slice } from './log.ts'
 import type { Accepted, NotAccepted, Promise_, Resend } from './messages.ts'
 import { acceptQuorum, doubtfulQuorum, isVoter, prepareQuorum, reachedBy } from './quorum.ts'
@@ -63,12 +64,17 @@ export interface Leadership {
   /** Nothing chosen in a smaller ballot is above this. */
   adoptedEnd: LogIndex
   undecidedBytes: number
+  readonly lease: Lease
   transfer: { readonly to: NodeId; readonly since: number; toldAt: number } | null
   /** A change of membership whose new voters are still catching up. */
   reconfiguration: { readonly next: Configuration; invitedAt: number } | null
   /** How far nodes say they are that are not voters yet: what they hold decided. */
   readonly reports: Map<NodeId, number>
 }
+
+/** A node in doubt may have forgotten a ballot of its own, and one that has granted a lease waits for its end. */
+export const mayTakeOver = (replica: Replica): boolean =>
+  replica.doubtfulFrom === null && !isBound(replica, replica.self)
 
 /** Becomes a candidate at once, with a ballot above everything seen in this configuration. `agreed`: see Leadership. */
 export function takeOver(replica: Replica, agreed = false): void {
@@ -93,6 +99,7 @@ export function takeOver(replica: Replica, agreed = false): void {
     adopted: { ballot: replica.acceptedBallot, index: lastIndex(replica.log) },
     adoptedEnd: logIndex(0),
     undecidedBytes: 0,
+    lease: createLease(),
     transfer: null,
     reconfiguration: null,
     reports: new Map(),
@@ -403,6 +410,7 @@ export function tickTransfer(replica: Replica): void {
   if (progress?.state !== 'replicating' || progress.acked < lastIndex(replica.log)) return
   if (replica.now - transfer.toldAt < resendMilliseconds || pendingConfiguration(replica)) return
   transfer.toldAt = replica.now
+  releaseLease(replica)
   // Nothing depends on our disk: the target prepares like every candidate.
   send(replica, transfer.to, { kind: 'take-over', ballot: leadership.ballot }, 'now')
 }

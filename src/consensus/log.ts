@@ -91,6 +91,8 @@ const sameMembers = (a: readonly Member[], b: readonly Member[]): boolean =>
 export const sameConfiguration = (a: Configuration, b: Configuration): boolean =>
   a.id === b.id &&
   a.preferredLeader === b.preferredLeader &&
+  (a.acceptQuorum ?? 0) === (b.acceptQuorum ?? 0) &&
+  (a.leaseMilliseconds ?? 0) === (b.leaseMilliseconds ?? 0) &&
   sameMembers(a.voters, b.voters) &&
   sameMembers(a.learners, b.learners)
 

@@ -119,6 +119,18 @@ export interface ReadAck {
   readonly id: number
 }
 /**
+ * "Promise nothing to others for one lease"; granted; what was granted to requests up to `sent` is given back.
+ * `sent`: when the request left, by the leader's clock, in whole milliseconds (see leases.ts).
+ */
+interface LeaseMessage<Kind> {
+  readonly kind: Kind
+  readonly ballot: Ballot
+  readonly sent: number
+}
+export type LeaseRequest = LeaseMessage<'lease-request'>
+export type LeaseGrant = LeaseMessage<'lease-grant'>
+export type LeaseRelease = LeaseMessage<'lease-release'>
+/**
  * The leader asks the receiver to lead at once, without an election timeout. In a transfer `ballot` is the
  * leader's; after a stop-sign it is (next configuration, 0, 0, 0) and holds when the receiver starts that configuration.
  */
@@ -188,6 +200,9 @@ export type Message =
   | NoLongerHere
   | Sealed
   | Invite
+  | LeaseRequest
+  | LeaseGrant
+  | LeaseRelease
 
 /** The number of each kind on the wire. */
 const KINDS = {
@@ -212,6 +227,9 @@ const KINDS = {
   'no-longer-here': 19,
   sealed: 20,
   invite: 21,
+  'lease-request': 22,
+  'lease-grant': 23,
+  'lease-release': 24,
 } as const satisfies Record<Message['kind'], number>
 
 /** The configuration a message belongs to; null where it means something in all of them. */
@@ -240,6 +258,9 @@ export function configurationOf(message: Message): ConfigurationId | null {
     case 'read-ack':
     case 'take-over':
     case 'catch-up':
+    case 'lease-request':
+    case 'lease-grant':
+    case 'lease-release':
       return message.ballot.configuration
   }
 }
@@ -345,6 +366,11 @@ function encodeBalloted(writer: ByteWriter, message: Exclude<Balloted, Heartbeat
     case 'read-ack':
       writer.uint(message.id)
       return
+    case 'lease-request':
+    case 'lease-grant':
+    case 'lease-release':
+      writer.uint(message.sent)
+      return
     case 'take-over':
       return
     case 'catch-up':
@@ -395,7 +421,8 @@ export function decodeMessage(reader: ByteReader): Message {
 }
 
 function decodeBalloted(reader: ByteReader, number: number): Message {
-  if (number < KINDS.prepare || number > KINDS['catch-up']) {
+  const isLease = number >= KINDS['lease-request'] && number <= KINDS['lease-release']
+  if (!isLease && (number < KINDS.prepare || number > KINDS['catch-up'])) {
     throw new LokiError('FRAME_MALFORMED', `unknown kind of message ${number}`)
   }
   const ballot = readBallot(reader)
@@ -446,6 +473,12 @@ function decodeBalloted(reader: ByteReader, number: number): Message {
       return { kind: 'read-ack', ballot, id: reader.uint() }
     case KINDS['take-over']:
       return { kind: 'take-over', ballot }
+    case KINDS['lease-request']:
+      return { kind: 'lease-request', ballot, sent: reader.uint() }
+    case KINDS['lease-grant']:
+      return { kind: 'lease-grant', ballot, sent: reader.uint() }
+    case KINDS['lease-release']:
+      return { kind: 'lease-release', ballot, sent: reader.uint() }
     default:
       return { kind: 'catch-up', ballot, decided: index(reader) }
   }

@@ -9,9 +9,10 @@
  * With a stop-sign in the leader's log that argument fails (the next configuration may decide without any of
  * them): from then on answers do not count, and the reads wait for the next configuration.
  *
- * Leases will stand in `confirmed`: a leader that holds one needs no probe.
+ * A leader that holds a lease (leases.ts) needs no probe.
  */
 import { compareBallots, logIndex, sameBallot, type LogIndex, type NodeId } from '../vocabulary.ts'
+import { holdsLease } from './leases.ts'
 import type { ReadAck, ReadProbe } from './messages.ts'
 import { acceptQuorum } from './quorum.ts'
 import { type Replica, isLeading, peers, pendingConfiguration, send } from './state.ts'
@@ -33,7 +34,7 @@ export function onRead(replica: Replica, id: number): void {
     return
   }
   replica.reads.push({ id, index: readIndex(replica), sentAt: replica.now, acks: new Set(), confirmed: false })
-  probe(replica, id)
+  if (!holdsLease(replica)) probe(replica, id)
   confirmReads(replica)
 }
 
@@ -70,7 +71,8 @@ export function confirmReads(replica: Replica): void {
   if (replica.reads.length === 0 || !isLeading(replica)) return
   const others = acceptQuorum(replica.configuration) - 1
   const open = pendingConfiguration(replica) === null
-  for (const read of replica.reads) if (open && read.acks.size >= others) read.confirmed = true
+  const alone = holdsLease(replica)
+  for (const read of replica.reads) if (alone || (open && read.acks.size >= others)) read.confirmed = true
   let ready: PendingRead | undefined
   while (replica.reads[0]?.confirmed && replica.reads[0].index <= replica.decided) ready = replica.reads.shift()
   if (ready) replica.effects.push({ kind: 'read-ready', id: ready.id, index: ready.index })

@@ -9,10 +9,11 @@
 import { type Configuration, type LogIndex, type NodeId, compareBallots, logIndex, nodeId } from '../vocabulary.ts'
 import { hint, pump } from './catch-up.ts'
 import { createElection } from './election.ts'
-import { appendAsLeader, stepDown, takeOver } from './leader.ts'
+import { appendAsLeader, mayTakeOver, stepDown, takeOver } from './leader.ts'
+import { forgetGrants } from './leases.ts'
 import { entryAt, lastIndex, sameConfiguration } from './log.ts'
 import type { Invite, Message, Sealed } from './messages.ts'
-import { isLearner, isVoter, majority } from './quorum.ts'
+import { isLearner, isVoter, prepareQuorum } from './quorum.ts'
 import { failReads } from './reads.ts'
 import {
   type Replica,
@@ -58,7 +59,7 @@ export function tickReconfiguration(replica: Replica): void {
   const near = replica.known - replica.options.reconfigurationLagEntries
   // Near is not enough: a node that is gone, or never came, would stop the next configuration.
   const ready = next.voters.filter(({ id }) => isInSight(replica, id) && holds(replica, id) >= near).length
-  if (ready < majority(next.voters.length)) return
+  if (ready < prepareQuorum(next)) return
   leadership.reconfiguration = null
   const index = logIndex(lastIndex(replica.log) + 1)
   // Reads that are confirmed are right; answers that come from now on are not counted (see reads.ts).
@@ -80,7 +81,10 @@ export function startDecided(replica: Replica): void {
     const entry = entryAt(replica.log, ++replica.lookedThrough)
     if (entry?.kind !== 'stop-sign') continue
     // A node that joined late was told its configuration before it came upon the stop-sign that started it.
-    if (entry.next.id === replica.configuration.id) replica.configurationStart = entry.index
+    if (entry.next.id === replica.configuration.id) {
+      replica.configuration = entry.next
+      replica.configurationStart = entry.index
+    }
     if (entry.next.id > replica.configuration.id) startConfiguration(replica, entry.next, entry.index)
   }
 }
@@ -94,7 +98,7 @@ function startConfiguration(replica: Replica, next: Configuration, start: LogInd
   const leads = successor === replica.self || replica.leadsFrom === next.id
   enter(replica, previous, led && leads && isVoter(next, replica.self), nodeId(leads ? replica.self : successor))
   if (!votes(replica)) return
-  if (leads && replica.decided === lastIndex(replica.log) && replica.doubtfulFrom === null) takeOver(replica, true)
+  if (leads && replica.decided === lastIndex(replica.log) && mayTakeOver(replica)) takeOver(replica, true)
   else requestPrepare(replica, peers(replica))
 }
 
@@ -102,6 +106,7 @@ function startConfiguration(replica: Replica, next: Configuration, start: LogInd
 function enter(replica: Replica, previous: Configuration, keepsReads: boolean, agreed: NodeId): void {
   const { configuration, self } = replica
   const reads = replica.reads
+  forgetGrants(replica)
   if (keepsReads) replica.reads = []
   stepDown(replica)
   if (keepsReads) replica.reads = reads
@@ -169,6 +174,8 @@ export function onSealed(replica: Replica, from: NodeId, message: Sealed): void 
     if (id === replica.self) wanted(replica)
     else replica.fetch.hinted.add(id)
   }
+  // Removed once and a learner now: the log up to there is wanted, too.
+  if (isLearner(message.next, replica.self)) wanted(replica)
   hint(replica, from, message.index)
 }
 

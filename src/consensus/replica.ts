@@ -33,6 +33,7 @@ import {
   onTransfer,
 } from './leader.ts'
 import { acceptsProposals, sendBeacon, sendPrepare, tally, tickLeader, tickTransfer, tryAdopt } from './leader.ts'
+import { NO_GRANT, grantAtStart, onLeaseGrant, onLeaseRelease, onLeaseRequest, tickLease } from './leases.ts'
 import { createLog, dropThrough, lastIndex, slice } from './log.ts'
 import { type Message, configurationOf } from './messages.ts'
 import { isVoter } from './quorum.ts'
@@ -75,7 +76,7 @@ export function createReplica(from: {
   // Decided may be ahead of a log that lost its end; what a checkpoint covers is decided.
   const decided = logIndex(Math.max(Math.min(state.decided, last), first - 1))
   const named = [...configuration.voters, ...configuration.learners].some((member) => member.id === self)
-  return {
+  const replica: Replica = {
     self,
     options: { ...DEFAULT_OPTIONS, ...from.options },
     now,
@@ -99,6 +100,8 @@ export function createReplica(from: {
     phase: isVoter(configuration, self) ? 'recover' : 'idle',
     election: createElection(self, configuration.id, state.promise, now, { agreed: nodeId(0), happy: false }),
     leadership: null,
+    grant: NO_GRANT,
+    heldPrepare: null,
     followed: null,
     reads: [],
     fetch: createFetch(),
@@ -112,6 +115,8 @@ export function createReplica(from: {
     lastResend: { from: 0, at: -Infinity },
     announced: { leader: null, ballot: ZERO_BALLOT },
   }
+  replica.grant = grantAtStart(replica)
+  return replica
 }
 
 /** Takes one event; gives the effects in the order in which the shell must see to them (see events.ts). */
@@ -196,6 +201,7 @@ function onTick(replica: Replica): void {
   tickElection(replica)
   tickLeader(replica)
   tickFollower(replica)
+  tickLease(replica)
   tickFetch(replica)
   tickReads(replica)
   // Nothing was written for a while: note what is decided, so that a restart knows.
@@ -279,6 +285,12 @@ function route(replica: Replica, from: NodeId, message: Message): void {
       return onReadProbe(replica, from, message)
     case 'read-ack':
       return onReadAck(replica, from, message)
+    case 'lease-request':
+      return onLeaseRequest(replica, from, message)
+    case 'lease-grant':
+      return onLeaseGrant(replica, from, message)
+    case 'lease-release':
+      return onLeaseRelease(replica, from, message)
     case 'take-over':
       return onTakeOver(replica, from, message)
     case 'catch-up':

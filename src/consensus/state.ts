@@ -20,6 +20,7 @@ import type { Fetch } from './catch-up.ts'
 import type { Election } from './election.ts'
 import type { Effect, Milliseconds, Position } from './events.ts'
 import type { Leadership } from './leader.ts'
+import type { Grant } from './leases.ts'
 import { type Log, append, createLog, entryAt, lastIndex, sameEntry, slice, truncateFrom } from './log.ts'
 import type { Message, Prepare } from './messages.ts'
 import { isVoter } from './quorum.ts'
@@ -101,6 +102,10 @@ export interface Replica {
   phase: Phase
   election: Election
   leadership: Leadership | null
+  /** The lease that this voter has granted. */
+  grant: Grant
+  /** A candidate that waits for the end of that lease. */
+  heldPrepare: { readonly from: NodeId; readonly message: Prepare } | null
   /** The ballot whose elected leader was heard of; null: none, or out of sight. */
   followed: Ballot | null
   reads: PendingRead[]

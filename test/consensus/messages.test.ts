@@ -17,7 +17,20 @@ const ballot = fc.record({ configuration, n: uint, priority: fc.nat(), node })
 const hex = fc.stringMatching(/^[0-9a-f]{32}$/).map(volumeId)
 const member = fc.record({ id: node, volume: hex, address: fc.string({ unit: 'grapheme' }) })
 const members = fc.array(member, { maxLength: 5 })
-const next = fc.record({ id: configuration, voters: members, learners: members, preferredLeader: node })
+const plain = fc.record({
+  id: configuration.filter((id) => id > 0),
+  voters: members,
+  learners: members,
+  preferredLeader: node,
+})
+const next = fc.oneof(
+  plain,
+  fc.tuple(plain, uint).map(([one, leaseMilliseconds]) => ({ ...one, leaseMilliseconds: leaseMilliseconds + 1 })),
+  fc.tuple(plain, fc.nat()).map(([one, accept]) => {
+    const majority = Math.floor(one.voters.length / 2) + 1
+    return { ...one, acceptQuorum: (accept % majority) + 1 }
+  }),
+)
 
 type Content = { payload: Uint8Array } | { next: Extract<Entry, { kind: 'stop-sign' }>['next'] }
 const content: fc.Arbitrary<Content> = fc.oneof(
@@ -67,6 +80,9 @@ const arbitrary: Record<Message['kind'], fc.Arbitrary<Message>> = {
   'not-accepted': fc.record({ kind: of('not-accepted'), ballot, promise: ballot }),
   'read-probe': fc.record({ kind: of('read-probe'), ballot, id: uint }),
   'read-ack': fc.record({ kind: of('read-ack'), ballot, id: uint }),
+  'lease-request': fc.record({ kind: of('lease-request'), ballot, sent: uint }),
+  'lease-grant': fc.record({ kind: of('lease-grant'), ballot, sent: uint }),
+  'lease-release': fc.record({ kind: of('lease-release'), ballot, sent: uint }),
   'take-over': fc.record({ kind: of('take-over'), ballot }),
   'catch-up': fc.record({ kind: of('catch-up'), ballot, decided: index }),
   'fetch-decided': fc.record({ kind: of('fetch-decided'), from: index, upTo: index, decided: index }),

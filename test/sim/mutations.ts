@@ -40,15 +40,15 @@ export const MUTATIONS: readonly Mutation[] = [
   core('Prepare leaves before the ballot is durable', 'leader', "accepted }, 'after-sync')", "accepted }, 'now')"),
   core(
     'an accept quorum off by one',
-    'quorum',
-    'number => majority(configuration.voters.length)\n\n/**',
-    'number => Math.max(1, majority(configuration.voters.length) - 1)\n\n/**',
+    'leader',
+    'reachedBy(reached, acceptQuorum(replica.configuration))',
+    'reachedBy(reached, Math.max(1, acceptQuorum(replica.configuration) - 1))',
   ),
   core(
     'a prepare quorum off by one',
     'quorum',
-    'number => majority(configuration.voters.length)\n\n/** Accepted',
-    'number => Math.max(1, majority(configuration.voters.length) - 1)\n\n/** Accepted',
+    'configuration.voters.length - acceptQuorum(configuration) + 1)',
+    'configuration.voters.length - acceptQuorum(configuration) + 1) - 1',
   ),
   core('the leader counts itself before its sync', 'leader', '? replica.durable : 0', '? lastIndex(replica.log) : 0'),
   core(
@@ -122,7 +122,7 @@ export const MUTATIONS: readonly Mutation[] = [
     'else if (isEnough(replica, leadership)) synchronize',
     'else synchronize',
   ),
-  core('a node in doubt takes over', 'election', ' && replica.doubtfulFrom === null) takeOver', ') takeOver'),
+  core('a node in doubt takes over', 'leader', 'replica.doubtfulFrom === null && !isBound', '!isBound'),
   core(
     'a restarted leader leads under its old ballot',
     'leader',

@@ -5,12 +5,15 @@
  * fails whatever the snapshot says.
  *
  *   start 1 2 3            genesis with these voters        join 4 5       learners to be, told the newest configuration
+ *   (start and reconfigure take options: `accept 2`, an accept quorum; `lease 200`, leases of that many ms)
  *   tick 300               time passes, messages arrive     until leader 2 within 600 | until decided 3 5 within 100
  *   propose 1 x            read 1                           transfer 1 3    reconfigure 1 to 1 2 3 prefer 2    withdraw 1
  *   crash 2 | restart 2    hold 2 | release 2 (its disk)    crash 2 with 1  (pieces that were not synced and stay)
  *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind)
  *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
+ *   clock 1 0.95           (its rate from now on)            pause 1 | wake 1 | wake 1 then read 1   (before what waits for it)
  *   checkpoint 1           delete 2                         show            messages on | messages off
+ *   expect stale read 1    (a read that the checker refuses: this world is worse than promised)
  *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
  */
 import assert from 'node:assert/strict'
@@ -40,6 +43,18 @@ interface Flying {
 
 const numbers = (words: readonly string[]): NodeId[] => words.map((word) => nodeId(Number(word)))
 
+/** The nodes up to the first word that is none. */
+function members(words: readonly string[]): NodeId[] {
+  const end = words.findIndex((word) => !/^\d+$/.test(word))
+  return numbers(words.slice(0, end < 0 ? undefined : end))
+}
+
+function options(words: readonly string[]): Pick<Configuration, 'acceptQuorum' | 'leaseMilliseconds'> {
+  const after = (name: string): number => (words.includes(name) ? Number(words[words.indexOf(name) + 1]) : 0)
+  const [acceptQuorum, leaseMilliseconds] = [after('accept'), after('lease')]
+  return { ...(acceptQuorum > 0 ? { acceptQuorum } : {}), ...(leaseMilliseconds > 0 ? { leaseMilliseconds } : {}) }
+}
+
 class Story implements Host {
   readonly nodes = new Map<NodeId, SimNode>()
   now = 0
@@ -48,6 +63,8 @@ class Story implements Host {
   #cut = new Set<string>()
   #lose: { kind: string; link: string }[] = []
   #held = new Set<NodeId>()
+  #paused = new Map<NodeId, Flying[]>()
+  #clocks = new Map<NodeId, { readonly rate: number; readonly since: number; readonly shows: number }>()
   #syncs: SimNode[] = []
   #lines: string[] = []
   #loud = false
@@ -100,6 +117,12 @@ class Story implements Host {
 
   // ---- time ----
 
+  /** What the monotonic clock of a node shows. */
+  #at(node: SimNode): number {
+    const clock = this.#clocks.get(node.id)
+    return clock ? clock.shows + (this.now - clock.since) * clock.rate : this.now
+  }
+
   /** Syncs and messages, until nothing moves. */
   #flow(): void {
     for (let moves = 0; ; moves++) {
@@ -109,16 +132,17 @@ class Story implements Host {
         later()
         continue
       }
-      const at = this.#syncs.findIndex((node) => !this.#held.has(node.id))
+      const at = this.#syncs.findIndex(({ id }) => !this.#held.has(id) && !this.#paused.has(id))
       if (at >= 0) {
         const node = this.#syncs.splice(at, 1)[0]!
-        node.synced(node.incarnation, this.now)
+        node.synced(node.incarnation, this.#at(node))
         continue
       }
       const next = this.#flying.shift()
       if (!next) return
       const node = this.nodes.get(next.to)
-      if (node?.up) node.step({ kind: 'message', now: this.now, from: next.from, message: next.message })
+      if (this.#paused.has(next.to)) this.#paused.get(next.to)!.push(next)
+      else if (node?.up) node.step({ kind: 'message', now: this.#at(node), from: next.from, message: next.message })
     }
   }
 
@@ -128,7 +152,9 @@ class Story implements Host {
       if (done()) return passed
       if (passed === milliseconds) break
       this.now += STEP_MILLISECONDS
-      for (const node of this.nodes.values()) if (node.up) node.step({ kind: 'tick', now: this.now })
+      for (const node of this.nodes.values()) {
+        if (node.up && !this.#paused.has(node.id)) node.step({ kind: 'tick', now: this.#at(node) })
+      }
     }
     return -1
   }
@@ -150,10 +176,11 @@ class Story implements Host {
   }
 
   #do(command: string, words: string[]): void {
-    const { now } = this
+    const node = this.nodes.get(nodeId(Number(words[0])))
+    const now = node ? this.#at(node) : this.now
     switch (command) {
       case 'start':
-        return this.#start(numbers(words))
+        return this.#start(words)
       case 'join':
         for (const id of numbers(words)) this.#add(id, this.#newest())
         return
@@ -165,8 +192,7 @@ class Story implements Host {
       case 'propose':
         return this.#node(words[0]).step({ kind: 'propose', now, payload: Buffer.from(words.slice(1).join(' ')) })
       case 'read':
-        this.#checker!.asks(this.#node(words[0]), ++this.#read)
-        return this.#node(words[0]).step({ kind: 'read', now, id: this.#read })
+        return this.#ask(this.#node(words[0]))
       case 'transfer':
         return this.#node(words[0]).step({ kind: 'transfer', now, to: nodeId(Number(words[1])) })
       case 'withdraw':
@@ -199,7 +225,7 @@ class Story implements Host {
       case 'kill': {
         const { id } = this.#node(words[0])
         this.#inflict('crash', words)
-        for (const other of this.nodes.values()) other.step({ kind: 'disconnected', now: this.now, peer: id })
+        for (const other of this.nodes.values()) other.step({ kind: 'disconnected', now: this.#at(other), peer: id })
         return
       }
       case 'close':
@@ -207,7 +233,20 @@ class Story implements Host {
       case 'open':
         return this.#connection(words[0]!, 'reconnected')
       case 'restart':
-        return this.#node(words[0]).start(this.now)
+        return this.#node(words[0]).start(this.#at(this.#node(words[0])))
+      case 'clock': {
+        const node = this.#node(words[0])
+        this.#clocks.set(node.id, { rate: Number(words[1]), since: this.now, shows: this.#at(node) })
+        return
+      }
+      case 'pause':
+        this.#paused.set(this.#node(words[0]).id, [])
+        return
+      case 'wake':
+        if (words[1] === 'then') this.#do(words[2]!, words.slice(3))
+        this.#flying.push(...(this.#paused.get(this.#node(words[0]).id) ?? []))
+        this.#paused.delete(this.#node(words[0]).id)
+        return
       case 'hold':
         this.#held.add(this.#node(words[0]).id)
         return
@@ -231,7 +270,7 @@ class Story implements Host {
         const since = this.#checker!.configurations.findLast((one) => one.start <= node.applied)!
         const index = logIndex(node.applied)
         node.disk.truncateHead({ index, configuration: since.configuration, start: logIndex(since.start) })
-        return node.step({ kind: 'trim', now: this.now, index })
+        return node.step({ kind: 'trim', now: this.#at(node), index })
       }
       default:
         assert.fail(`no such command: ${command}`)
@@ -241,8 +280,8 @@ class Story implements Host {
   /** Both ends of a connection are told; messages go on, over another one or the next. */
   #connection(word: string, kind: 'disconnected' | 'reconnected'): void {
     const [a, b] = word.split('-').map((id) => this.#node(id))
-    a!.step({ kind, now: this.now, peer: b!.id })
-    b!.step({ kind, now: this.now, peer: a!.id })
+    a!.step({ kind, now: this.#at(a!), peer: b!.id })
+    b!.step({ kind, now: this.#at(b!), peer: a!.id })
   }
 
   #cutLink(word: string): void {
@@ -251,8 +290,15 @@ class Story implements Host {
     if (word.includes('-')) this.#cut.add(`${to}>${from}`)
   }
 
-  #start(ids: NodeId[]): void {
-    const genesis = { id: configurationId(1), voters: ids.map(member), learners: [], preferredLeader: nodeId(0) }
+  #ask(node: SimNode): void {
+    this.#checker!.asks(node, ++this.#read)
+    node.step({ kind: 'read', now: this.#at(node), id: this.#read })
+  }
+
+  #start(words: string[]): void {
+    const ids = members(words)
+    const voters = ids.map(member)
+    const genesis = { id: configurationId(1), voters, learners: [], preferredLeader: nodeId(0), ...options(words) }
     this.#checker = new Checker(genesis)
     for (const id of ids) this.#add(id, genesis)
   }
@@ -261,7 +307,7 @@ class Story implements Host {
     const disk = new DurableLog({ ...EMPTY_STATE, configuration })
     const node = new SimNode(id, disk, this, { keepEntriesBytes: 0, resendMilliseconds: 50 })
     this.nodes.set(id, node)
-    node.start(this.now)
+    node.start(this.#at(node))
   }
 
   #newest(): Configuration {
@@ -271,11 +317,11 @@ class Story implements Host {
   #reconfigure(words: string[]): void {
     const node = this.#node(words[0])
     const prefer = words.indexOf('prefer')
-    const ids = numbers(words.slice(2, prefer < 0 ? undefined : prefer))
+    const ids = members(words.slice(2))
     const id = configurationId(node.replica!.configuration.id + 1)
     const preferredLeader = nodeId(prefer < 0 ? 0 : Number(words[prefer + 1]))
-    const next = { id, voters: ids.map(member), learners: [], preferredLeader }
-    node.step({ kind: 'reconfigure', now: this.now, next })
+    const next = { id, voters: ids.map(member), learners: [], preferredLeader, ...options(words) }
+    node.step({ kind: 'reconfigure', now: this.#at(node), next })
   }
 
   #leads(id: number): boolean {
@@ -298,6 +344,7 @@ class Story implements Host {
     const ids = rest.map(Number)
     if (what === 'leader') assert(this.#leads(ids[0]!), `node ${rest[0]} does not lead`)
     else if (what === 'no') for (const id of this.nodes.keys()) assert(!this.#leads(id), `node ${id} leads`)
+    else if (what === 'stale') assert.throws(() => this.#ask(this.#node(rest[1])), /linearizability/)
     else if (what === 'follower') assert(!this.#leads(ids[0]!), `node ${rest[0]} leads`)
     else if (what === 'complete') assert(statusOf(this.#node(rest[0]).replica!).configurationComplete, 'not complete')
     else if (what === 'incomplete') {

@@ -49,7 +49,12 @@ class Cursor {
     return [this.uint(), this.uint(), this.uint(), this.uint()]
   }
   configuration(): number {
-    const id = this.uint()
+    let id = this.uint()
+    if (id === 0) {
+      this.uint()
+      this.uint()
+      id = this.uint()
+    }
     this.uint()
     for (let group = 0; group < 2; group++) {
       for (let count = this.uint(); count > 0; count--) {
