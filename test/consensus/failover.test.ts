@@ -23,6 +23,10 @@ function quietly(seed: number, voters: number): Plan {
     rates,
     closedChance: 1,
     blipRate: 0,
+    ambushChance: 0,
+    clockRateError: 0,
+    flexibleChance: 0,
+    leaseMilliseconds: 0,
     options: { electionTimeoutMilliseconds: ELECTION_MILLISECONDS, resendMilliseconds: 100 },
   }
 }

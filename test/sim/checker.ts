@@ -8,9 +8,11 @@ import { type Replica, entriesBetween } from '../../src/consensus/replica.ts'
 import {
   type Ballot,
   type Configuration,
+  type DurableState,
   type Entry,
   type LogIndex,
   type NodeId,
+  compareBallots,
   logIndex,
 } from '../../src/vocabulary.ts'
 
@@ -26,7 +28,7 @@ export interface CheckedNode {
   readonly replica: Replica | null
   /** Index of the last entry that it has applied, as far as the checker was told. */
   readonly applied: number
-  readonly disk: { holds(entry: Entry): boolean }
+  readonly disk: { holds(entry: Entry): boolean; readonly image: { readonly state: DurableState } }
 }
 
 const show = (ballot: Ballot): string => `${ballot.configuration}.${ballot.n}.${ballot.priority}.${ballot.node}`
@@ -70,8 +72,13 @@ export class Checker {
     if (entry.index !== this.decided.length + 1) throw new Violation(`node ${node.id} decides ${entry.index} too early`)
     this.decided.push(entry)
     const { configuration } = this.configurations.at(-1)!
+    // Copies of a smaller ballot do not count: a leader in between may have chosen something else.
+    const { acceptedBallot } = node.disk.image.state
     let copies = 0
-    for (const other of all) if (isVoter(configuration, other.id) && other.disk.holds(entry)) copies++
+    for (const other of all) {
+      if (!isVoter(configuration, other.id) || !other.disk.holds(entry)) continue
+      if (compareBallots(other.disk.image.state.acceptedBallot, acceptedBallot) >= 0) copies++
+    }
     const needed = acceptQuorum(configuration) - (this.damaged ? 1 : 0)
     if (copies < needed) throw new Violation(`durability: entry ${entry.index} is decided with ${copies} copies`)
     if (entry.kind === 'stop-sign') this.configurations.push({ configuration: entry.next, start: entry.index })

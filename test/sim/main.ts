@@ -6,7 +6,8 @@
 import { parseArgs } from 'node:util'
 import { type ShellOutcome, runShellSeed } from './shell.ts'
 import { shellPlanOf } from './shell-plan.ts'
-import { planOf, runSeed } from './simulation.ts'
+import { planOf } from './plan.ts'
+import { runSeed } from './simulation.ts'
 
 const { values } = parseArgs({
   options: {
@@ -33,7 +34,7 @@ for (let seed = first; seed < first + count; seed++) {
   operations += outcome.operations
   decided += outcome.decided
   configurations += outcome.configurations
-  for (const [what, count] of Object.entries(whole?.counts ?? {})) counts[what] = (counts[what] ?? 0) + count
+  for (const [what, count] of Object.entries(outcome.counts)) counts[what] = (counts[what] ?? 0) + count
   if (outcome.violation === null) continue
   failed++
   if (only !== undefined) console.log(JSON.stringify(values.shell ? shellPlanOf(seed) : planOf(seed), null, 2))
@@ -43,15 +44,15 @@ for (let seed = first; seed < first + count; seed++) {
   if (values.stop) break
 }
 const seconds = (performance.now() - started) / 1000
+const { user, system } = process.cpuUsage()
+const perMinute = Math.round((60e6 * operations) / (user + system))
 console.log(
   `${count} seeds, ${failed} failed; ${operations} operations, ${decided} entries decided, ` +
-    `${configurations} configurations, ${Math.round(operations / seconds)} operations/s, ${seconds.toFixed(1)} s`,
+    `${configurations} configurations, ${seconds.toFixed(1)} s, ${perMinute} operations in a minute of one core`,
 )
-if (values.shell) {
-  console.log(
-    Object.entries(counts)
-      .map(([what, count]) => `${count} ${what}`)
-      .join(', '),
-  )
-}
+console.log(
+  Object.entries(counts)
+    .map(([what, count]) => `${count} ${what}`)
+    .join(', '),
+)
 process.exitCode = failed > 0 ? 1 : 0

@@ -15,7 +15,7 @@ export interface Host {
   /** A message leaves. */
   send(node: SimNode, to: NodeId, message: Message): void
   /** A frame was handed to the disk: call `node.synced(incarnation)` some time later. */
-  syncing(node: SimNode): void
+  syncing(node: SimNode, records: readonly LogRecord[]): void
   /** Every effect that is neither persist nor send, in order, at once. */
   effect(node: SimNode, effect: Shown): void
 }
@@ -40,6 +40,8 @@ export class SimNode {
   applied = 0
   /** The largest ballot that this node has told anyone it promised. */
   saidPromise: Ballot = ZERO_BALLOT
+  /** Rate of its monotonic clock. */
+  clockRate = 1
   readonly id: NodeId
   readonly disk: DurableLog
   readonly #host: Host
@@ -133,10 +135,11 @@ export class SimNode {
   #beginSync(): void {
     if (this.#frame !== null || !this.#pending.some((record) => record.kind !== 'decided')) return
     this.#frame = { position: position(this.replica!), sends: this.#waiting }
-    this.disk.write(this.#pending)
+    const records = this.#pending
+    this.disk.write(records)
     this.#pending = []
     this.#waiting = []
-    this.#host.syncing(this)
+    this.#host.syncing(this, records)
   }
 
   /** The disk is done with the frame that was handed to it in that incarnation. */

@@ -40,6 +40,7 @@ import { type Choose, SimulatedDisk } from '../storage/simulated-disk.ts'
 import { DurableLog } from './durable-log.ts'
 import type { Random } from './random.ts'
 import { TimedDisk } from './timed-disk.ts'
+import { type Mark, describeRecords } from './trace.ts'
 
 export const CLUSTER = clusterId('c'.repeat(32))
 
@@ -57,7 +58,7 @@ export interface ShellHost {
   /** Does `act` after so long; never if that start of the node has ended, later if the node is paused. */
   later(node: ShellNode, milliseconds: number, act: () => void): void
   /** How long a sync takes this time. */
-  syncMilliseconds(): number
+  syncMilliseconds(id: NodeId): number
   wallClock(node: ShellNode): number
   send(node: ShellNode, to: NodeId, message: PeerMessage): void
   /** Promises were settled: their continuations must run before the next act. */
@@ -66,13 +67,15 @@ export interface ShellHost {
   ran(node: ShellNode): void
   /** The machine has the state of a checkpoint. */
   restored(node: ShellNode): void
-  /** A start was refused, or a disk failed. */
+  /** The process ends because its disk failed, as it was told to. */
+  died(node: ShellNode, why: string): void
+  /** A start was refused. */
   refused(node: ShellNode, error: LokiError): void
   /** What must hold does not. */
   fail(error: unknown): void
   /** Something that a run should have seen happened. */
   count(what: string): void
-  note(line: () => string): void
+  note(node: NodeId, mark: Mark, what: string | (() => string)): void
 }
 
 const isTransfer = (kind: RelayMessage['kind']): boolean =>
@@ -140,7 +143,21 @@ export class ShellNode {
     this.storage = null
     this.#transfer = null
     this.#platter.crashed = true
+    const { capacity } = this.#platter
     this.#platter = this.#platter.survivor(choose)
+    this.#platter.capacity = capacity
+  }
+
+  /**
+   * What the disk will do: stop in the middle of one of its next steps, fail at one, or have room for `count` bytes.
+   * It outlives a crash, so that starts meet it too; until `none`.
+   */
+  trouble(kind: 'crash' | 'error' | 'full' | 'none', count: number): void {
+    const platter = this.#platter
+    if (this.phase === 'refused') return
+    platter.crashAt = kind === 'crash' ? platter.steps + count : Infinity
+    platter.failAt = kind === 'error' ? platter.steps + count : Infinity
+    platter.capacity = kind === 'full' ? platter.used() + count : Infinity
   }
 
   /** Rot, while the node is down: one bit of one file is another, most often where the log ends. */
@@ -184,6 +201,12 @@ export class ShellNode {
 
   #failed(life: number, error: unknown): void {
     if (life !== this.incarnation) return
+    const { crashed, steps, failAt, capacity } = this.#platter
+    if (crashed || steps >= failAt || capacity < Infinity) {
+      if (error instanceof LokiError && error.code === 'CHECKPOINT_WRITE_FAILED' && !crashed)
+        return this.#noCheckpoint()
+      return this.#host.died(this, error instanceof Error ? error.message : String(error))
+    }
     if (error instanceof LokiError && error.code !== 'LOG_WRITE_FAILED') this.#host.refused(this, error)
     else this.#host.fail(error)
   }
@@ -191,7 +214,7 @@ export class ShellNode {
   async #open(life: number): Promise<void> {
     const host = this.#host
     const storage = await openStorage({
-      disk: new TimedDisk(this.#platter, () => this.#sleep(life, host.syncMilliseconds())),
+      disk: new TimedDisk(this.#platter, () => this.#sleep(life, host.syncMilliseconds(this.id))),
       walDirectory: '/wal',
       checkpointDirectory: '/checkpoints',
       segmentBytes: host.settings.segmentBytes,
@@ -234,7 +257,7 @@ export class ShellNode {
     this.#transfer = new CheckpointTransfer({
       storage,
       send: (to, message) => this.#host.send(this, to, { kind: 'relay', message }),
-      log: (message, fields) => host.note(() => `${this.id} ${message} ${JSON.stringify(fields)}`),
+      log: (message, fields) => host.note(this.id, 'other', () => `${message} ${JSON.stringify(fields)}`),
       after: (milliseconds, act) => {
         let wanted = true
         host.later(this, milliseconds, () => {
@@ -288,6 +311,7 @@ export class ShellNode {
           if (life !== this.incarnation) return
           this.disk.write(records)
           this.disk.sync()
+          host.note(this.id, 'durable', () => describeRecords(records))
           done()
         })
       },
@@ -299,13 +323,13 @@ export class ShellNode {
       wake: () => host.later(this, 0, () => this.run()),
       needCheckpoint: (index: LogIndex, from: readonly NodeId[]) => this.#guard(this.#fetch(index, from), life),
       configurationChanged: (configuration: Configuration) =>
-        host.note(() => {
+        host.note(this.id, 'other', () => {
           const voters = configuration.voters.map(({ id }) => id).join(' ')
-          return `${this.id} configuration ${configuration.id} {${voters}}`
+          return `configuration ${configuration.id} {${voters}}`
         }),
-      leaderChanged: (leader: NodeId | null) => host.note(() => `${this.id} leader ${leader}`),
+      leaderChanged: (leader: NodeId | null) => host.note(this.id, 'other', `leader ${leader}`),
       heardOf: (configuration: Configuration) =>
-        host.note(() => `${this.id} hears of configuration ${configuration.id}`),
+        host.note(this.id, 'other', `hears of configuration ${configuration.id}`),
     }
     return ports
   }
@@ -365,8 +389,14 @@ export class ShellNode {
     await storage.truncateHead(index)
     turn.trim(index)
     this.#host.count('checkpoints')
-    this.#host.note(() => `${this.id} checkpoint at ${index}`)
+    this.#host.note(this.id, 'other', `checkpoint at ${index}`)
     this.#checkpointing = false
+  }
+
+  /** As Member: the log is kept, and the next one is tried in its time. */
+  #noCheckpoint(): void {
+    this.#checkpointing = false
+    this.#host.count('checkpoints that could not be written')
   }
 
   async #fetch(index: LogIndex, from: readonly NodeId[]): Promise<void> {
@@ -382,7 +412,7 @@ export class ShellNode {
       if (found === null || !checkpoint || checkpoint.index <= turn.machine.applied) return
       const machine = await restoreMachine(storage)
       if (!acceptsCheckpoint(turn.replica, checkpoint.index, checkpoint.configuration)) return
-      this.#host.note(() => `${this.id} installs the checkpoint of ${checkpoint.index}`)
+      this.#host.note(this.id, 'other', `installs the checkpoint of ${checkpoint.index}`)
       this.#host.count('checkpoints installed')
       turn.installed(machine, checkpoint.configuration, checkpoint.start)
       this.applied = machine.applied

@@ -1,46 +1,26 @@
 /**
- * What a seed of the shell simulator means: how large the cluster is, how bad its world, how small its limits.
+ * What a seed means for whole nodes: the world of plan.ts, clients, and how small the limits of the shell are.
  */
-import type { NetworkOptions } from './network.ts'
+import { ELECTION_MILLISECONDS, type WorldPlan, adversaryOf } from './plan.ts'
 import { Random } from './random.ts'
 import type { ShellSettings } from './shell-node.ts'
 
-export type ShellFault =
-  | 'crash'
-  | 'crashAll'
-  | 'partition'
-  | 'pause'
-  | 'reconfigure'
-  | 'transfer'
-  | 'checkpoint'
-  | 'clock'
-  | 'rot'
-
-export interface ShellPlan {
-  readonly seed: number
-  /** Nodes at a time, at most. */
-  readonly nodes: number
-  readonly founders: number
+export interface ShellPlan extends WorldPlan {
   readonly clients: number
   /** Mean time between two acts of a client. */
   readonly thinkMilliseconds: number
-  readonly faultMilliseconds: number
-  readonly network: NetworkOptions
   /** Messages travel as bytes. */
   readonly wire: boolean
-  readonly syncMilliseconds: number
-  /** Faults a second of virtual time, each. */
-  readonly rates: Readonly<Record<ShellFault, number>>
   readonly settings: ShellSettings
 }
-
-export const ELECTION_MILLISECONDS = 100
 
 export function shellPlanOf(seed: number): ShellPlan {
   const random = new Random(seed ^ 0x5e11)
   const level = (most: number): number => (random.chance(0.35) ? 0 : random.next() * most)
+  const more = new Random(seed ^ 0x51de)
   const blockBytes = random.pick([60, 1000, 100_000])!
-  return {
+  const plan = {
+    ...adversaryOf(seed),
     seed,
     nodes: random.integer(3, 6),
     founders: random.integer(1, 4),
@@ -66,6 +46,10 @@ export function shellPlanOf(seed: number): ShellPlan {
       checkpoint: level(8),
       clock: level(4),
       rot: level(1),
+      slowDisk: more.pick([0, 0.5, 2])!,
+      crashInDisk: more.pick([0, 0, 1, 3])!,
+      diskError: more.pick([0, 0, 0.5])!,
+      fullDisk: more.pick([0, 0, 0.5])!,
     },
     settings: {
       consensus: {
@@ -92,4 +76,5 @@ export function shellPlanOf(seed: number): ShellPlan {
       segmentBytes: random.pick([4096, 16_384, 65_536])!,
     },
   }
+  return { ...plan, options: plan.settings.consensus }
 }

@@ -31,7 +31,8 @@ import {
 import { Checker } from './checker.ts'
 import { DurableLog } from './durable-log.ts'
 import { type Host, SimNode } from './node.ts'
-import { describe, member } from './simulation.ts'
+import { describe } from './trace.ts'
+import { member } from './world.ts'
 
 const STEP_MILLISECONDS = 10
 

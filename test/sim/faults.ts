@@ -1,0 +1,173 @@
+/**
+ * What is done to the world of a simulation, at random times by the rates of its plan, and in ambush: when a node is
+ * about to matter (it leads, accepts a leader's log, hands over, installs a checkpoint, comes back), because that is
+ * when a crash, a cut or a pause costs most. Storage of one node is damaged at most: more is not promised to be borne.
+ */
+import { type Fault } from './plan.ts'
+import { chooseCut } from './network.ts'
+import type { World, WorldNode } from './world.ts'
+import type { NodeId } from '../../src/vocabulary.ts'
+
+export class Faults<N extends WorldNode> {
+  readonly #world: World<N>
+  /** The node whose storage was damaged. */
+  damaged: NodeId | null = null
+
+  constructor(world: World<N>) {
+    this.#world = world
+  }
+
+  begin(): void {
+    for (const fault of Object.keys(this.#world.plan.rates) as Fault[]) this.#again(fault)
+    this.#blip()
+  }
+
+  #again(fault: Fault): void {
+    const { plan, random, schedule } = this.#world
+    const rate = plan.rates[fault]
+    if (rate === 0) return
+    schedule.after((random.next() * 2000) / rate, () => {
+      if (this.#world.peace) return
+      const node = random.pick([...this.#world.nodes.values()].filter(({ id }) => !this.#world.gone.has(id)))
+      if (node) this.inflict(fault, node)
+      this.#again(fault)
+    })
+  }
+
+  inflict(fault: Fault, node: N): void {
+    const world = this.#world
+    const { random } = world
+    if (world.peace) return
+    switch (fault) {
+      case 'crash':
+        this.#crash(node, random.next() * random.next() * 500)
+        // A crash loop begins with a second one, which often comes while the node recovers.
+        if (random.chance(0.3)) world.schedule.after(random.next() * 150, () => this.inflict('crash', node))
+        return
+      case 'crashAll':
+        for (const one of world.nodes.values()) this.#crash(one, random.next() * 400)
+        return
+      case 'partition':
+        return this.#cut(chooseCut(random, [...world.nodes.keys()]), random.next() * 800)
+      case 'pause':
+        return world.pause(node, random.next() * 500)
+      case 'slowDisk':
+        return world.slowDisk(node, random.next() * 500)
+      case 'rot':
+        return this.#rot(node)
+      case 'checkpoint':
+        if (node.up) world.checkpoint(node)
+        return
+      case 'reconfigure':
+        return world.operator.reconfigure()
+      case 'transfer':
+        return world.operator.transfer()
+      case 'clock':
+      case 'crashInDisk':
+      case 'diskError':
+      case 'fullDisk':
+        return world.inflictMore(fault, node)
+    }
+  }
+
+  /** Something happens to the node that an adversary would wait for. */
+  happens(node: N): void {
+    const { plan, random, schedule, peace } = this.#world
+    if (peace || plan.ambushChance === 0 || !random.chance(plan.ambushChance)) return
+    const { incarnation } = node
+    const patience = plan.network.delayMilliseconds + plan.syncMilliseconds
+    schedule.after(random.next() * patience * random.pick([0.1, 1, 3])!, () => {
+      if (node.up && node.incarnation === incarnation && !this.#world.peace) this.#ambush(node)
+    })
+  }
+
+  #ambush(node: N): void {
+    const world = this.#world
+    const { random } = world
+    world.count('ambushes')
+    switch (random.integer(0, 4)) {
+      case 0:
+        return this.#crash(node, random.next() * 300)
+      case 1:
+        return world.pause(node, random.next() * 300)
+      case 2:
+        return world.slowDisk(node, random.next() * 300)
+      case 3: {
+        // It hears everybody and nobody hears it, or the other way round, or both.
+        const others = [...world.nodes.keys()].filter((id) => id !== node.id)
+        const kind = random.integer(0, 2)
+        const links: [NodeId, NodeId][] = []
+        for (const id of others) {
+          if (kind !== 1) links.push([node.id, id])
+          if (kind !== 0) links.push([id, node.id])
+        }
+        return this.#cut(links, random.next() * 400)
+      }
+      default: {
+        // It keeps one friend.
+        const others = random.shuffle([...world.nodes.keys()].filter((id) => id !== node.id)).slice(1)
+        const links = others.flatMap((id): [NodeId, NodeId][] => [
+          [node.id, id],
+          [id, node.id],
+        ])
+        return this.#cut(links, random.next() * 400)
+      }
+    }
+  }
+
+  #crash(node: N, downMilliseconds: number): void {
+    const world = this.#world
+    world.crash(node)
+    world.schedule.after(downMilliseconds, () => world.restart(node))
+  }
+
+  /** The storage of one node is damaged; of those that could stand in for it some are out of reach meanwhile. */
+  #rot(node: N): void {
+    const world = this.#world
+    const { random } = world
+    if (this.damaged !== null) return
+    world.crash(node)
+    const what = world.damage(node)
+    if (what !== null) {
+      world.note(node.id, 'other', `ROT ${what}`)
+      world.count('rot')
+      this.damaged = node.id
+      world.checker.damaged = true
+      const { voters } = world.checker.configuration
+      const others = random.shuffle(voters.filter(({ id }) => id !== node.id)).slice(0, (voters.length - 1) / 2)
+      if (random.chance(0.6)) for (const { id } of others) this.#crash(world.nodes.get(id)!, 300 + random.next() * 900)
+    }
+    world.schedule.after(random.next() * 400, () => world.restart(node))
+  }
+
+  #cut(links: readonly (readonly [NodeId, NodeId])[], milliseconds: number): void {
+    const world = this.#world
+    const names = links.map(([from, to]) => `${from}>${to}`).join(' ')
+    world.say(`CUT ${names}`)
+    for (const [from, to] of links) world.network.block(from, to)
+    for (const [from, to] of links) world.close(to, from)
+    world.schedule.after(milliseconds, () => {
+      if (!world.peace) world.say(`MEND ${names}`)
+      for (const [from, to] of links) world.network.unblock(from, to)
+      for (const [from, to] of links) world.reconnect(from, to)
+    })
+  }
+
+  /** A connection closes at one end or both, without a reason, and is made anew. */
+  #blip(): void {
+    const world = this.#world
+    const { connections, schedule } = world
+    const { blipRate } = world.plan
+    if (blipRate === 0 || world.peace) return
+    schedule.after((connections.next() * 2000) / blipRate, () => {
+      const [a, b] = connections.shuffle([...world.nodes.keys()])
+      if (a !== undefined && b !== undefined && !world.peace) {
+        world.say(`BLIP ${a}-${b}`)
+        world.disconnect(a, b)
+        if (connections.chance(0.5)) world.disconnect(b, a)
+        schedule.after(connections.next() * 30, () => world.reconnect(a, b))
+      }
+      this.#blip()
+    })
+  }
+}
