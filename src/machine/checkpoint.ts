@@ -20,10 +20,10 @@ import { ByteReader, ByteWriter } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import { type VolumeId, logIndex, volumeId } from '../vocabulary.ts'
-import { type KeyRecord, readRecord, writeRecord } from './records.ts'
+import { readRecord, writeRecord, writeString } from './records.ts'
 import { readSessions, writeSessions } from './sessions.ts'
 import type { MachineState } from './state.ts'
-import { BUCKETS, type Bucket, Collection, bucketOf } from './store.ts'
+import { BUCKETS, type Bucket, Collection, sizeOfBucket } from './store.ts'
 
 const VERSION = 1
 const SECTION_HEADER = 1
@@ -82,7 +82,7 @@ export class CheckpointWriter {
       const index = this.#bucket
       const bucket = root.buckets[index]
       if (bucket && bucket.epoch < this.#epoch) {
-        records += bucket.records.size
+        records += sizeOfBucket(bucket)
         this.write(root.collection, index, bucket)
         bucket.epoch = this.#epoch
       }
@@ -157,8 +157,10 @@ function writeCollection(out: ByteWriter, collection: Collection): void {
 }
 
 function writeBucket(out: ByteWriter, collection: string, index: number, bucket: Bucket): void {
-  out.uint8(SECTION_BUCKET).string(collection).uint(index).uint(bucket.removedVersion).uint(bucket.records.size)
-  for (const [key, record] of bucket.records) writeRecord(out, key, record)
+  out.uint8(SECTION_BUCKET).string(collection).uint(index).uint(bucket.removedVersion).uint(sizeOfBucket(bucket))
+  const { strings, others } = bucket
+  for (let at = 0; at < strings.count; at++) writeString(out, strings, at)
+  for (const [key, record] of others) writeRecord(out, key, record)
 }
 
 const malformed = (what: string): LokiError => new LokiError('FRAME_MALFORMED', `checkpoint: ${what}`)
@@ -212,13 +214,11 @@ export class CheckpointReader {
     const removedVersion = reader.uint()
     if (!collection || index >= BUCKETS) throw malformed(`no bucket ${index} of collection '${name}'`)
     if (collection.buckets[index]) throw malformed(`bucket ${index} of collection '${name}' twice`)
-    const records = new Map<string, KeyRecord>()
+    collection.beginBucket(index, removedVersion)
     for (let left = reader.uint(); left > 0; left--) {
       const { key, record } = readRecord(reader)
-      if (bucketOf(key) !== index || records.has(key)) throw malformed(`a key in the wrong bucket ${index}`)
-      records.set(key, record)
+      if (!collection.load(index, key, record)) throw malformed(`a key in the wrong bucket ${index}, or twice`)
     }
-    collection.load(index, removedVersion, records)
     this.#buckets++
   }
 

@@ -6,7 +6,7 @@ import { parseInteger, parseSafeInteger } from './numbers.ts'
 import { latin1, latin1Bytes } from './packed.ts'
 import { type KeyRecord, copyRecord, typeName } from './records.ts'
 import { type Arguments, type ErrorReply, OK, type Reply, err } from './reply.ts'
-import { BUCKETS, type Bucket, type Collection, hashOf } from './store.ts'
+import { BUCKETS, type Bucket, type Collection, type KeyHead, hashOf, headsOf } from './store.ts'
 
 const NO_SUCH_KEY = err('no such key')
 
@@ -161,12 +161,12 @@ function parseScanOptions(args: Arguments): ScanOptions | ErrorReply {
   return options
 }
 
-/** The records of a bucket whose hash is at least `from`, in the order of hashes. */
-function recordsFrom(bucket: Bucket, from: number): { hash: number; key: string; record: KeyRecord }[] {
-  const found: { hash: number; key: string; record: KeyRecord }[] = []
-  for (const [key, record] of bucket.records) {
-    const hash = hashOf(key)
-    if (hash >= from) found.push({ hash, key, record })
+/** The keys of a bucket whose hash is at least `from`, in the order of hashes. */
+function headsFrom(bucket: Bucket, from: number): (KeyHead & { readonly hash: number })[] {
+  const found: (KeyHead & { readonly hash: number })[] = []
+  for (const head of headsOf(bucket)) {
+    const hash = hashOf(head.key)
+    if (hash >= from) found.push({ ...head, hash })
   }
   return found.sort((a, b) => a.hash - b.hash || (a.key < b.key ? -1 : 1))
 }
@@ -182,12 +182,13 @@ function scanStep(collection: Collection, cursor: number, options: ScanOptions):
     const bucket = collection.buckets[index]
     if (!bucket) continue
     let last = -1
-    for (const { hash, key, record } of recordsFrom(bucket, cursor)) {
+    for (const head of headsFrom(bucket, cursor)) {
+      const { hash, key } = head
       if (seen >= options.count && hash !== last) return { cursor: hash, keys }
       seen++
       last = hash
-      const wanted = options.type === null || typeName(record) === options.type
-      if (wanted && collection.isLive(record) && globMatches(options.match, key)) keys.push(latin1Bytes(key))
+      const wanted = options.type === null || head.kind === options.type
+      if (wanted && collection.isLive(head) && globMatches(options.match, key)) keys.push(latin1Bytes(key))
     }
   }
   return { cursor: 0, keys }
@@ -207,8 +208,8 @@ function keys(c: Context, args: Arguments): Reply {
   const found: Reply[] = []
   for (const bucket of c.collection.buckets) {
     if (!bucket) continue
-    for (const [key, record] of bucket.records) {
-      if (c.collection.isLive(record) && globMatches(pattern, key)) found.push(latin1Bytes(key))
+    for (const head of headsOf(bucket)) {
+      if (c.collection.isLive(head) && globMatches(pattern, head.key)) found.push(latin1Bytes(head.key))
     }
   }
   return found
@@ -218,10 +219,10 @@ function keys(c: Context, args: Arguments): Reply {
 function randomkey(c: Context): Reply {
   const start = c.draw >>> 20
   for (let i = 0; i < BUCKETS; i++) {
-    const records = c.collection.buckets[(start + i) % BUCKETS]?.records
-    if (!records || records.size === 0) continue
-    const live = [...records].filter(([, record]) => c.collection.isLive(record))
-    if (live.length > 0) return latin1Bytes(live[c.draw % live.length]![0])
+    const bucket = c.collection.buckets[(start + i) % BUCKETS]
+    if (!bucket) continue
+    const live = [...headsOf(bucket)].filter((head) => c.collection.isLive(head))
+    if (live.length > 0) return latin1Bytes(live[c.draw % live.length]!.key)
   }
   return null
 }

@@ -16,7 +16,7 @@ import { type Context, OUT_OF_MEMORY, wrongArity } from './command.ts'
 import { arityFits, findCommand, unknownCommand } from './commands.ts'
 import { type Block, type SessionId, type SystemCommand, decodeCommand, decodeEntry } from './entry.ts'
 import { type Arguments, type Reply, err } from './reply.ts'
-import { expireSessions, findSession, openSession } from './sessions.ts'
+import { endOfSession, expireSessions, findSession, hasEnded, openSession } from './sessions.ts'
 import { type MachineState, emptyState } from './state.ts'
 import { type Collection, hashOf } from './store.ts'
 
@@ -33,6 +33,8 @@ export interface MachineOptions {
 export interface ReplySink {
   /** `duplicate`: the command had been applied before, this is the reply it had then. */
   reply(session: SessionId, sequence: number, reply: Reply, duplicate: boolean): void
+  /** Commands of a session that is not known (any more) were refused. `next`: see `endOfSession`. */
+  refused?(session: SessionId, next: number): void
 }
 
 export class Machine {
@@ -198,14 +200,18 @@ export class Machine {
     this.adoptMembers(configuration)
     // A member may have been silent for long: the patience with a node that is none any more begins now.
     for (const [node, session] of sessions) {
-      if (members.has(node) && !this.#state.members.has(node)) session.lastActiveMilliseconds = store.timeMilliseconds
+      const leaves = members.has(node) && !this.#state.members.has(node)
+      if (leaves && !hasEnded(session)) session.lastActiveMilliseconds = store.timeMilliseconds
     }
     this.#state.adoptedConfigurationId = configuration.id
   }
 
   #applyBlock(block: Block, sink: ReplySink | null): void {
     const session = findSession(this.#state.sessions, block.session)
-    if (session === null) return
+    if (session === null) {
+      sink?.refused?.(block.session, endOfSession(this.#state.sessions, block.session))
+      return
+    }
     session.lastActiveMilliseconds = this.#state.store.timeMilliseconds
     session.replies.forgetThrough(block.acknowledged)
     const { commands } = block

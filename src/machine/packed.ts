@@ -34,13 +34,3 @@ export const unpack = (packed: Packed): Buffer => (typeof packed === 'string' ? 
 
 /** As `latin1` of the bytes; for short values free. */
 export const packedText = (packed: Packed): string => (typeof packed === 'string' ? packed : packed.toString('latin1'))
-
-/** `a` followed by `b`. */
-export function concatenate(a: Packed, b: Uint8Array): Packed {
-  const length = a.length + b.length
-  const whole = Buffer.allocUnsafeSlow(length)
-  if (typeof a === 'string') whole.write(a, 0, 'latin1')
-  else whole.set(a, 0)
-  whole.set(b, a.length)
-  return length <= INLINE_BYTES ? whole.toString('latin1') : whole
-}

@@ -14,6 +14,7 @@ import { LokiError } from '../errors.ts'
 import { unreachable } from '../invariant.ts'
 import { Deque } from './deque.ts'
 import { type Packed, latin1, latin1Bytes, pack, unpack } from './packed.ts'
+import { SHORT_BYTES, type StringArena } from './string-arena.ts'
 
 interface RecordBase {
   /** Number of the command that last changed the key: what WATCH and conditional writes compare. */
@@ -29,7 +30,8 @@ interface AggregateBase extends RecordBase {
 
 export interface StringRecord extends RecordBase {
   readonly kind: 'string'
-  value: Packed
+  /** Never changed in place: a reply may share it. */
+  readonly value: Uint8Array
 }
 
 export interface HashRecord extends AggregateBase {
@@ -52,6 +54,8 @@ export type KeyRecord = StringRecord | AggregateRecord
 
 /** What a key costs beyond its own bytes and those of its value: record, map slot, headers. Measured. */
 const RECORD_BYTES = 136
+/** As above, of a short string: header, index, what is left of its units. Measured. */
+const SHORT_STRING_BYTES = 48
 /** What an expiry costs: its item in the heap, and the time as a number of its own. */
 const EXPIRY_BYTES = 64
 /** What the elements of other kinds cost beyond their bytes. */
@@ -65,9 +69,19 @@ export const itemBytes = (item: Packed): number => ITEM_BYTES + item.length
 
 /** Bytes that a record is taken to occupy: part of the replicated state, so a function of the content alone. */
 export function recordBytes(key: string, record: KeyRecord): number {
-  const expiry = record.expireAtMilliseconds === 0 ? 0 : EXPIRY_BYTES
-  return RECORD_BYTES + expiry + key.length + (record.kind === 'string' ? record.value.length : record.elementBytes)
+  const expiry = record.expireAtMilliseconds
+  if (record.kind === 'string') return stringBytes(key, record.value.length, expiry)
+  return RECORD_BYTES + (expiry === 0 ? 0 : EXPIRY_BYTES) + key.length + record.elementBytes
 }
+
+/** As `recordBytes` of a string of that length. */
+export function stringBytes(key: string, length: number, expireAtMilliseconds: number): number {
+  const overhead = isShort(key, length) ? SHORT_STRING_BYTES : RECORD_BYTES
+  return overhead + (expireAtMilliseconds === 0 ? 0 : EXPIRY_BYTES) + key.length + length
+}
+
+/** Whether a string with a value of that length belongs into the arena of its bucket. */
+export const isShort = (key: string, length: number): boolean => length <= SHORT_BYTES && key.length <= SHORT_BYTES
 
 /** As TYPE tells it. */
 export const typeName = (record: KeyRecord): string => record.kind
@@ -118,7 +132,7 @@ export function writeRecord(writer: ByteWriter, key: string, record: KeyRecord):
   writer.uint8(KINDS[record.kind]).bytes(latin1Bytes(key)).uint(record.version).uint(record.expireAtMilliseconds)
   switch (record.kind) {
     case 'string':
-      writer.bytes(unpack(record.value))
+      writer.bytes(record.value)
       return
     case 'hash':
       writer.uint(record.fields.size)
@@ -137,6 +151,12 @@ export function writeRecord(writer: ByteWriter, key: string, record: KeyRecord):
   }
 }
 
+/** As `writeRecord` of a string of an arena. */
+export function writeString(writer: ByteWriter, strings: StringArena, at: number): void {
+  writer.uint8(KIND_STRING).bytes(strings.keyBytesAt(at)).uint(strings.versionAt(at)).uint(strings.expiryAt(at))
+  writer.bytes(strings.valueBytesAt(at))
+}
+
 /** What it gives has memory of its own. */
 export function readRecord(reader: ByteReader): { key: string; record: KeyRecord } {
   const kind = reader.uint8()
@@ -144,7 +164,7 @@ export function readRecord(reader: ByteReader): { key: string; record: KeyRecord
   const base = { version: reader.uint(), expireAtMilliseconds: reader.uint() }
   switch (kind) {
     case KIND_STRING:
-      return { key, record: { kind: 'string', value: pack(reader.bytes()), ...base } }
+      return { key, record: { kind: 'string', value: Buffer.from(reader.bytes()), ...base } }
     case KIND_HASH:
       return { key, record: readHash(reader, base) }
     case KIND_SET:

@@ -5,9 +5,10 @@
  * next one of its session; a smaller one is a duplicate and answered from memory; a larger one, or one of a
  * session that is not known, is refused and changes nothing. Replies are kept until the session says that
  * they were delivered. The session of a node that is no member ends after ten minutes of log time without a
- * command.
+ * command. What is left of it says how far it came, so that nobody opens it again and its node can be told
+ * which of its commands were applied.
  *
- *   sessions  uint n, then each: uint node, uint incarnation, uint next, uint last active,
+ *   sessions  uint n, then each: uint node, uint incarnation, uint next, uint last active (2^53 - 1: it has ended),
  *             uint replies, (uint sequence, reply)…
  */
 import type { ByteReader, ByteWriter } from '../bytes.ts'
@@ -18,6 +19,9 @@ import { type Reply, decodeReply, encodeReply } from './reply.ts'
 
 /** How long the session of a node outside the configuration lives without a command. */
 export const SESSION_EXPIRY_MILLISECONDS = 600_000
+
+/** In the place of the time of the last command. */
+const ENDED = Number.MAX_SAFE_INTEGER
 
 export interface Session {
   readonly incarnation: number
@@ -98,16 +102,27 @@ export function openSession(sessions: Sessions, id: SessionId, timeMilliseconds:
   sessions.set(id.node, session)
 }
 
+export const hasEnded = (session: Session): boolean => session.lastActiveMilliseconds === ENDED
+
+/** Null: not known, or it has ended. */
 export function findSession(sessions: Sessions, id: SessionId): Session | null {
   const session = sessions.get(id.node)
-  return session?.incarnation === id.incarnation ? session : null
+  return session?.incarnation === id.incarnation && !hasEnded(session) ? session : null
+}
+
+/** How far a session came that is not there (any more): what is before `next` was applied, nothing else ever will be. 0: not known. */
+export function endOfSession(sessions: Sessions, id: SessionId): number {
+  const session = sessions.get(id.node)
+  return session?.incarnation === id.incarnation ? session.next : 0
 }
 
 /** Ends the sessions of nodes outside `members` that have been silent for too long. */
 export function expireSessions(sessions: Sessions, members: ReadonlySet<number>, timeMilliseconds: number): void {
   for (const [node, session] of sessions) {
     const silent = timeMilliseconds - session.lastActiveMilliseconds
-    if (!members.has(node) && silent >= SESSION_EXPIRY_MILLISECONDS) sessions.delete(node)
+    if (members.has(node) || hasEnded(session) || silent < SESSION_EXPIRY_MILLISECONDS) continue
+    const { incarnation, next } = session
+    sessions.set(node, { incarnation, next, lastActiveMilliseconds: ENDED, replies: new ReplyWindow() })
   }
 }
 

@@ -2,16 +2,18 @@
  * The collections and what is common to them: time, memory, expiry, versions, checkpoints. PURE.
  *
  * A collection is a hash map in `BUCKETS` buckets, chosen by the first bits of a 32-bit hash over the key's
- * bytes. Buckets are the unit of copy-on-write: whoever changes one calls `Collection.#bucketForChange` first,
- * and a running checkpoint writes it before the change (see checkpoint.ts). The order of hashes is the order of
- * SCAN, so a cursor is a hash and means the same on every node.
+ * bytes. Short strings of a bucket are in its arena (string-arena.ts), everything else is a record on the heap.
+ * Buckets are the unit of copy-on-write: whoever changes one calls `Collection.#bucketForChange` first, and a
+ * running checkpoint writes it before the change (see checkpoint.ts). The order of hashes is the order of SCAN, so
+ * a cursor is a hash and means the same on every node.
  *
  * Invariants: `usedBytes` is the sum of `recordBytes` over all records, `keys` their number (keys that are due
  * and not yet removed included); every record with an expiry has an item in the heap.
  */
 import { ExpiryHeap } from './expiry.ts'
-import type { Packed } from './packed.ts'
-import { type KeyRecord, recordBytes } from './records.ts'
+import { type AggregateRecord, type KeyRecord, isShort, recordBytes, stringBytes } from './records.ts'
+import { Slabs } from './slabs.ts'
+import { SHORT_BYTES, StringArena } from './string-arena.ts'
 
 export const BUCKET_BITS = 12
 export const BUCKETS = 1 << BUCKET_BITS
@@ -29,12 +31,37 @@ export function hashOf(key: string): number {
 export const bucketOf = (key: string): number => hashOf(key) >>> HASH_SHIFT
 
 export interface Bucket {
-  readonly records: Map<string, KeyRecord>
+  /** Strings whose key and value are short. */
+  readonly strings: StringArena
+  /** Everything else. */
+  readonly others: Map<string, KeyRecord>
   /** Version of an absent key: at least that of the last key removed here. */
   removedVersion: number
   /** Checkpoints up to this number hold the bucket as it was, or do not need it. */
   epoch: number
 }
+
+/** What a key is, without its value. */
+export interface KeyHead {
+  readonly key: string
+  readonly kind: KeyRecord['kind']
+  readonly expireAtMilliseconds: number
+}
+
+export const sizeOfBucket = (bucket: Bucket): number => bucket.strings.count + bucket.others.size
+
+/** The keys of a bucket in the order in which a checkpoint tells them. */
+export function* headsOf(bucket: Bucket): Generator<KeyHead> {
+  const { strings } = bucket
+  for (let at = 0; at < strings.count; at++) {
+    yield { key: strings.keyAt(at), kind: 'string', expireAtMilliseconds: strings.expiryAt(at) }
+  }
+  for (const [key, { kind, expireAtMilliseconds }] of bucket.others) yield { key, kind, expireAtMilliseconds }
+}
+
+/** The bytes with memory of their own: a view would keep alive what it is a view of. */
+const owned = (bytes: Uint8Array): Uint8Array =>
+  bytes.buffer.byteLength === bytes.length ? bytes : new Uint8Array(bytes)
 
 /** A running checkpoint, as the store sees it. */
 export interface BucketWriter {
@@ -103,6 +130,8 @@ export class Collection {
   readonly store: Store
   readonly name: string
   buckets: (Bucket | null)[] = emptyBuckets()
+  /** Of the strings of all buckets. */
+  #slabs = new Slabs()
   /** Version of absent keys in buckets that do not exist: that of the last `clear`. */
   clearedVersion = 0
   keys = 0
@@ -114,16 +143,23 @@ export class Collection {
     this.name = name
   }
 
-  /** The record of a key, due or not. */
+  /** The record of a key, due or not; of a short string it is a copy. */
   peek(key: string): KeyRecord | null {
-    return this.buckets[bucketOf(key)]?.records.get(key) ?? null
+    const hash = hashOf(key)
+    const bucket = this.buckets[hash >>> HASH_SHIFT]
+    if (!bucket) return null
+    const { strings } = bucket
+    const at = strings.find(hash, key)
+    if (at < 0) return bucket.others.get(key) ?? null
+    const [version, expireAtMilliseconds] = [strings.versionAt(at), strings.expiryAt(at)]
+    return { kind: 'string', value: strings.valueAt(at), version, expireAtMilliseconds }
   }
 
-  isLive(record: KeyRecord): boolean {
+  isLive(record: { readonly expireAtMilliseconds: number }): boolean {
     return record.expireAtMilliseconds === 0 || record.expireAtMilliseconds > this.store.timeMilliseconds
   }
 
-  /** The record of a key that is there and not due. Call `willChange` before changing it. */
+  /** The record of a key that is there and not due. Call `willChange` before changing it in place. */
   find(key: string): KeyRecord | null {
     const record = this.peek(key)
     return record !== null && this.isLive(record) ? record : null
@@ -133,55 +169,75 @@ export class Collection {
   versionOf(key: string): number {
     const bucket = this.buckets[bucketOf(key)]
     if (!bucket) return -this.clearedVersion
-    const record = bucket.records.get(key)
-    if (record === undefined) return -bucket.removedVersion
+    const record = this.peek(key)
+    if (record === null) return -bucket.removedVersion
     return this.isLive(record) ? record.version : -record.version
   }
 
-  /** Puts a record in the place of what was there. */
+  /** Puts a record in the place of what was there, with the version of the present command. */
   put(key: string, record: KeyRecord): void {
-    const bucket = this.#bucketForChange(bucketOf(key))
-    const before = bucket.records.get(key)
-    if (before === undefined) this.#count(key, record, 1)
-    else {
-      this.#count(key, before, -1)
-      this.#count(key, record, 1)
-    }
     record.version = this.store.version
-    bucket.records.set(key, record)
-    if (record.expireAtMilliseconds !== 0 && record.expireAtMilliseconds !== before?.expireAtMilliseconds) {
-      this.store.noteExpiry(this.name, key, record.expireAtMilliseconds)
-    }
+    const hash = hashOf(key)
+    const before = this.#set(this.#bucketForChange(hash >>> HASH_SHIFT), hash, key, record)
+    const at = record.expireAtMilliseconds
+    if (at !== 0 && at !== before) this.store.noteExpiry(this.name, key, at)
   }
 
-  /** As `put` of a string that never expires; one that is there and is such is changed in place. */
-  putString(key: string, value: Packed): void {
-    const bucket = this.#bucketForChange(bucketOf(key))
-    const record = bucket.records.get(key)
-    if (record?.kind !== 'string' || record.expireAtMilliseconds !== 0) {
+  /** As `put` of a string that never expires: the shortest way for the commonest of writes. */
+  putString(key: string, value: Uint8Array): void {
+    const hash = hashOf(key)
+    const { strings } = this.#bucketForChange(hash >>> HASH_SHIFT)
+    const at = value.length <= SHORT_BYTES ? strings.find(hash, key) : -1
+    if (at < 0 || strings.expiryAt(at) !== 0) {
       this.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds: 0 })
       return
     }
-    const more = value.length - record.value.length
+    const more = value.length - strings.valueLengthAt(at)
     this.usedBytes += more
     this.store.usedBytes += more
-    record.value = value
-    record.version = this.store.version
+    strings.replace(at, value, this.store.version, 0)
   }
 
-  /** Must be called before a record is changed in place, then `changed` after it. */
-  willChange(key: string, record: KeyRecord): void {
+  /** Puts a record into its bucket; the expiry of what was there, 0 where it had none. */
+  #set(bucket: Bucket, hash: number, key: string, record: KeyRecord): number {
+    const { strings, others } = bucket
+    const at = strings.find(hash, key)
+    const other = at < 0 && others.size > 0 ? others.get(key) : undefined
+    const before = at >= 0 ? strings.expiryAt(at) : (other?.expireAtMilliseconds ?? 0)
+    if (at >= 0) this.#countString(key, strings.valueLengthAt(at), before, -1)
+    else if (other) this.#count(key, other, -1)
+    this.#count(key, record, 1)
+    if (record.kind !== 'string' || !isShort(key, record.value.length)) {
+      if (at >= 0) strings.remove(at)
+      others.set(key, record.kind === 'string' ? { ...record, value: owned(record.value) } : record)
+      return before
+    }
+    const { value, version, expireAtMilliseconds } = record
+    if (at >= 0) strings.replace(at, value, version, expireAtMilliseconds)
+    else {
+      others.delete(key)
+      strings.insert(at, hash, key, value, version, expireAtMilliseconds)
+    }
+    return before
+  }
+
+  /** Must be called before a hash, list or set is changed in place, then `changed` after it. */
+  willChange(key: string, record: AggregateRecord): void {
     this.#bucketForChange(bucketOf(key))
     this.#count(key, record, -1)
   }
 
-  changed(key: string, record: KeyRecord): void {
+  changed(key: string, record: AggregateRecord): void {
     this.#count(key, record, 1)
     record.version = this.store.version
   }
 
   /** `at`: milliseconds since 1970, 0: never. */
   setExpiry(key: string, record: KeyRecord, at: number): void {
+    if (record.kind === 'string') {
+      this.put(key, { ...record, expireAtMilliseconds: at })
+      return
+    }
     const before = record.expireAtMilliseconds
     this.willChange(key, record)
     record.expireAtMilliseconds = at
@@ -193,17 +249,23 @@ export class Collection {
   remove(key: string): boolean {
     const record = this.peek(key)
     if (record === null) return false
-    const live = this.isLive(record)
     this.removeRecord(key)
-    return live
+    return this.isLive(record)
   }
 
   removeRecord(key: string): void {
-    const bucket = this.#bucketForChange(bucketOf(key))
-    const record = bucket.records.get(key)
-    if (record === undefined) return
-    this.#count(key, record, -1)
-    bucket.records.delete(key)
+    const hash = hashOf(key)
+    const bucket = this.#bucketForChange(hash >>> HASH_SHIFT)
+    const { strings, others } = bucket
+    const at = strings.find(hash, key)
+    const other = others.get(key)
+    if (at >= 0) {
+      this.#countString(key, strings.valueLengthAt(at), strings.expiryAt(at), -1)
+      strings.remove(at)
+    } else if (other) {
+      this.#count(key, other, -1)
+      others.delete(key)
+    } else return
     bucket.removedVersion = this.store.version
   }
 
@@ -216,25 +278,34 @@ export class Collection {
     this.usedBytes = 0
     this.expiring = 0
     this.buckets = emptyBuckets()
+    this.#slabs = new Slabs()
     this.clearedVersion = this.store.version
   }
 
-  /** Takes a bucket from a checkpoint. */
-  load(index: number, removedVersion: number, records: Map<string, KeyRecord>): void {
-    this.buckets[index] = { records, removedVersion, epoch: this.store.epoch }
-    for (const [key, record] of records) {
-      this.#count(key, record, 1)
-      if (record.expireAtMilliseconds !== 0) this.store.noteExpiry(this.name, key, record.expireAtMilliseconds)
-    }
+  /** Begins a bucket that comes from a checkpoint; `load` fills it. */
+  beginBucket(index: number, removedVersion: number): Bucket {
+    const strings = new StringArena(this.#slabs)
+    const bucket = { strings, others: new Map<string, KeyRecord>(), removedVersion, epoch: this.store.epoch }
+    this.buckets[index] = bucket
+    return bucket
+  }
+
+  /** Puts a record of a checkpoint into its bucket, with the version it has. False: it belongs elsewhere, or is there. */
+  load(index: number, key: string, record: KeyRecord): boolean {
+    const hash = hashOf(key)
+    const bucket = this.buckets[index]
+    if (hash >>> HASH_SHIFT !== index || !bucket) return false
+    const keys = this.keys
+    this.#set(bucket, hash, key, record)
+    if (record.expireAtMilliseconds !== 0) this.store.noteExpiry(this.name, key, record.expireAtMilliseconds)
+    return this.keys > keys
   }
 
   #bucketForChange(index: number): Bucket {
     const bucket = this.buckets[index]
     const { store } = this
     if (!bucket) {
-      const made = { records: new Map<string, KeyRecord>(), removedVersion: this.clearedVersion, epoch: store.epoch }
-      this.buckets[index] = made
-      return made
+      return this.beginBucket(index, this.clearedVersion)
     }
     if (bucket.epoch < store.epoch) {
       store.checkpoint?.write(this, index, bucket)
@@ -244,8 +315,16 @@ export class Collection {
   }
 
   #count(key: string, record: KeyRecord, sign: 1 | -1): void {
-    const bytes = sign * recordBytes(key, record)
-    const expiring = record.expireAtMilliseconds === 0 ? 0 : sign
+    this.#countBytes(recordBytes(key, record), record.expireAtMilliseconds, sign)
+  }
+
+  #countString(key: string, length: number, expireAtMilliseconds: number, sign: 1 | -1): void {
+    this.#countBytes(stringBytes(key, length, expireAtMilliseconds), expireAtMilliseconds, sign)
+  }
+
+  #countBytes(size: number, expireAtMilliseconds: number, sign: 1 | -1): void {
+    const bytes = sign * size
+    const expiring = expireAtMilliseconds === 0 ? 0 : sign
     this.keys += sign
     this.usedBytes += bytes
     this.expiring += expiring

@@ -12,7 +12,7 @@ import {
   parseIntegerText,
   parseSafeInteger,
 } from './numbers.ts'
-import { type Packed, concatenate, latin1, latin1Bytes, pack, packedText, unpack } from './packed.ts'
+import { latin1, latin1Bytes } from './packed.ts'
 import type { StringRecord } from './records.ts'
 import { type Arguments, type ErrorReply, OK, type Reply, err, isError } from './reply.ts'
 
@@ -28,26 +28,20 @@ function findString(c: Context, key: string): StringRecord | null | ErrorReply {
 }
 
 /** Sets a value and takes an expiry away. */
-function assign(c: Context, key: string, value: Packed, expireAtMilliseconds = 0): void {
+function assign(c: Context, key: string, value: Uint8Array, expireAtMilliseconds = 0): void {
   if (expireAtMilliseconds === 0) c.collection.putString(key, value)
   else c.collection.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds })
 }
 
 /** Changes the value of a key that may be absent; its expiry stays. */
-function replaceValue(c: Context, key: string, record: StringRecord | null, value: Packed): void {
-  if (record === null) {
-    assign(c, key, value)
-    return
-  }
-  c.collection.willChange(key, record)
-  record.value = value
-  c.collection.changed(key, record)
+function replaceValue(c: Context, key: string, record: StringRecord | null, value: Uint8Array): void {
+  assign(c, key, value, record?.expireAtMilliseconds ?? 0)
 }
 
 function get(c: Context, args: Arguments): Reply {
   const record = findString(c, latin1(args[1]!))
   if (record === null || isError(record)) return record
-  return unpack(record.value)
+  return record.value
 }
 
 interface SetOptions {
@@ -81,26 +75,26 @@ function set(c: Context, args: Arguments): Reply {
   const key = latin1(args[1]!)
   const { collection } = c
   if (args.length === 3) {
-    assign(c, key, pack(args[2]!))
+    assign(c, key, args[2]!)
     return OK
   }
   const options = parseSetOptions(c, args)
   if ('kind' in options) return options
   const record = collection.find(key)
   if (options.get && record !== null && record.kind !== 'string') return WRONG_TYPE
-  const before = options.get && record?.kind === 'string' ? unpack(record.value) : null
+  const before = options.get && record?.kind === 'string' ? record.value : null
   if (options.onlyIf === 'absent' && record !== null) return before
   if (options.onlyIf === 'present' && record === null) return null
   const expireAt = options.keepTtl ? (record?.expireAtMilliseconds ?? 0) : (options.expireAt ?? 0)
   if (expireAt !== 0 && expireAt <= c.store.timeMilliseconds) collection.remove(key)
-  else assign(c, key, pack(args[2]!), expireAt)
+  else assign(c, key, args[2]!, expireAt)
   return options.get ? before : OK
 }
 
 function setnx(c: Context, args: Arguments): Reply {
   const key = latin1(args[1]!)
   if (c.collection.find(key) !== null) return 0
-  assign(c, key, pack(args[2]!))
+  assign(c, key, args[2]!)
   return 1
 }
 
@@ -109,7 +103,7 @@ function setWithTtl(name: string, option: 'EX' | 'PX') {
   return (c: Context, args: Arguments): Reply => {
     const at = parseExpiryOption(c, name, option, args[2]!)
     if (typeof at !== 'number') return at ?? SYNTAX_ERROR
-    assign(c, latin1(args[1]!), pack(args[3]!), at)
+    assign(c, latin1(args[1]!), args[3]!, at)
     return OK
   }
 }
@@ -117,7 +111,7 @@ function setWithTtl(name: string, option: 'EX' | 'PX') {
 function getset(c: Context, args: Arguments): Reply {
   const before = get(c, args)
   if (before !== null && isError(before)) return before
-  assign(c, latin1(args[1]!), pack(args[2]!))
+  assign(c, latin1(args[1]!), args[2]!)
   return before
 }
 
@@ -142,7 +136,7 @@ function getex(c: Context, args: Arguments): Reply {
   }
   const record = findString(c, key)
   if (record === null || isError(record)) return record
-  const value = unpack(record.value)
+  const { value } = record
   if (at !== null && at !== 0 && at <= c.store.timeMilliseconds) c.collection.remove(key)
   else if (at !== null && at !== record.expireAtMilliseconds) c.collection.setExpiry(key, record, at)
   return value
@@ -155,7 +149,7 @@ function append(c: Context, args: Arguments): Reply {
   const tail = args[2]!
   const length = (record?.value.length ?? 0) + tail.length
   if (length > MAX_STRING_BYTES) return TOO_LONG
-  replaceValue(c, key, record, record === null ? pack(tail) : concatenate(record.value, tail))
+  replaceValue(c, key, record, record === null ? tail : Buffer.concat([record.value, tail]))
   return length
 }
 
@@ -167,7 +161,7 @@ function strlen(c: Context, args: Arguments): Reply {
 
 function mset(c: Context, args: Arguments): Reply {
   if (args.length % 2 === 0) return wrongArity('mset')
-  for (let i = 1; i < args.length; i += 2) assign(c, latin1(args[i]!), pack(args[i + 1]!))
+  for (let i = 1; i < args.length; i += 2) assign(c, latin1(args[i]!), args[i + 1]!)
   return OK
 }
 
@@ -182,7 +176,7 @@ function mget(c: Context, args: Arguments): Reply {
   const values: Reply[] = []
   for (let i = 1; i < args.length; i++) {
     const record = c.collection.find(latin1(args[i]!))
-    values.push(record?.kind === 'string' ? unpack(record.value) : null)
+    values.push(record?.kind === 'string' ? record.value : null)
   }
   return values
 }
@@ -191,11 +185,11 @@ function addTo(c: Context, keyBytes: Uint8Array, delta: Integer): Reply {
   const key = latin1(keyBytes)
   const record = findString(c, key)
   if (record !== null && isError(record)) return record
-  const before = record === null ? 0 : record.value.length > 20 ? null : parseIntegerText(packedText(record.value))
+  const before = record === null ? 0 : record.value.length > 20 ? null : parseIntegerText(latin1(record.value))
   if (before === null) return NOT_AN_INTEGER
   const sum = addIntegers(before, delta)
   if (sum === null) return err('increment or decrement would overflow')
-  replaceValue(c, key, record, sum.toString())
+  replaceValue(c, key, record, latin1Bytes(sum.toString()))
   return sum
 }
 
@@ -215,13 +209,13 @@ function incrbyfloat(c: Context, args: Arguments): Reply {
   const key = latin1(args[1]!)
   const record = findString(c, key)
   if (record !== null && isError(record)) return record
-  const before = parseDecimal(record === null ? '0' : packedText(record.value))
+  const before = parseDecimal(record === null ? '0' : latin1(record.value))
   const delta = parseDecimal(latin1(args[2]!))
   if (before === null || delta === null) return NOT_A_FLOAT
   const sum = before === 'infinite' || delta === 'infinite' ? 'infinite' : addDecimals(before, delta)
   if (sum === 'infinite') return err('increment would produce NaN or Infinity')
   const text = formatDecimal(sum)
-  replaceValue(c, key, record, text)
+  replaceValue(c, key, record, latin1Bytes(text))
   return latin1Bytes(text)
 }
 
@@ -235,7 +229,7 @@ function getrange(c: Context, args: Arguments): Reply {
   if (record === null || length === 0 || (start < 0 && end < 0 && start > end)) return latin1Bytes('')
   const from = Math.max(0, start < 0 ? length + start : start)
   const to = Math.min(length - 1, Math.max(0, end < 0 ? length + end : end))
-  return from > to ? latin1Bytes('') : unpack(record.value).subarray(from, to + 1)
+  return from > to ? latin1Bytes('') : record.value.subarray(from, to + 1)
 }
 
 function setrange(c: Context, args: Arguments): Reply {
@@ -251,9 +245,9 @@ function setrange(c: Context, args: Arguments): Reply {
   if (offset + piece.length > MAX_STRING_BYTES) return TOO_LONG
   const length = Math.max(before, offset + piece.length)
   const whole = Buffer.alloc(length)
-  if (record !== null) whole.set(unpack(record.value))
+  if (record !== null) whole.set(record.value)
   whole.set(piece, offset)
-  replaceValue(c, key, record, pack(whole))
+  replaceValue(c, key, record, whole)
   return length
 }
 
