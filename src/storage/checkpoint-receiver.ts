@@ -4,18 +4,27 @@
  * Works in `receiving-<index>/` with the peer's manifest (`peer-manifest`) and `data`. After a restart the
  * chunks that are there and whole need not be sent again. `commit` makes everything durable and publishes. No file
  * stays open between two calls: a receiver that is given up leaves nothing but its folder.
+ *
+ * What a peer sends is in the clear; with a key of its own, this node seals every piece before it writes it, the
+ * peer's manifest included. After a change of the key a receiver begins anew.
  */
 import { crc32 } from 'node:zlib'
 import { LokiError } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import {
   type CheckpointInfo,
+  type ChunkInfo,
   checkpointName,
   decodeManifest,
+  encodeManifest,
+  encodeStoredManifest,
+  openPiece,
   publishCheckpoint,
+  sealPiece,
   verifyCheckpoint,
 } from './checkpoint.ts'
 import { type Disk, type DiskFile, publishFile, readWhole } from './disk.ts'
+import { FileCipher, type KeyRing, TAG_BYTES } from './keys.ts'
 
 const PEER_MANIFEST = 'peer-manifest'
 
@@ -24,7 +33,9 @@ export class CheckpointReceiver {
   readonly #disk: Disk
   readonly #directory: string
   readonly #work: string
-  readonly #manifest: Buffer
+  readonly #keys: KeyRing
+  /** The pieces as they are written; the CRC of one is known once it is there. */
+  readonly #stored: (ChunkInfo & { crc: number })[]
   readonly #missing: Set<number>
   readonly #published: (info: CheckpointInfo) => Promise<void>
   #closed = false
@@ -32,16 +43,17 @@ export class CheckpointReceiver {
   private constructor(
     disk: Disk,
     directory: string,
-    manifest: Buffer,
-    missing: Set<number>,
+    info: CheckpointInfo,
+    keys: KeyRing,
     published: (info: CheckpointInfo) => Promise<void>,
   ) {
-    this.info = decodeManifest(manifest, 'manifest of a peer')
+    this.info = info
     this.#disk = disk
     this.#directory = directory
-    this.#work = `receiving-${this.info.id}`
-    this.#manifest = manifest
-    this.#missing = missing
+    this.#work = `receiving-${info.id}`
+    this.#keys = keys
+    this.#stored = info.stored.map((chunk) => ({ ...chunk }))
+    this.#missing = new Set(info.chunks.keys())
     this.#published = published
   }
 
@@ -50,26 +62,42 @@ export class CheckpointReceiver {
     disk: Disk,
     directory: string,
     manifest: Buffer,
+    keys: KeyRing,
     published: (info: CheckpointInfo) => Promise<void>,
   ): Promise<CheckpointReceiver> {
-    const info = decodeManifest(manifest, 'manifest of a peer')
-    const work = `${directory}/receiving-${checkpointName(info.index)}`
-    const earlier = await readWhole(disk, `${work}/${PEER_MANIFEST}`)
-    const missing = new Set(info.chunks.keys())
-    if (earlier?.equals(manifest)) {
-      const file = await disk.open(`${work}/data`, 'read')
-      for (const [number, chunk] of info.chunks.entries()) {
-        const bytes = await file.read(chunk.offset, chunk.bytes)
-        if (bytes.length === chunk.bytes && crc32(bytes) === chunk.crc) missing.delete(number)
-      }
-      await file.close()
-      return new CheckpointReceiver(disk, directory, manifest, missing, published)
+    const offered = decodeManifest(manifest, 'manifest of a peer')
+    const work = `${directory}/receiving-${checkpointName(offered.index)}`
+    const earlier = await earlierAttempt(disk, work, keys)
+    if (earlier !== null && encodeManifest(earlier).equals(manifest)) {
+      const receiver = new CheckpointReceiver(disk, directory, earlier, keys, published)
+      await receiver.#resume()
+      return receiver
     }
+    const cipher = FileCipher.create(keys, 'checkpoint', work)
+    const info = { ...offered, stored: storedAs(offered.chunks, cipher), cipher }
     await disk.removeDirectory(work)
     await disk.makeDirectory(work)
     await (await disk.open(`${work}/data`, 'create')).close()
-    await publishFile(disk, work, PEER_MANIFEST, manifest)
-    return new CheckpointReceiver(disk, directory, manifest, missing, published)
+    await publishFile(disk, work, PEER_MANIFEST, encodeStoredManifest(info))
+    return new CheckpointReceiver(disk, directory, info, keys, published)
+  }
+
+  /** Takes what an earlier attempt has left and is whole. */
+  async #resume(): Promise<void> {
+    const { chunks, cipher } = this.info
+    const file = await this.#disk.open(`${this.#directory}/${this.#work}/data`, 'read')
+    try {
+      for (const [number, piece] of this.#stored.entries()) {
+        const bytes = await file.read(piece.offset, piece.bytes)
+        if (bytes.length !== piece.bytes) continue
+        const plain = openPiece(cipher, bytes, number)
+        if (plain === null || crc32(plain) !== chunks[number]!.crc) continue
+        piece.crc = crc32(bytes)
+        this.#missing.delete(number)
+      }
+    } finally {
+      await file.close()
+    }
   }
 
   /** Numbers of the chunks that are not there yet, rising. */
@@ -77,7 +105,7 @@ export class CheckpointReceiver {
     return [...this.#missing].sort((a, b) => a - b)
   }
 
-  /** Takes the stored bytes of a chunk. Throws `CHUNK_DAMAGED` for bytes that the manifest does not name. */
+  /** Takes a chunk in the clear. Throws `CHUNK_DAMAGED` for bytes that the manifest does not name. */
   async put(chunk: number, bytes: Uint8Array): Promise<void> {
     invariant(!this.#closed, 'the receiver is closed')
     const wanted = this.info.chunks[chunk]
@@ -85,7 +113,10 @@ export class CheckpointReceiver {
       throw new LokiError('CHUNK_DAMAGED', `chunk ${chunk} of checkpoint ${this.info.id}`)
     }
     if (!this.#missing.has(chunk)) return
-    await this.#withData((file) => file.write(bytes, wanted.offset))
+    const piece = this.#stored[chunk]!
+    const sealed = sealPiece(this.info.cipher, bytes, chunk)
+    await this.#withData((file) => file.write(sealed, piece.offset))
+    piece.crc = crc32(sealed)
     this.#missing.delete(chunk)
   }
 
@@ -94,8 +125,9 @@ export class CheckpointReceiver {
     invariant(this.#missing.size === 0, 'chunks are missing')
     await this.#withData((file) => file.sync())
     this.#closed = true
-    await publishCheckpoint(this.#disk, this.#directory, this.#work, this.#manifest)
-    const info = await verifyCheckpoint(this.#disk, this.#directory, this.info.id)
+    const manifest = encodeStoredManifest({ ...this.info, stored: this.#stored })
+    await publishCheckpoint(this.#disk, this.#directory, this.#work, manifest, this.#keys)
+    const info = await verifyCheckpoint(this.#disk, this.#directory, this.info.id, this.#keys)
     await this.#published(info)
     return info
   }
@@ -113,5 +145,28 @@ export class CheckpointReceiver {
   close(): Promise<void> {
     this.#closed = true
     return Promise.resolve()
+  }
+}
+
+/** Where the pieces of `chunks` are, sealed by `cipher`; their CRCs are not known yet, or those of the chunks. */
+function storedAs(chunks: readonly ChunkInfo[], cipher: FileCipher | null): ChunkInfo[] {
+  const more = cipher === null ? 0 : TAG_BYTES
+  return chunks.map(({ offset, bytes, crc }, at) => ({
+    offset: offset + at * more,
+    bytes: bytes + more,
+    crc: cipher === null ? crc : 0,
+  }))
+}
+
+/** What an earlier attempt was receiving under the current key, or null. */
+async function earlierAttempt(disk: Disk, work: string, keys: KeyRing): Promise<CheckpointInfo | null> {
+  const bytes = await readWhole(disk, `${work}/${PEER_MANIFEST}`)
+  if (bytes === null) return null
+  try {
+    const info = decodeManifest(bytes, `${work}/${PEER_MANIFEST}`, keys)
+    return (info.cipher?.need.keyId ?? null) === keys.current ? info : null
+  } catch (error) {
+    if (error instanceof LokiError) return null
+    throw error
   }
 }

@@ -11,6 +11,18 @@
  *                     uint slices, uint bytes of all slices, uint chunks,
  *                     chunk…: uint stored bytes, uint32 CRC-32 of them
  *
+ * With a key (keys.ts), each chunk is a sealed piece, with its number, and the manifest is around a sealed one:
+ *
+ *   manifest  offset  bytes
+ *                  0  8   "LOKICKPT"
+ *                  8  4   format version, 2
+ *                 12  4   CRC-32 of the manifest with these four bytes as zeros
+ *                 16  key need, uint chunks, chunk…: uint stored bytes, uint32 CRC-32 of them,
+ *                     bytes: a manifest of format 1, of the chunks in the clear, sealed with the number 2^53 - 1
+ *
+ * To a peer both go in the clear, in format 1, over a link that asks for the token of the cluster: nodes may have
+ * different keys, and the receiver seals with its own before it writes anything.
+ *
  * A checkpoint is written under `writing`, synced, and published by a rename and a directory sync: it is there
  * as a whole or not at all. A manifest is the same on every node that has the checkpoint, so that a peer can
  * fetch the chunks one by one, from anywhere, and knows each for good or bad (checkpoint-receiver.ts).
@@ -22,9 +34,13 @@ import { ByteReader, ByteWriter, readConfiguration, writeConfiguration } from '.
 import { LokiError } from '../errors.ts'
 import { type ClusterId, type Configuration, type LogIndex, clusterId, logIndex } from '../vocabulary.ts'
 import { type Disk, publishFile, readWhole } from './disk.ts'
+import { FileCipher, type KeyRing, NO_KEYS, TAG_BYTES, readKeyNeed, writeKeyNeed } from './keys.ts'
 
 const MAGIC = Buffer.from('LOKICKPT', 'latin1')
 const FORMAT = 1
+const FORMAT_SEALED = 2
+const MANIFEST_NUMBER = Number.MAX_SAFE_INTEGER
+const NOTHING = new Uint8Array()
 /** Slices are gathered into chunks of about this size before compression. */
 const CHUNK_TARGET_BYTES = 1024 * 1024
 /** The data is synced each time so much was written, so that no sync of the log waits behind a heap of it. */
@@ -56,14 +72,19 @@ export interface CheckpointInfo extends CheckpointHead {
   readonly slices: number
   /** Bytes of all slices, as the machine gave them. */
   readonly bytes: number
-  readonly storedBytes: number
+  /** The chunks in the clear, as a peer gets them. */
   readonly chunks: readonly ChunkInfo[]
+  /** The chunks as they are in `data`: the same, or sealed by `cipher`. */
+  readonly stored: readonly ChunkInfo[]
+  readonly storedBytes: number
+  readonly cipher: FileCipher | null
 }
 
 export const checkpointName = (index: LogIndex): string => String(index).padStart(16, '0')
 export const isCheckpointName = (name: string): boolean => /^\d{16}$/.test(name)
 
-export function encodeManifest(info: Omit<CheckpointInfo, 'id' | 'storedBytes'>): Buffer {
+/** For a peer: in the clear. */
+export function encodeManifest(info: Omit<CheckpointInfo, 'id' | 'storedBytes' | 'stored' | 'cipher'>): Buffer {
   const writer = new ByteWriter()
   writer.raw(MAGIC).uint32(FORMAT).uint32(0)
   writer
@@ -78,8 +99,35 @@ export function encodeManifest(info: Omit<CheckpointInfo, 'id' | 'storedBytes'>)
   return bytes
 }
 
-/** Throws `CHECKPOINT_DAMAGED`, `FORMAT_TOO_NEW`; `path` is for the message. */
-export function decodeManifest(bytes: Buffer, path: string): CheckpointInfo {
+/** For the disk: sealed where the checkpoint has a cipher. */
+export function encodeStoredManifest(info: Omit<CheckpointInfo, 'id' | 'storedBytes'>): Buffer {
+  const plain = encodeManifest(info)
+  if (info.cipher === null) return plain
+  const writer = new ByteWriter()
+  writer.raw(MAGIC).uint32(FORMAT_SEALED).uint32(0)
+  writeKeyNeed(writer, info.cipher.need)
+  writer.uint(info.stored.length)
+  for (const chunk of info.stored) writer.uint(chunk.bytes).uint32(chunk.crc)
+  writer.bytes(sealPiece(info.cipher, plain, MANIFEST_NUMBER))
+  const bytes = writer.finish()
+  bytes.writeUInt32LE(crc32(bytes), 12)
+  return bytes
+}
+
+/** A chunk, or a manifest, as it is stored: `plain` itself, or sealed. */
+export function sealPiece(cipher: FileCipher | null, plain: Uint8Array, number: number): Uint8Array {
+  if (cipher === null) return plain
+  const bytes = Buffer.from(plain)
+  const tag = cipher.seal(bytes, number, NOTHING)
+  return Buffer.concat([bytes, tag])
+}
+
+/** Null where a sealed piece does not open. */
+export const openPiece = (cipher: FileCipher | null, stored: Buffer, number: number): Buffer | null =>
+  cipher === null ? stored : cipher.open(stored, number, NOTHING)
+
+/** Throws `CHECKPOINT_DAMAGED`, `FORMAT_TOO_NEW`, `ENCRYPTION_KEY_…`; `path` is for the message. */
+export function decodeManifest(bytes: Buffer, path: string, keys: KeyRing = NO_KEYS): CheckpointInfo {
   if (bytes.length < 16 || bytes.compare(MAGIC, 0, 8, 0, 8) !== 0) {
     throw new LokiError('CHECKPOINT_DAMAGED', `${path}: no magic`)
   }
@@ -87,7 +135,8 @@ export function decodeManifest(bytes: Buffer, path: string): CheckpointInfo {
   copy.writeUInt32LE(0, 12)
   if (crc32(copy) !== bytes.readUInt32LE(12)) throw new LokiError('CHECKPOINT_DAMAGED', `${path}: checksum`)
   const format = bytes.readUInt32LE(8)
-  if (format !== FORMAT) throw new LokiError('FORMAT_TOO_NEW', `${path} has format ${format}, this version knows 1`)
+  if (format === FORMAT_SEALED) return decodeSealed(copy, path, keys)
+  if (format !== FORMAT) throw new LokiError('FORMAT_TOO_NEW', `${path} has format ${format}, this version knows 2`)
   const reader = new ByteReader(copy, 16)
   const cluster = reader.string()
   const index = logIndex(reader.uint())
@@ -96,14 +145,7 @@ export function decodeManifest(bytes: Buffer, path: string): CheckpointInfo {
   const hash = reader.string()
   const slices = reader.uint()
   const total = reader.uint()
-  const chunks: ChunkInfo[] = []
-  let offset = 0
-  for (let left = reader.uint(); left > 0; left--) {
-    const chunk = { offset, bytes: reader.uint(), crc: reader.uint32() }
-    if (chunk.bytes > MAXIMUM_CHUNK_BYTES) throw new LokiError('CHECKPOINT_DAMAGED', `${path}: a chunk is too large`)
-    chunks.push(chunk)
-    offset += chunk.bytes
-  }
+  const chunks = readChunks(reader, path)
   return {
     id: checkpointName(index),
     cluster: cluster === '' ? null : clusterId(cluster),
@@ -113,35 +155,61 @@ export function decodeManifest(bytes: Buffer, path: string): CheckpointInfo {
     hash,
     slices,
     bytes: total,
-    storedBytes: offset,
     chunks,
+    stored: chunks,
+    storedBytes: bytesOf(chunks),
+    cipher: null,
   }
 }
 
-/** Bytes of one chunk as they are stored, where its checksum holds; null where it does not. */
-async function storedChunk(disk: Disk, path: string, chunk: ChunkInfo): Promise<Buffer | null> {
-  const file = await disk.open(path, 'read')
-  try {
-    const bytes = await file.read(chunk.offset, chunk.bytes)
-    return bytes.length === chunk.bytes && crc32(bytes) === chunk.crc ? bytes : null
-  } finally {
-    await file.close()
+const bytesOf = (chunks: readonly ChunkInfo[]): number => chunks.reduce((sum, { bytes }) => sum + bytes, 0)
+
+function readChunks(reader: ByteReader, path: string): ChunkInfo[] {
+  const chunks: ChunkInfo[] = []
+  let offset = 0
+  for (let left = reader.uint(); left > 0; left--) {
+    const chunk = { offset, bytes: reader.uint(), crc: reader.uint32() }
+    if (chunk.bytes > MAXIMUM_CHUNK_BYTES) throw new LokiError('CHECKPOINT_DAMAGED', `${path}: a chunk is too large`)
+    chunks.push(chunk)
+    offset += chunk.bytes
   }
+  return chunks
 }
 
-/** Stored bytes of a chunk, verified; null if there is no such chunk. Throws `CHECKPOINT_DAMAGED`. */
-export async function readStoredChunk(
+/** A manifest of format 2, whose CRC holds. */
+function decodeSealed(bytes: Buffer, path: string, keys: KeyRing): CheckpointInfo {
+  const reader = new ByteReader(bytes, 16)
+  const cipher = FileCipher.open(keys, readKeyNeed(reader), 'checkpoint', path)
+  const stored = readChunks(reader, path)
+  const plain = cipher.open(reader.bytes(), MANIFEST_NUMBER, NOTHING)
+  if (plain === null) throw new LokiError('CHECKPOINT_DAMAGED', `${path} does not open`)
+  const info = decodeManifest(plain, path)
+  if (info.cipher !== null || stored.some(({ bytes }, at) => bytes !== (info.chunks[at]?.bytes ?? -1) + TAG_BYTES)) {
+    throw new LokiError('CHECKPOINT_DAMAGED', `${path} is around the manifest of another checkpoint`)
+  }
+  return { ...info, stored, storedBytes: bytesOf(stored), cipher }
+}
+
+/** A chunk in the clear, verified; null if there is no such chunk. Throws `CHECKPOINT_DAMAGED`. */
+export async function readChunk(
   disk: Disk,
   directory: string,
   info: CheckpointInfo,
-  chunk: number,
+  number: number,
 ): Promise<Buffer | null> {
-  const wanted = info.chunks[chunk]
-  if (wanted === undefined) return null
+  const stored = info.stored[number]
+  if (stored === undefined) return null
   const path = `${directory}/${info.id}/data`
-  const bytes = await storedChunk(disk, path, wanted)
-  if (bytes === null) throw new LokiError('CHECKPOINT_DAMAGED', `${path}: chunk ${chunk} is damaged`)
-  return bytes
+  const file = await disk.open(path, 'read')
+  try {
+    const bytes = await file.read(stored.offset, stored.bytes)
+    const whole = bytes.length === stored.bytes && crc32(bytes) === stored.crc
+    const plain = whole ? openPiece(info.cipher, bytes, number) : null
+    if (plain !== null) return plain
+  } finally {
+    await file.close()
+  }
+  throw new LokiError('CHECKPOINT_DAMAGED', `${path}: chunk ${number} is damaged`)
 }
 
 /** The slices of a checkpoint, verified, in the order in which the machine gave them. Throws `CHECKPOINT_DAMAGED`. */
@@ -149,8 +217,8 @@ export async function* readSlices(disk: Disk, directory: string, info: Checkpoin
   const hash = createHash('sha256')
   let slices = 0
   for (let chunk = 0; chunk < info.chunks.length; chunk++) {
-    const stored = (await readStoredChunk(disk, directory, info, chunk))!
-    const plain = await decompress(stored, { maxOutputLength: MAXIMUM_CHUNK_BYTES })
+    const packed = (await readChunk(disk, directory, info, chunk))!
+    const plain = await decompress(packed, { maxOutputLength: MAXIMUM_CHUNK_BYTES })
     const reader = new ByteReader(plain)
     while (reader.remaining > 0) {
       const slice = reader.raw(reader.uint32())
@@ -164,12 +232,17 @@ export async function* readSlices(disk: Disk, directory: string, info: Checkpoin
   }
 }
 
-/** Reads the manifest and checks every chunk against it. Throws `CHECKPOINT_DAMAGED`, `FORMAT_TOO_NEW`. */
-export async function verifyCheckpoint(disk: Disk, directory: string, name: string): Promise<CheckpointInfo> {
+/** Reads the manifest and checks every chunk against it. Throws as `decodeManifest`. */
+export async function verifyCheckpoint(
+  disk: Disk,
+  directory: string,
+  name: string,
+  keys: KeyRing = NO_KEYS,
+): Promise<CheckpointInfo> {
   const path = `${directory}/${name}/manifest`
   const manifest = await readWhole(disk, path)
   if (manifest === null) throw new LokiError('CHECKPOINT_DAMAGED', `${path} is missing`)
-  const info = decodeManifest(manifest, path)
+  const info = decodeManifest(manifest, path, keys)
   if (info.id !== name) throw new LokiError('CHECKPOINT_DAMAGED', `${path} is the manifest of ${info.id}`)
   if (info.chunks.length > 0) {
     if (!(await disk.list(`${directory}/${name}`))?.includes('data')) {
@@ -177,7 +250,7 @@ export async function verifyCheckpoint(disk: Disk, directory: string, name: stri
     }
     const file = await disk.open(`${directory}/${name}/data`, 'read')
     try {
-      for (const [number, chunk] of info.chunks.entries()) {
+      for (const [number, chunk] of info.stored.entries()) {
         const bytes = await file.read(chunk.offset, chunk.bytes)
         if (bytes.length !== chunk.bytes || crc32(bytes) !== chunk.crc) {
           throw new LokiError('CHECKPOINT_DAMAGED', `${directory}/${name}/data: chunk ${number} is damaged`)
@@ -197,25 +270,27 @@ export async function writeCheckpointFiles(
   head: CheckpointHead & { readonly cluster: ClusterId | null },
   next: () => Buffer | null,
   pause: () => Promise<void>,
+  keys: KeyRing = NO_KEYS,
 ): Promise<CheckpointInfo> {
   const work = `${directory}/writing`
   await disk.removeDirectory(work)
   await disk.makeDirectory(work)
   const file = await disk.open(`${work}/data`, 'create')
   const hash = createHash('sha256')
+  const cipher = FileCipher.create(keys, 'checkpoint', work)
   const chunks: ChunkInfo[] = []
+  const stored: ChunkInfo[] = cipher === null ? chunks : []
   const writer = new ByteWriter(2 * CHUNK_TARGET_BYTES)
-  let offset = 0
   let unsynced = 0
   let slices = 0
   let total = 0
   const flush = async (): Promise<void> => {
-    const stored = await compress(writer.view(), { params: { [constants.ZSTD_c_compressionLevel]: 1 } })
+    const packed = await compress(writer.view(), { params: { [constants.ZSTD_c_compressionLevel]: 1 } })
     writer.reset()
-    await file.write(stored, offset)
-    chunks.push({ offset, bytes: stored.length, crc: crc32(stored) })
-    offset += stored.length
-    unsynced += stored.length
+    const piece = sealPiece(cipher, packed, chunks.length)
+    if (cipher !== null) addChunk(chunks, packed)
+    await file.write(piece, addChunk(stored, piece))
+    unsynced += piece.length
     if (unsynced < SYNC_EVERY_BYTES) return
     unsynced = 0
     await file.sync()
@@ -234,8 +309,16 @@ export async function writeCheckpointFiles(
   } finally {
     await file.close()
   }
-  const manifest = encodeManifest({ ...head, hash: hash.digest('hex'), slices, bytes: total, chunks })
-  return publishCheckpoint(disk, directory, 'writing', manifest)
+  const info = { ...head, hash: hash.digest('hex'), slices, bytes: total, chunks, stored, cipher }
+  return publishCheckpoint(disk, directory, 'writing', encodeStoredManifest(info), keys)
+}
+
+/** Gives the offset of the chunk. */
+function addChunk(chunks: ChunkInfo[], bytes: Uint8Array): number {
+  const last = chunks.at(-1)
+  const offset = last === undefined ? 0 : last.offset + last.bytes
+  chunks.push({ offset, bytes: bytes.length, crc: crc32(bytes) })
+  return offset
 }
 
 /** By another name first, durably: a crash must not leave half of it under a name that promises a whole one. */
@@ -253,13 +336,14 @@ export async function publishCheckpoint(
   directory: string,
   work: string,
   manifest: Buffer,
+  keys: KeyRing,
 ): Promise<CheckpointInfo> {
-  const info = decodeManifest(manifest, `${directory}/${work}/manifest`)
+  const info = decodeManifest(manifest, `${directory}/${work}/manifest`, keys)
   const { id } = info
   await publishFile(disk, `${directory}/${work}`, 'manifest', manifest)
   if ((await disk.list(directory))?.includes(id)) {
     // A whole one stays: between its removal and the rename, a crash would leave none.
-    const whole = await verifyCheckpoint(disk, directory, id).catch(() => null)
+    const whole = await verifyCheckpoint(disk, directory, id, keys).catch(() => null)
     if (whole !== null) {
       await disk.removeDirectory(`${directory}/${work}`)
       return whole

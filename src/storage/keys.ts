@@ -54,13 +54,17 @@ function parseKey(bytes: Buffer): Buffer | null {
 }
 
 /** The keys of a node. Reads a key when it is first needed; the folder may have others that are no key at all. */
-export class KeyFolder {
+export class KeyRing {
+  /** Id of the key that seals what is written from now on; null: it is written in the clear. */
+  readonly current: string | null
   readonly #directory: string | null
   readonly #keys = new Map<string, Buffer>()
 
-  /** `directory` null: there are no keys. */
-  constructor(directory: string | null) {
+  /** `directory` null: there are no keys. Throws as `find` where the current key is not there. */
+  constructor(directory: string | null, current: string | null = null) {
     this.#directory = directory
+    this.current = current
+    if (current !== null) this.find(current, 'the setting encryptionKeyId')
   }
 
   /** Throws `ENCRYPTION_KEY_MISSING`, `ENCRYPTION_KEY_INVALID`; `wantedBy` is for the message. */
@@ -90,7 +94,7 @@ export class KeyFolder {
   }
 }
 
-export const NO_KEYS = new KeyFolder(null)
+export const NO_KEYS = new KeyRing(null)
 
 function nonceOf(number: number): Buffer {
   const nonce = Buffer.alloc(12)
@@ -109,15 +113,17 @@ export class FileCipher {
     this.#subkey = subkey
   }
 
-  /** For a new file, with a salt of its own. */
-  static create(keys: KeyFolder, keyId: string, purpose: Purpose, wantedBy: string): FileCipher {
+  /** For a new file, with the current key and a salt of its own; null where there is no current key. */
+  static create(keys: KeyRing, purpose: Purpose, path: string): FileCipher | null {
+    const keyId = keys.current
+    if (keyId === null) return null
     const salt = randomBytes(SALT_BYTES)
-    const { subkey, check } = derive(keys.find(keyId, wantedBy), salt, purpose)
+    const { subkey, check } = derive(keys.find(keyId, path), salt, purpose)
     return new FileCipher({ keyId, salt, check }, subkey)
   }
 
   /** For a file that is there. Throws `ENCRYPTION_KEY_MISSING`, `ENCRYPTION_KEY_INVALID`, `ENCRYPTION_KEY_WRONG`. */
-  static open(keys: KeyFolder, need: KeyNeed, purpose: Purpose, path: string): FileCipher {
+  static open(keys: KeyRing, need: KeyNeed, purpose: Purpose, path: string): FileCipher {
     const { subkey, check } = derive(keys.find(need.keyId, path), need.salt, purpose)
     if (!check.equals(need.check)) {
       throw new LokiError('ENCRYPTION_KEY_WRONG', `${path} was written with another key than the '${need.keyId}' here`)

@@ -17,7 +17,7 @@ import { logIndex } from '../vocabulary.ts'
 import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './checkpoint.ts'
 import { type Disk, readWhole } from './disk.ts'
 import { FRAME_STATE, type FrameHeader, type Stop } from './frames.ts'
-import { type KeyFolder, NO_KEYS } from './keys.ts'
+import { type KeyRing, NO_KEYS } from './keys.ts'
 import { doubtAbove, endsDoubt, readRecords, readState, stateAfter } from './records.ts'
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
 import { decodeSegmentHeader, readSegment, segmentsAmong } from './segment.ts'
@@ -125,7 +125,7 @@ class Replay {
 }
 
 export interface ReplayOptions {
-  readonly keys?: KeyFolder
+  readonly keys?: KeyRing
   readonly progress?: (progress: StartProgress) => void
 }
 
@@ -275,18 +275,19 @@ async function isEmptySegment(
   return false
 }
 
-/** Step 3. The checkpoints that are whole, oldest first, and the damage of the others. Writes nothing. */
+/** Step 3. The checkpoints that are whole, oldest first, and the damage of the others. Writes nothing. Throws as `replayLog`. */
 export async function goodCheckpoints(
   disk: Disk,
   directory: string,
+  keys: KeyRing = NO_KEYS,
 ): Promise<{ readonly good: readonly CheckpointInfo[]; readonly damage: readonly string[] }> {
   const good: CheckpointInfo[] = []
   const damage: string[] = []
   for (const name of ((await disk.list(directory)) ?? []).filter(isCheckpointName)) {
     try {
-      good.push(await verifyCheckpoint(disk, directory, name))
+      good.push(await verifyCheckpoint(disk, directory, name, keys))
     } catch (error) {
-      if (!(error instanceof LokiError) || error.code === 'FORMAT_TOO_NEW') throw error
+      if (!(error instanceof LokiError) || error.code !== 'CHECKPOINT_DAMAGED') throw error
       damage.push(error.message)
     }
   }

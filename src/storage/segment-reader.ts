@@ -5,7 +5,7 @@
  */
 import type { Disk } from './disk.ts'
 import { isBlank } from './frames.ts'
-import { FileCipher, type KeyFolder } from './keys.ts'
+import { FileCipher, type KeyRing } from './keys.ts'
 import type { DecodedHeader, ReadFrom, SegmentLink, SegmentName } from './segment.ts'
 import { indexFault, markFor, readIndex } from './segment-index.ts'
 
@@ -27,13 +27,13 @@ export interface LoadedSegment extends ChainPart {
 }
 
 /** `ENCRYPTION_KEY_…` where its key is not here, null where it has none. */
-export const cipherOf = (decoded: DecodedHeader, keys: KeyFolder, path: string): FileCipher | null =>
+export const cipherOf = (decoded: DecodedHeader, keys: KeyRing, path: string): FileCipher | null =>
   decoded.header.key === null ? null : FileCipher.open(keys, decoded.header.key, 'segment', path)
 
 /** The segments in their order; entries below `first` are not needed. */
 export async function* loadSegments(
   disk: Disk,
-  keys: KeyFolder,
+  keys: KeyRing,
   chain: readonly ChainPart[],
   first: number,
 ): AsyncGenerator<LoadedSegment, void> {
@@ -48,7 +48,7 @@ export async function* loadSegments(
   }
 }
 
-async function load(disk: Disk, keys: KeyFolder, part: ChainPart, first: number): Promise<LoadedSegment> {
+async function load(disk: Disk, keys: KeyRing, part: ChainPart, first: number): Promise<LoadedSegment> {
   const { path, decoded, known } = part
   const cipher = cipherOf(decoded, keys, path)
   const file = await disk.open(path, 'read')

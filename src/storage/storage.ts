@@ -11,10 +11,10 @@ import { type ClusterId, type LogIndex, type LogRecord, type NodeId, type Recove
 import { type Timeline, type VolumeId, logIndex, timeline } from '../vocabulary.ts'
 import { CheckpointReceiver } from './checkpoint-receiver.ts'
 import { type CheckpointHead, type CheckpointInfo, encodeManifest, isCheckpointName } from './checkpoint.ts'
-import { decodeManifest, readSlices, readStoredChunk, removeCheckpoint, writeCheckpointFiles } from './checkpoint.ts'
+import { decodeManifest, readSlices, readChunk, removeCheckpoint, writeCheckpointFiles } from './checkpoint.ts'
 import type { Disk } from './disk.ts'
 import { Meta, loadMeta } from './meta.ts'
-import { type KeyFolder, NO_KEYS } from './keys.ts'
+import { type KeyRing, NO_KEYS } from './keys.ts'
 import { type ReplayedLog, type StartProgress, goodCheckpoints, judge, replayLog } from './recovery.ts'
 import { segmentsAmong } from './segment.ts'
 import { SpaceWatch } from './space.ts'
@@ -57,8 +57,7 @@ export interface StorageOptions {
   /** Of the log; none by default. */
   readonly compression?: Compression
   /** The keys that are here, and the one that seals what is written from now on; by default none. */
-  readonly keys?: KeyFolder
-  readonly keyId?: string | null
+  readonly keys?: KeyRing
   /** How far the start is, now and then. */
   readonly progress?: (progress: StartProgress) => void
   /** How often the free space is looked at; 0: never. By default every second. */
@@ -107,7 +106,6 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   }
   const log = options.log ?? (() => {})
   const keys = options.keys ?? NO_KEYS
-  if (options.keyId) keys.find(options.keyId, 'what is written from now on')
   // 1 stamps
   const volumes = await inspectVolumes(disk, walDirectory, checkpointDirectory, options.random)
   // 2 meta
@@ -119,7 +117,7 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   }
   refuseOtherIdentity(identity, options.expected ?? null, walDirectory)
   // 3 checkpoints
-  const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory)
+  const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory, keys)
   const newest = checkpoints.good.at(-1) ?? null
   for (const damage of checkpoints.damage) log('a checkpoint is damaged', { damage })
   // 4 replay
@@ -215,10 +213,10 @@ function openWal(
   // A newest segment without a frame is replaced: a crash loop must not leave a file for each start.
   const kept = replayed.newestEmpty ? replayed.segments.slice(0, -1) : replayed.segments
   const link = replayed.newestEmpty ? replayed.newestPrevious : replayed.link
-  const { sync = 'auto', compression = 'none', keys = NO_KEYS, keyId = null } = options
+  const { sync = 'auto', compression = 'none', keys = NO_KEYS } = options
   const { volume } = meta.content
   return new Wal(
-    { disk, directory, segmentBytes, volume, onFatal, pause, sync, compression, keys, keyId },
+    { disk, directory, segmentBytes, volume, onFatal, pause, sync, compression, keys },
     meta.content.identity?.cluster ?? null,
     line,
     { state, first, last, doubtfulFrom },
@@ -235,6 +233,7 @@ export class Storage {
   readonly #wal: Wal
   #checkpoints: CheckpointInfo[]
   readonly #space: SpaceWatch
+  readonly #keys: KeyRing
   #writing = false
   #lastError: string | null = null
 
@@ -246,6 +245,7 @@ export class Storage {
     checkpoints: readonly CheckpointInfo[],
   ) {
     this.#options = options
+    this.#keys = options.keys ?? NO_KEYS
     this.#meta = meta
     this.#wal = wal
     this.volume = meta.content.volume
@@ -332,7 +332,7 @@ export class Storage {
     const { disk, checkpointDirectory } = this.#options
     try {
       const cluster = this.identity?.cluster ?? null
-      const info = await writeCheckpointFiles(disk, checkpointDirectory, { ...head, cluster }, next, pause)
+      const info = await writeCheckpointFiles(disk, checkpointDirectory, { ...head, cluster }, next, pause, this.#keys)
       await this.#published(info)
       return info
     } catch (error) {
@@ -412,12 +412,12 @@ export class Storage {
     return Promise.resolve(checkpoint === null ? null : encodeManifest(checkpoint))
   }
 
-  /** Stored bytes of a chunk, for a peer; null if it is not (or no longer) here, or damaged, which is reported. */
+  /** A chunk in the clear, for a peer; null if it is not (or no longer) here, or damaged, which is reported. */
   async readChunk(index: LogIndex, chunk: number): Promise<Buffer | null> {
     const info = this.#checkpoints.find((each) => each.index === index)
     if (info === undefined) return null
     try {
-      return await readStoredChunk(this.#options.disk, this.#options.checkpointDirectory, info, chunk)
+      return await readChunk(this.#options.disk, this.#options.checkpointDirectory, info, chunk)
     } catch (error) {
       // A newer checkpoint may have taken its place since.
       if (!this.#checkpoints.includes(info)) return null
@@ -440,7 +440,7 @@ export class Storage {
       if (!name.startsWith('receiving-') || name === `receiving-${id}`) continue
       await disk.removeDirectory(`${checkpointDirectory}/${name}`)
     }
-    return CheckpointReceiver.open(disk, checkpointDirectory, copy, (info) => this.#published(info))
+    return CheckpointReceiver.open(disk, checkpointDirectory, copy, this.#keys, (info) => this.#published(info))
   }
 
   status(): StorageStatus {

@@ -33,7 +33,7 @@ import {
   beginFrame,
   finishFrame,
 } from './frames.ts'
-import { FileCipher, type KeyFolder, TAG_BYTES } from './keys.ts'
+import { FileCipher, type KeyRing, TAG_BYTES } from './keys.ts'
 import { type LogPosition, advance, isCut, writePadding, writeRecord, writeState } from './records.ts'
 import { type SyncMode, SyncPace } from './sync-pace.ts'
 import { type SegmentLink, encodeSegmentHeader, segmentName } from './segment.ts'
@@ -65,9 +65,7 @@ export interface WalOptions {
   readonly pause: () => Promise<void>
   readonly sync: 'auto' | SyncMode
   readonly compression: Compression
-  readonly keys: KeyFolder
-  /** Seals what is written from now on; null: the log is in the clear. */
-  readonly keyId: string | null
+  readonly keys: KeyRing
 }
 
 export type Compression = 'none' | 'zstd'
@@ -330,11 +328,11 @@ export class Wal {
 
   /** Makes the next segment, with the frame in the writer as its first where `taken` says there is one. */
   async #newSegment(base: LogIndex, position: LogPosition, taken: Taken | null): Promise<void> {
-    const { disk, directory, volume, compression, keys, keyId } = this.#options
+    const { disk, directory, volume, compression, keys } = this.#options
     const old = this.#segment
     const previous = old === null ? this.#previous : { ...old.name, end: old.offset, check: old.check }
     const name = segmentName(this.#timeline, base)
-    const cipher = keyId === null ? null : FileCipher.create(keys, keyId, 'segment', `${directory}/${name}`)
+    const cipher = FileCipher.create(keys, 'segment', `${directory}/${name}`)
     const { bytes: header, seed } = encodeSegmentHeader({
       volume,
       cluster: this.#cluster,
