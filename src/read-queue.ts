@@ -19,6 +19,8 @@ export interface AskedReads {
 interface ReadGroup {
   readonly id: number
   readonly batches: readonly AskedReads[]
+  /** The time of the log when they were asked, since 1970. */
+  readonly askedMilliseconds: number
   index: LogIndex
 }
 
@@ -42,8 +44,8 @@ export class ReadQueue {
   }
 
   /** What arrived becomes a group that the core is asked to confirm under the id; `atLeast`: see `index`. */
-  ask(atLeast: LogIndex): number {
-    const group: ReadGroup = { id: this.#nextId++, batches: this.#arrived, index: atLeast }
+  ask(atLeast: LogIndex, askedMilliseconds: number): number {
+    const group: ReadGroup = { id: this.#nextId++, batches: this.#arrived, askedMilliseconds, index: atLeast }
     this.#arrived = []
     this.#asked.push(group)
     return group.id
@@ -61,6 +63,18 @@ export class ReadQueue {
   /** Leadership was lost before the groups up to `id` were confirmed. */
   fail(id: number): void {
     this.#asked = this.#asked.filter((group) => group.id > id)
+  }
+
+  /**
+   * Groups that could be answered, but for a key that came with what was applied since and was due when they were
+   * asked: they ask again, behind its expiry. True where there are any.
+   */
+  postpone(applied: LogIndex, dueMilliseconds: number): boolean {
+    const late = this.#confirmed.filter((group) => group.index <= applied && group.askedMilliseconds >= dueMilliseconds)
+    if (late.length === 0) return false
+    this.#confirmed = this.#confirmed.filter((group) => !late.includes(group))
+    this.#arrived.unshift(...late.flatMap((group) => group.batches))
+    return true
   }
 
   /** The next batches that a state which has applied `applied` may answer, or null. */

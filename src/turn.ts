@@ -473,10 +473,11 @@ export class Turn {
       this.#proposeWaiting()
       atLeast = position(this.replica).index
     }
-    this.#step({ kind: 'read', now: this.#ports.now(), id: this.#reads.ask(atLeast) })
+    this.#step({ kind: 'read', now: this.#ports.now(), id: this.#reads.ask(atLeast, this.#time()) })
   }
 
   #answerReads(): void {
+    if (this.#reads.postpone(this.machine.applied, this.machine.nextExpiryMilliseconds() ?? Infinity)) this.#wake()
     for (let next = this.#reads.next(this.machine.applied); next; next = this.#reads.next(this.machine.applied)) {
       for (const { from, id, commands } of next) {
         const read = (command: Arguments): Reply => this.machine.read(command)

@@ -97,8 +97,19 @@ export class DurableLog {
     return true
   }
 
+  /** As src/storage/recovery.ts: a checkpoint may be durable although the log does not know of it yet. */
   recover(): RecoveredLog {
-    const { state, log } = this.image
+    const { checkpoint, image } = this
+    if (checkpoint !== null && checkpoint.index > image.state.decided) {
+      const { index: decided, configuration, start: configurationStart } = checkpoint
+      const isLater = configuration.id > (image.state.configuration?.id ?? 0)
+      image.state = { ...image.state, decided, ...(isLater ? { configuration, configurationStart } : {}) }
+      // What an earlier configuration accepted above it cannot have been chosen.
+      if (isLater && image.state.acceptedBallot.configuration < configuration.id && this.doubtfulFrom === null) {
+        image.log = createLog(logIndex(decided + 1), [])
+      }
+    }
+    const { state, log } = image
     return { state, first: logIndex(log.first), entries: [...log.entries], doubtfulFrom: this.doubtfulFrom }
   }
 

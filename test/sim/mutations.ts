@@ -1,15 +1,17 @@
 /**
- * Whether the simulator bites: each of these lines, broken on purpose, must be caught within a bounded number of
- * seeds; those of the core by the simulator of the core, those of shell, machine and storage by that of whole nodes.
- * `node test/sim/mutations.ts [--seeds 400] [--only name] [--shell]` copies sources and simulator to a temporary
- * folder, breaks one line after the other, and prints which invariant caught it and at which seed.
+ * Lines of the algorithm and of the shell, each broken on purpose: every one of them must be noticed, by a golden story
+ * or by an invariant of the simulators within a bounded number of seeds. mutate.ts does it; the table in docs/SPEC.md
+ * says what noticed each.
+ *
+ * What is not in this list although it looks like a safety line, and why:
+ * - "reads behind a stop-sign" (reads.ts): a read's index is at least `known` and what was adopted; wherever the next
+ *   configuration may have decided something before the read came, that is the stop-sign's index or more, and such a
+ *   read waits until this node starts the next configuration itself, where reads are confirmed anew. The line keeps
+ *   that argument from being needed, and leases do need it: theirs is in the list.
+ * - "what is known to be decided survives another ballot" (state.ts, promise): it was decided, so every later leader's
+ *   log holds it, too. The line keeps the log's rule simple: above `decided` everything may be replaced.
+ * - "a lost entry is not asked for" (follower.ts): the leader's beacon, which shows the end of its log, brings it.
  */
-import { execFileSync } from 'node:child_process'
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { parseArgs } from 'node:util'
-
 export interface Mutation {
   readonly name: string
   /** The simulator that has to notice. */
@@ -85,12 +87,6 @@ export const MUTATIONS: readonly Mutation[] = [
     'if (sameBallot(replica.promise, message.ballot)) {',
     'if (replica.promise.n >= 0) {',
   ),
-  core(
-    'reads are confirmed behind a stop-sign',
-    'reads',
-    '  if (pendingConfiguration(replica) !== null) return\n  for',
-    '  for',
-  ),
   core('proposals behind a stop-sign', 'leader', '  pendingConfiguration(replica) === null &&\n', ''),
   core(
     'the next configuration starts before its stop-sign is durable',
@@ -159,12 +155,7 @@ export const MUTATIONS: readonly Mutation[] = [
     '!sameEntry(mine, entries[skip]!)',
     'mine.kind === undefined',
   ),
-  core(
-    'a smaller ballot is promised',
-    'follower',
-    'if (order < 0) return refuse(replica, from, message.ballot)\n',
-    'if (order < 0) return sendPromise(replica, from, message)\n',
-  ),
+  core('a smaller ballot is promised', 'follower', 'if (order < 0) return refuse(replica, from, message.ballot)\n', ''),
   core(
     'an older ballot is accepted',
     'follower',
@@ -178,12 +169,6 @@ export const MUTATIONS: readonly Mutation[] = [
     '(message.acceptedBallot.n - ballot.n) ||',
   ),
   core('nobody says that a configuration is over', 'reconfiguration', 'if (index > 0) send', 'if (index < 0) send'),
-  core(
-    'a lost entry is not asked for',
-    'follower',
-    'if (first !== undefined && first.index > lastIndex(replica.log) + 1) askToResend(replica, from)',
-    'if (first !== undefined && first.index > lastIndex(replica.log) + 1) return',
-  ),
   core(
     'the leader shows no sign of life',
     'leader',
@@ -215,28 +200,66 @@ export const MUTATIONS: readonly Mutation[] = [
     'continue',
   ),
   core(
-    'known to be decided survives another ballot',
-    'state',
-    '  replica.known = replica.decided\n  persist',
-    '  persist',
+    'a lease runs from when its grant came',
+    'leases',
+    'granted.set(from, Math.max(message.sent,',
+    'granted.set(from, Math.max(Math.floor(replica.now),',
   ),
+  core(
+    'a grant ends as early as the lease of a slow clock',
+    'leases',
+    '(milliseconds * (1 + CLOCK_RATE_ERROR)) / (1 - CLOCK_RATE_ERROR)',
+    'milliseconds',
+  ),
+  core(
+    'a voter that starts has granted nothing',
+    'leases',
+    'if (milliseconds === 0) return NO_GRANT',
+    'if (milliseconds >= 0) return NO_GRANT',
+  ),
+  core('who granted a lease takes over', 'leader', ' && !isBound(replica, replica.self)', ''),
+  core(
+    'who granted a lease promises to others',
+    'follower',
+    '} else if (isBound(replica, from)) {',
+    '} else if (replica.self < 0) {',
+  ),
+  core(
+    'a leader that hands over keeps its lease',
+    'leases',
+    '  lease.granted.clear()\n  lease.releasedAt = Math.floor(replica.now)',
+    '  lease.releasedAt = -1',
+  ),
+  core(
+    'a lease behind a stop-sign',
+    'leases',
+    '!isLeading(replica) || pendingConfiguration(replica) !== null) return false',
+    '!isLeading(replica)) return false',
+  ),
+  core(
+    'a lease of too few',
+    'leases',
+    'const others = acceptQuorum(replica.configuration) - 1\n  const since',
+    'const others = Math.max(1, acceptQuorum(replica.configuration) - 2)\n  const since',
+  ),
+  core('a release takes back what was granted since', 'leases', ' || grant.sent > message.sent) return', ') return'),
   shell(
     'an ack before the sync',
     'turn',
-    'this.#ports.persist(records, () => this.#durable(frame))',
-    'this.#ports.persist(records, () => {})\n    this.#durable(frame)',
+    'if (frame) this.#ports.persist(frame.records, () => this.#durable(frame))',
+    'if (!frame) return\n    this.#ports.persist(frame.records, () => {})\n    this.#durable(frame)',
   ),
   shell(
     'messages that wait for the sync leave at once',
     'turn',
-    'if (effect.afterSync) this.#held',
-    'if (false) this.#held',
+    'if (effect.afterSync) this.#frames',
+    'if (false) this.#frames',
   ),
   shell(
     'messages do not wait for the frame before them',
-    'turn',
-    'if (newest) newest.sends.push(...this.#held)',
-    'if (newest && newest === null) newest.sends.push(...this.#held)',
+    'frames-in-flight',
+    'if (newest) newest.sends.push(...held)',
+    'if (newest && newest === null) newest.sends.push(...held)',
   ),
   shell(
     'a sync confirms what was handed over after it',
@@ -269,17 +292,18 @@ export const MUTATIONS: readonly Mutation[] = [
     'if (due !== null && due <= this.#time() && acceptsProposals(this.replica)) {',
   ),
   shell(
+    'a read shows a key that came since it was asked and was due by then',
+    'turn',
+    'if (this.#reads.postpone(',
+    'if (Infinity < 0 && this.#reads.postpone(',
+  ),
+  shell(
     'reads are confirmed by what confirms earlier ones',
     'read-queue',
     'this.#asked.length > 0 && this.#asked[0]!.id <= id',
     'this.#asked.length > 0',
   ),
-  shell(
-    'a local read goes back behind what was shown',
-    'turn',
-    'this.machine.applied >= this.#shown ? ',
-    'this.machine.applied >= 0 ? ',
-  ),
+  shell('a local read goes back behind what was shown', 'local-reads', 'if (applied < this.#shown) return false', ''),
   shell(
     'nodes outside the configuration get no replies',
     'turn',
@@ -375,61 +399,3 @@ export const MUTATIONS: readonly Mutation[] = [
     '    const taken = this.#take(finished)\n    for (const item of finished.splice(0)) item.done()\n',
   ),
 ]
-const root = join(import.meta.dirname, '../..')
-
-/** The first seed that fails with the mutation, and how; null: it was not caught. */
-export function runMutation(mutation: Mutation, seeds: number): { readonly seed: string; readonly how: string } | null {
-  const folder = mkdtempSync(join(tmpdir(), 'lokikv-mutation-'))
-  try {
-    for (const part of [
-      'src',
-      'test/sim',
-      'test/storage/simulated-disk.ts',
-      'test/cluster/checker.ts',
-      'package.json',
-    ]) {
-      cpSync(join(root, part), join(folder, part), { recursive: true })
-    }
-    const path = join(folder, mutation.file)
-    const text = readFileSync(path, 'utf8')
-    if (!text.includes(mutation.from)) throw new Error(`${mutation.name}: the line is not there any more`)
-    writeFileSync(path, text.replace(mutation.from, mutation.to))
-    const main = join(folder, 'test/sim/main.ts')
-    const options = ['--seeds', String(seeds), '--trace', '0', '--stop']
-    if (mutation.simulator === 'shell') options.push('--shell')
-    const output = execFileSync(process.execPath, [main, ...options], {
-      encoding: 'utf8',
-      stdio: ['ignore', 'pipe', 'pipe'],
-    })
-    return output.includes(' 0 failed') ? null : { seed: '?', how: output }
-  } catch (error) {
-    const output = (error as { stdout?: string }).stdout
-    const found = output === undefined ? null : /^seed (\d+): (.*)$/m.exec(output)
-    if (!found) throw error
-    return { seed: found[1]!, how: found[2]! }
-  } finally {
-    rmSync(folder, { recursive: true })
-  }
-}
-
-function main(): void {
-  const { values } = parseArgs({
-    options: {
-      seeds: { type: 'string', default: '400' },
-      only: { type: 'string' },
-      shell: { type: 'boolean', default: false },
-    },
-  })
-  let missed = 0
-  for (const mutation of MUTATIONS) {
-    if (values.only !== undefined && !mutation.name.includes(values.only)) continue
-    if (values.shell && mutation.simulator !== 'shell') continue
-    const caught = runMutation(mutation, Number(values.seeds))
-    if (caught === null) missed++
-    const verdict = caught ? `seed ${caught.seed.padStart(4)}` : 'NOT CAUGHT'
-    console.log(`${verdict}  ${mutation.name}${caught ? ` — ${caught.how}` : ''}`)
-  }
-  process.exitCode = missed > 0 ? 1 : 0
-}
-
-if (import.meta.main) main()

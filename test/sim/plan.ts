@@ -4,14 +4,12 @@
  *
  * Each group of numbers comes from a random source of its own, so that a new fault leaves the others as they were.
  */
+import { CLOCK_RATE_ERROR } from '../../src/consensus/leases.ts'
 import type { Options } from '../../src/consensus/replica.ts'
 import type { NetworkOptions } from './network.ts'
 import { Random } from './random.ts'
 
 export const ELECTION_MILLISECONDS = 100
-
-/** The most that the rate of a clock may be wrong, on which leases rest. */
-const CLOCK_RATE_ERROR = 0.05
 
 /** What is done to the world, at random times; see faults.ts. */
 export type Fault =
@@ -81,10 +79,10 @@ export function configurationRules(
   const random = new Random(plan.seed ^ (0xf1e8 + voters))
   const most = Math.floor(voters / 2) + 1
   const accept = random.integer(Math.min(2, most), most)
-  return {
-    ...(random.chance(plan.flexibleChance) && accept < most ? { acceptQuorum: accept } : {}),
-    ...(plan.leaseMilliseconds > 0 ? { leaseMilliseconds: plan.leaseMilliseconds } : {}),
-  }
+  const isFlexible = random.chance(plan.flexibleChance) && accept < most
+  // Leases begin, end and become others with the configurations.
+  const lease = Math.floor(plan.leaseMilliseconds * random.pick([1, 1, 0.5, 0])!)
+  return { ...(isFlexible ? { acceptQuorum: accept } : {}), ...(lease > 0 ? { leaseMilliseconds: lease } : {}) }
 }
 
 /** The plan of a seed for the core alone. */

@@ -9,6 +9,7 @@ import type { Effect, Event } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
 import { acceptsCheckpoint, acceptsProposals, isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { type Configuration, type LogRecord, type NodeId, EMPTY_STATE, logIndex, nodeId } from '../../src/vocabulary.ts'
+import { lastIndex } from '../../src/consensus/log.ts'
 import { Violation } from './checker.ts'
 import { type Checkpoint, DurableLog } from './durable-log.ts'
 import { type Host, SimNode } from './node.ts'
@@ -173,7 +174,10 @@ export class Simulation extends World<SimNode> implements Host {
 
   checkpoint(node: SimNode): void {
     const { applied } = node
-    if (applied <= (node.disk.checkpoint?.index ?? 0) || node.disk.image.log.first > applied) return
+    const { log } = node.disk.image
+    // Of a checkpoint that is being installed there is nothing in the log yet.
+    const isInLog = log.first <= applied && lastIndex(log) >= applied
+    if (applied <= (node.disk.checkpoint?.index ?? 0) || !isInLog) return
     const since = this.checker.configurations.findLast((one) => one.start <= applied)!
     const checkpoint = { index: logIndex(applied), configuration: since.configuration, start: logIndex(since.start) }
     node.disk.truncateHead(checkpoint)

@@ -1,0 +1,26 @@
+/** Reads between their arrival at the leader and the state that may answer them. */
+import { expect, it } from 'vitest'
+import { ReadQueue } from '../src/read-queue.ts'
+import { logIndex, nodeId } from '../src/vocabulary.ts'
+
+const batch = (id: number) => ({ from: nodeId(1), id, commands: [] })
+
+it('asks again where a key that was due when they were asked came with what was applied since', () => {
+  const queue = new ReadQueue()
+  queue.arrive(batch(1))
+  queue.confirm(queue.ask(logIndex(0), 1000), logIndex(5))
+  queue.arrive(batch(2))
+  queue.confirm(queue.ask(logIndex(0), 1200), logIndex(9))
+  // Not applied yet: nothing is known of the keys that it brings.
+  expect(queue.postpone(logIndex(4), 900)).toBe(false)
+  expect(queue.postpone(logIndex(5), 1001)).toBe(false)
+  expect(queue.postpone(logIndex(5), 1000)).toBe(true)
+  expect(queue.hasArrived).toBe(true)
+  expect(queue.next(logIndex(5))).toBe(null)
+  // The second group is answered; the first one asks anew, and what was due is gone by then.
+  expect(queue.next(logIndex(9))).toEqual([batch(2)])
+  queue.confirm(queue.ask(logIndex(10), 1300), logIndex(9))
+  expect(queue.postpone(logIndex(10), Infinity)).toBe(false)
+  expect(queue.next(logIndex(9))).toBe(null)
+  expect(queue.next(logIndex(10))).toEqual([batch(1)])
+})

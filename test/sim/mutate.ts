@@ -1,0 +1,137 @@
+/**
+ * Whether stories and simulators bite: `node test/sim/mutate.ts [--only words] [--seeds 200] [--of 3/8]` copies sources
+ * and tests to a temporary folder, breaks one line of mutations.ts after the other, and prints what noticed it: the
+ * first golden story that goes another way, and the first seed at which an invariant fails. `UPDATE=1` writes the table
+ * of docs/SPEC.md. Fails where nothing notices.
+ */
+import { spawnSync } from 'node:child_process'
+import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { MUTATIONS, type Mutation } from './mutations.ts'
+
+const root = join(import.meta.dirname, '../..')
+const PAGE = 'docs/SPEC.md'
+const BEGIN = '<!-- mutations: written by UPDATE=1 node test/sim/mutate.ts -->'
+const END = '<!-- end of mutations -->'
+/** Longer takes a simulation only where the mutation made it run without end. */
+const PATIENCE_MILLISECONDS = 300_000
+
+export interface Caught {
+  /** Name of the golden story, or null. */
+  readonly story: string | null
+  readonly seed: number | null
+  /** What the simulator said. */
+  readonly invariant: string | null
+}
+
+/** A copy of the project in which lines may be broken. */
+export class Workshop {
+  readonly #folder = mkdtempSync(join(tmpdir(), 'lokikv-mutation-'))
+
+  constructor() {
+    const parts = ['src', 'test/sim', 'test/scripts', 'test/storage/simulated-disk.ts', 'test/cluster/checker.ts']
+    for (const part of [...parts, 'package.json']) {
+      cpSync(join(root, part), join(this.#folder, part), { recursive: true })
+    }
+    symlinkSync(join(root, 'node_modules'), join(this.#folder, 'node_modules'))
+  }
+
+  /** What notices the mutation: the stories where it is one of the core, and `seeds` seeds of its simulator. */
+  try(mutation: Mutation, seeds: number): Caught {
+    const path = join(this.#folder, mutation.file)
+    const text = readFileSync(path, 'utf8')
+    if (!text.includes(mutation.from)) throw new Error(`${mutation.name}: the line is not there any more`)
+    writeFileSync(path, text.replace(mutation.from, mutation.to))
+    try {
+      return this.look(mutation.simulator, seeds)
+    } finally {
+      writeFileSync(path, text)
+    }
+  }
+
+  /** What is wrong with the copy as it is. */
+  look(simulator: Mutation['simulator'], seeds: number): Caught {
+    const told = simulator === 'core' ? this.#run(['test/sim/stories.ts']) : ''
+    const story = /^([\w-]+): /m.exec(told)?.[1] ?? null
+    const options = ['--seeds', String(seeds), '--trace', '0', '--stop', ...(simulator === 'shell' ? ['--shell'] : [])]
+    const ran = this.#run(['test/sim/main.ts', ...options])
+    const found = /^seed (\d+): (.*)$/m.exec(ran)
+    const invariant = found === null ? (ran.includes(' 0 failed') ? null : 'it does not end') : found[2]!
+    return { story, seed: found === null ? null : Number(found[1]), invariant }
+  }
+
+  #run(script: readonly string[]): string {
+    const { stdout, stderr } = spawnSync(process.execPath, script, {
+      cwd: this.#folder,
+      encoding: 'utf8',
+      timeout: PATIENCE_MILLISECONDS,
+    })
+    if (/SyntaxError|ERR_MODULE_NOT_FOUND/.test(stderr)) throw new Error(stderr)
+    return stdout
+  }
+
+  close(): void {
+    rmSync(this.#folder, { recursive: true })
+  }
+}
+
+export const isCaught = (caught: Caught): boolean => caught.story !== null || caught.invariant !== null
+
+/** The invariant's name, without what is different in every run. */
+function nameOf(invariant: string): string {
+  const plain = invariant.replace(/^(\w*Error|InvariantViolation)( \[\w+\])?: /, '')
+  const [first] = plain.split(/[:;(]/)
+  return first!
+    .trim()
+    .replaceAll(/\d+(\.\d+)*/g, 'n')
+    .slice(0, 80)
+}
+
+function rowOf(mutation: Mutation, { story, seed, invariant }: Caught): string {
+  const file = mutation.file.replace('src/', '')
+  const noticed = invariant === null ? '' : nameOf(invariant)
+  return `| ${mutation.name} | \`${file}\` | ${story ?? ''} | ${noticed} | ${seed ?? ''} |`
+}
+
+/** The table of docs/SPEC.md, as text between its marks. */
+export function tableIn(page: string): string {
+  const [from, to] = [page.indexOf(BEGIN), page.indexOf(END)]
+  if (from < 0 || to < 0) throw new Error(`${PAGE} has no table of mutations`)
+  return page.slice(from + BEGIN.length, to)
+}
+
+function writeTable(rows: readonly string[]): void {
+  const path = join(root, PAGE)
+  const page = readFileSync(path, 'utf8')
+  const head = '| broken on purpose | file | story | invariant that fails | at seed |\n|---|---|---|---|---|'
+  writeFileSync(path, page.replace(tableIn(page), `\n${head}\n${rows.join('\n')}\n`))
+}
+
+function main(): void {
+  const { values } = parseArgs({
+    options: {
+      only: { type: 'string', default: '' },
+      seeds: { type: 'string', default: '300' },
+      of: { type: 'string', default: '0/1' },
+    },
+  })
+  const [share, shares] = values.of.split('/').map(Number)
+  const wanted = MUTATIONS.filter(({ name }, at) => name.includes(values.only) && at % shares! === share)
+  const workshop = new Workshop()
+  const rows: string[] = []
+  let missed = 0
+  for (const mutation of wanted) {
+    const caught = workshop.try(mutation, Number(values.seeds))
+    if (!isCaught(caught)) missed++
+    rows.push(rowOf(mutation, caught))
+    console.log(isCaught(caught) ? rows.at(-1) : `NOT NOTICED ${mutation.name}`)
+  }
+  workshop.close()
+  console.log(`${wanted.length} mutations, ${missed} not noticed`)
+  if (process.env.UPDATE !== undefined && wanted.length === MUTATIONS.length) writeTable(rows)
+  process.exitCode = missed > 0 ? 1 : 0
+}
+
+if (import.meta.main) main()
