@@ -1,12 +1,13 @@
 /**
- * One thread of the load generator: its share of the connections, each a closed loop that keeps `pipeline` commands
- * in flight. Commands are written into one buffer a connection, replies are counted and timed, nothing is ever sent
+ * One thread of the load generator: its share of the connections. Closed loop: each keeps `pipeline` commands in
+ * flight. Open loop (`perSecond`): commands leave at their times whatever is unanswered, and latencies count from
+ * those times. Commands are written into one buffer a connection, replies are counted and timed, nothing is ever sent
  * twice. Reports a `WorkerReport` when the time is over.
  */
-import { connect, type Socket } from 'node:net'
-import { parentPort, workerData } from 'node:worker_threads'
-import { build, encodeIntoCompressedBase64 } from 'hdr-histogram-js'
-import { type RespReply, RespDecoder, RespError } from './resp-client.ts'
+import { type Socket, connect } from 'node:net'
+import { workerData } from 'node:worker_threads'
+import { ReplyScanner, type Scanned } from './reply-scanner.ts'
+import { Timing } from './timing.ts'
 
 /** What a worker is told. Times in milliseconds; `keys` is the number of keys, names are `key:000000000042`. */
 export interface WorkerOrder {
@@ -14,6 +15,8 @@ export interface WorkerOrder {
   readonly clients: number
   readonly firstClient: number
   readonly pipeline: number
+  /** Open loop: so many commands a second of this worker; 0: closed loop. */
+  readonly perSecond: number
   readonly mix: { readonly set: number; readonly get: number; readonly incr: number }
   readonly valueBytes: number
   readonly keys: number
@@ -24,28 +27,9 @@ export interface WorkerOrder {
   readonly waitReplicas: number
 }
 
-export interface WorkerReport {
-  readonly operations: number
-  readonly seconds: number
-  /** HDR histogram of latencies in microseconds, compressed, base64. */
-  readonly histogram: string
-  /** Times without a completion, longer than `GAP_KEPT_MILLISECONDS`, in milliseconds since the epoch. */
-  readonly gaps: readonly (readonly [number, number])[]
-  readonly errors: Readonly<Record<string, number>>
-  readonly reconnects: number
-}
-
-const GAP_KEPT_MILLISECONDS = 1
 const RECONNECT_MILLISECONDS = 20
 const order = workerData as WorkerOrder
-const histogram = build({ lowestDiscernibleValue: 1, highestTrackableValue: 600_000_000, autoResize: false })
-const errors: Record<string, number> = {}
-const gaps: [number, number][] = []
-let operations = 0
-let reconnects = 0
-let measuring = false
-let ending = false
-let lastCompletion = 0
+const timing = new Timing(order.warmUpMilliseconds, order.milliseconds)
 let seed = 0x9e3779b9 ^ (order.firstClient + 1)
 
 /** xorshift32: fast, and good enough to choose keys. */
@@ -89,26 +73,29 @@ function writeCommand(buffer: Buffer, offset: number, kind: Kind): number {
   return end
 }
 
+const { set, get, incr } = order.mix
+
 function chooseKind(): Kind {
-  const { set, get, incr } = order.mix
+  if (get === 0 && incr === 0) return 'set'
   const drawn = random(set + get + incr)
   return drawn < set ? 'set' : drawn < set + get ? 'get' : 'incr'
 }
 
-const countError = (kind: string): void => {
-  errors[kind] = (errors[kind] ?? 0) + 1
-}
+const COMMAND_BYTES = template.set.length + order.valueBytes + 2
+/** What arrives on any connection: it is scanned before the next read. */
+const incoming = Buffer.allocUnsafeSlow(65_536)
 
 /** One client: its socket now, and what it waits for. */
 class Client {
   readonly #target: { host: string; port: number }
-  readonly #buffer = Buffer.allocUnsafeSlow(
-    order.pipeline * (template.set.length + order.valueBytes + 2) + waitCommand.length,
-  )
+  readonly #buffer = Buffer.allocUnsafeSlow(order.pipeline * COMMAND_BYTES + waitCommand.length)
   #socket!: Socket
   #unanswered = 0
   #sentAt = 0
+  /** Open loop: when each unanswered command should have left, the oldest first. */
+  #due: number[] = []
   #setUp = 0
+  #isOpen = false
   #failure = ''
 
   constructor(target: { host: string; port: number }) {
@@ -117,18 +104,21 @@ class Client {
   }
 
   #open(): void {
-    const socket = connect(this.#target)
+    const scanner = new ReplyScanner((reply) => this.#answer(reply))
+    const callback = (length: number): boolean => {
+      scanner.push(incoming.subarray(0, length))
+      return true
+    }
+    const socket = connect({ ...this.#target, noDelay: true, onread: { buffer: incoming, callback } })
     this.#socket = socket
     this.#failure = ''
-    const decoder = new RespDecoder((reply) => this.#answer(reply))
-    socket.setNoDelay(true)
     socket.on('connect', () => {
+      this.#isOpen = true
       if (order.readOnly) {
         this.#setUp = 1
         socket.write('*1\r\n$8\r\nREADONLY\r\n')
-      } else this.#send()
+      } else if (order.perSecond === 0) this.#send()
     })
-    socket.on('data', (chunk) => decoder.push(chunk))
     socket.on('error', (error: NodeJS.ErrnoException) => {
       this.#failure = error.code ?? error.message
     })
@@ -136,7 +126,7 @@ class Client {
   }
 
   #send(): void {
-    if (ending) {
+    if (timing.ending) {
       this.#socket.destroy()
       return
     }
@@ -149,72 +139,73 @@ class Client {
     this.#socket.write(this.#buffer.subarray(0, end))
   }
 
-  #answer(reply: RespReply): void {
+  /** Open loop: sends commands that were due at those times. */
+  sendDue(times: readonly number[]): void {
+    if (!this.#isOpen || this.#setUp > 0) {
+      timing.error('not connected when a command was due', times.length)
+      return
+    }
+    const buffer = Buffer.allocUnsafe(times.length * COMMAND_BYTES)
+    let end = 0
+    for (const at of times) {
+      this.#due.push(at)
+      end = writeCommand(buffer, end, chooseKind())
+    }
+    this.#unanswered += times.length
+    this.#socket.write(buffer.subarray(0, end))
+  }
+
+  #answer(reply: Scanned): void {
     if (this.#setUp > 0) {
       this.#setUp--
-      this.#send()
+      if (order.perSecond === 0) this.#send()
       return
     }
     const now = performance.now()
+    this.#unanswered--
     // With WAIT nothing counts before its answer, which is the last of a batch.
-    const counts = waitCommand === '' ? 1 : this.#unanswered > 1 ? 0 : order.pipeline
-    if (reply instanceof RespError) countError(reply.text.slice(0, 120))
-    else if (counts > 0 && waitCommand !== '' && Number(reply) < order.waitReplicas)
-      countError('WAIT: too few replicas')
-    else for (let each = 0; each < counts; each++) this.#completed(now)
-    if (measuring && now - lastCompletion > GAP_KEPT_MILLISECONDS) {
-      gaps.push([performance.timeOrigin + lastCompletion, performance.timeOrigin + now])
-    }
-    lastCompletion = now
-    if (--this.#unanswered === 0) this.#send()
-  }
-
-  #completed(now: number): void {
-    if (!measuring) return
-    operations++
-    histogram.recordValue(Math.max(1, Math.round((now - this.#sentAt) * 1000)))
+    const counts = waitCommand === '' ? 1 : this.#unanswered > 0 ? 0 : order.pipeline
+    const sentAt = order.perSecond === 0 ? this.#sentAt : this.#due.shift()!
+    if (reply !== null && typeof reply === 'object') timing.error(reply.error.slice(0, 120))
+    else if (counts > 0 && waitCommand !== '' && Number(reply) < order.waitReplicas) {
+      timing.error('WAIT: too few replicas')
+    } else timing.completed(sentAt, now, counts)
+    timing.alive(now)
+    if (this.#unanswered === 0 && order.perSecond === 0) this.#send()
   }
 
   #lost(): void {
-    if (ending) return
-    reconnects++
+    this.#isOpen = false
+    if (timing.ending) return
+    timing.reconnects++
     if (this.#unanswered > 0) {
-      const kind = `connection lost (${this.#failure || 'closed'}), outcome unknown`
-      errors[kind] = (errors[kind] ?? 0) + this.#unanswered
+      timing.error(`connection lost (${this.#failure || 'closed'}), outcome unknown`, this.#unanswered)
     }
     this.#unanswered = 0
+    this.#due = []
     setTimeout(() => this.#open(), RECONNECT_MILLISECONDS)
   }
 }
 
+const clients: Client[] = []
 for (let client = 0; client < order.clients; client++) {
   const target = order.targets[(order.firstClient + client) % order.targets.length]
-  if (target) void new Client(target)
+  if (target) clients.push(new Client(target))
 }
 
-let startedAt = 0
-setTimeout(() => {
-  measuring = true
-  startedAt = lastCompletion = performance.now()
-}, order.warmUpMilliseconds)
-setTimeout(() => {
-  const now = performance.now()
-  measuring = false
-  ending = true
-  // A pause that is not over when the time is over is a pause all the same.
-  if (now - lastCompletion > GAP_KEPT_MILLISECONDS) {
-    gaps.push([performance.timeOrigin + lastCompletion, performance.timeOrigin + now])
-  }
-  const report: WorkerReport = {
-    operations,
-    seconds: (now - startedAt) / 1000,
-    histogram: encodeIntoCompressedBase64(histogram),
-    gaps: [...gaps].sort((a, b) => b[1] - b[0] - (a[1] - a[0])).slice(0, 1000),
-    errors,
-    reconnects,
-  }
-  parentPort?.postMessage(report, [])
-  parentPort?.close()
-  // Commands in flight are answered or not: nobody counts them any more.
-  setTimeout(() => process.exit(0), 100)
-}, order.warmUpMilliseconds + order.milliseconds)
+/** Open loop: what became due since the last look leaves now, on one connection after the other. */
+function openLoop(): void {
+  const interval = 1000 / order.perSecond
+  let next = performance.now() + 100 // connections take a moment
+  let turn = 0
+  const timer = setInterval(() => {
+    if (timing.ending) {
+      clearInterval(timer)
+      return
+    }
+    const now = performance.now()
+    for (; next <= now; next += interval) clients[turn++ % clients.length]!.sendDue([next])
+  }, 1)
+}
+
+if (order.perSecond > 0) openLoop()

@@ -7,7 +7,8 @@
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { build, decodeFromCompressedBase64 } from 'hdr-histogram-js'
-import type { WorkerOrder, WorkerReport } from './load-worker.ts'
+import type { WorkerOrder } from './load-worker.ts'
+import type { WorkerReport } from './timing.ts'
 
 export interface LoadOptions {
   /** `host:port`, used in turn by the clients. */
@@ -22,6 +23,8 @@ export interface LoadOptions {
   readonly mix: string
   readonly valueBytes: number
   readonly keys: number
+  /** Open loop: so many commands a second, whatever is unanswered; 0: closed loop. */
+  readonly perSecond: number
   readonly threads: number
   /** Sends READONLY first, so that GETs are answered from the node's own state. */
   readonly readOnly: boolean
@@ -39,6 +42,7 @@ export const LOAD_DEFAULTS: LoadOptions = {
   mix: 'set',
   valueBytes: 100,
   keys: 100_000,
+  perSecond: 0,
   threads: 1,
   readOnly: false,
   waitReplicas: 0,
@@ -84,6 +88,7 @@ export async function runLoad(given: Partial<LoadOptions>): Promise<LoadReport> 
         mix,
         valueBytes: options.valueBytes,
         keys: options.keys,
+        perSecond: options.perSecond / threads,
         warmUpMilliseconds: options.warmUpSeconds * 1000,
         milliseconds: options.seconds * 1000,
         readOnly: options.readOnly,
@@ -179,6 +184,7 @@ const HELP = `node bench/load.ts [options]: load for a server that speaks RESP
   --value-bytes n         (100)
   --keys n                (100000)
   --threads n             worker threads (1)
+  --per-second n          open loop: so many commands a second, whatever is unanswered (0: closed loop)
   --readonly              send READONLY first: GETs from the node's own state
   --json                  print the report as JSON`
 
@@ -196,6 +202,7 @@ async function main(argv: string[]): Promise<number> {
       'value-bytes': { type: 'string' },
       keys: { type: 'string' },
       threads: { type: 'string' },
+      'per-second': { type: 'string' },
       readonly: { type: 'boolean', default: false },
       json: { type: 'boolean', default: false },
       help: { type: 'boolean', default: false },
@@ -217,6 +224,7 @@ async function main(argv: string[]): Promise<number> {
     valueBytes: number(values['value-bytes'], LOAD_DEFAULTS.valueBytes),
     keys: number(values.keys, LOAD_DEFAULTS.keys),
     threads: number(values.threads, LOAD_DEFAULTS.threads),
+    perSecond: number(values['per-second'], LOAD_DEFAULTS.perSecond),
     readOnly: values.readonly,
   })
   console.log(values.json ? JSON.stringify(report, null, 2) : describe(report))

@@ -10,6 +10,7 @@ import { median } from '../bench/main.ts'
 import { measurePath } from '../bench/path.ts'
 import { drawBars } from '../bench/picture.ts'
 import { selfTimes } from '../bench/profile.ts'
+import { ReplyScanner } from '../bench/reply-scanner.ts'
 import { RespConnection, RespDecoder, RespError, type RespReply, encodeCommand, textOf } from '../bench/resp-client.ts'
 
 const open: { server: Server; sockets: Set<Socket> }[] = []
@@ -118,6 +119,39 @@ test('replies are the same, whole and in any pieces', () => {
     }),
   )
   expect(encodeCommand(['SET', 'k', 'ä']).toString()).toBe('*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$2\r\nä\r\n')
+})
+
+test('the scanner of the load generator sees the same replies in any pieces, and keeps none of the bytes', () => {
+  const replies = ['+OK', '-ERR x', ':12', '$-1', '$5\r\na\r\nbc', '*2\r\n:1\r\n$1\r\nx', '*0', '*-1']
+  const seenAs = [null, { error: 'ERR x' }, 12, null, null, null, null, null]
+  for (let piece = 1; piece < 12; piece++) {
+    const seen: unknown[] = []
+    const scanner = new ReplyScanner((reply) => seen.push(reply))
+    const bytes = Buffer.from(replies.map((reply) => `${reply}\r\n`).join(''))
+    const shared = Buffer.alloc(piece)
+    for (let at = 0; at < bytes.length; at += piece) {
+      const length = bytes.copy(shared, 0, at, at + piece)
+      scanner.push(shared.subarray(0, length))
+      shared.fill('#')
+    }
+    expect(seen).toEqual(seenAs)
+  }
+  expect(() => new ReplyScanner(() => {}).push(Buffer.from('nonsense\r\n'))).toThrow(/no RESP2/)
+})
+
+test('open loop: as many commands as asked for, and a pause counts for all that were due in it', async () => {
+  let pausedUntil = 0
+  const { target } = await serve((count) => {
+    if (count === 200) pausedUntil = performance.now() + 300
+    while (performance.now() < pausedUntil);
+    return '+OK\r\n'
+  })
+  const report = await runLoad({ targets: [target], clients: 3, seconds: 1.2, warmUpSeconds: 0, perSecond: 500 })
+  expect(report.errors).toEqual({})
+  expect(report.operations).toBeLessThan(600)
+  expect(report.operations).toBeGreaterThan(200)
+  // A closed loop of three clients would have noticed the pause three times; here some 150 commands were due.
+  expect(report.latencyMilliseconds.p90).toBeGreaterThan(50)
 })
 
 test('a connection tells what is unanswered when it ends', async () => {
