@@ -18,7 +18,7 @@ import { isVoter } from './consensus/quorum.ts'
 import { PeerNetwork } from './edge/peer.ts'
 import { LokiError } from './errors.ts'
 import { Machine, MachineRestorer } from './machine/machine.ts'
-import { Relay } from './relay.ts'
+import { Relay, firstIncarnation } from './relay.ts'
 import type { Storage } from './storage/storage.ts'
 import { Turn } from './turn.ts'
 import type { TurnPorts } from './turn-ports.ts'
@@ -101,7 +101,7 @@ export class Member {
     this.#options = options
     this.#configuration = configuration
     const { storage, config, node, cluster, log } = options
-    const session = { node, incarnation: storage.timeline }
+    const session = { node, incarnation: firstIncarnation(storage.timeline) }
     const relay = new Relay(session, { ...LIMITS, blockBytes: LIMITS.entryBytes })
     const applied = storage.checkpoint
       ? { configuration: storage.checkpoint.configuration, start: storage.checkpoint.start }

@@ -18,6 +18,7 @@ export class OwedReplies {
   /** Whole messages first, then the one that grows. */
   #full: Owed[] = []
   readonly #open = new Map<number, Owed>()
+  readonly #ended: { readonly session: SessionId; readonly next: number }[] = []
 
   /** `mostBytes`: of one message; one reply always fits. */
   constructor(mostBytes: number) {
@@ -37,13 +38,21 @@ export class OwedReplies {
     owed.bytes += bytes
   }
 
+  /** The session is over; its node hears of it behind the replies that it is owed. */
+  end(session: SessionId, next: number): void {
+    this.#ended.push({ session, next })
+  }
+
   /** `index`: what the state that gave them has applied. */
   release(index: LogIndex, send: (to: NodeId, message: RelayMessage) => void): void {
-    if (this.#open.size === 0) return
+    if (this.#open.size === 0 && this.#ended.length === 0) return
     for (const { session, replies } of [...this.#full, ...this.#open.values()]) {
       send(nodeId(session.node), { kind: 'replies', session, index, replies })
     }
     this.#full = []
     this.#open.clear()
+    for (const { session, next } of this.#ended.splice(0)) {
+      send(nodeId(session.node), { kind: 'session-ended', session, next })
+    }
   }
 }

@@ -12,6 +12,7 @@
  *   7 manifest       uint index (0: none here), bytes manifest
  *   8 fetch-chunk    uint index, uint chunk
  *   9 chunk          uint index, uint chunk, uint8 present, bytes
+ *  10 session-ended  session, uint next (0: not known)
  *   session   uint node, uint incarnation
  */
 import { type ByteReader, type ByteWriter, readConfiguration, writeConfiguration } from './bytes.ts'
@@ -41,6 +42,8 @@ export type RelayMessage =
     }
   /** I do not lead; this is whom and what I know. Nothing was taken. */
   | { readonly kind: 'redirect'; readonly leader: NodeId | null; readonly configuration: Configuration | null }
+  /** The session is over: of its commands those before `next` were applied, and none of the others will be. */
+  | { readonly kind: 'session-ended'; readonly session: SessionId; readonly next: number }
   | { readonly kind: 'fetch-manifest'; readonly index: LogIndex }
   | { readonly kind: 'manifest'; readonly index: LogIndex; readonly manifest: Uint8Array }
   | { readonly kind: 'fetch-chunk'; readonly index: LogIndex; readonly chunk: number }
@@ -56,6 +59,7 @@ const KINDS = {
   manifest: 7,
   'fetch-chunk': 8,
   chunk: 9,
+  'session-ended': 10,
 } as const satisfies Record<RelayMessage['kind'], number>
 
 function writeSession(writer: ByteWriter, session: SessionId): void {
@@ -99,6 +103,10 @@ export function encodeRelayMessage(writer: ByteWriter, message: RelayMessage): v
     case 'redirect':
       writer.uint(message.leader ?? 0).boolean(message.configuration !== null)
       if (message.configuration) writeConfiguration(writer, message.configuration)
+      break
+    case 'session-ended':
+      writeSession(writer, message.session)
+      writer.uint(message.next)
       break
     case 'fetch-manifest':
       writer.uint(message.index)
@@ -144,6 +152,8 @@ export function decodeRelayMessage(reader: ByteReader): RelayMessage {
       const configuration = reader.boolean() ? readConfiguration(reader) : null
       return { kind: 'redirect', leader: leader === 0 ? null : nodeId(leader), configuration }
     }
+    case KINDS['session-ended']:
+      return { kind: 'session-ended', session: readSession(reader), next: reader.uint() }
     case KINDS['fetch-manifest']:
       return { kind: 'fetch-manifest', index: logIndex(reader.uint()) }
     case KINDS.manifest:

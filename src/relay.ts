@@ -6,6 +6,8 @@
  * - Every write taken in is applied once, in the order in which it was taken, although leaders change and
  *   messages are lost: everything unanswered is sent again, in order, under the same sequence numbers.
  * - A read is asked again of the next leader until one has confirmed and answered it.
+ * - Where the log has ended the session (this node was out of touch for long, or time leapt), a command that was
+ *   applied and whose reply is lost is answered OUTCOME_UNKNOWN; every other one goes on in the next session.
  *
  * Commands are kept encoded, as they go into the log, until their reply has come.
  */
@@ -37,12 +39,28 @@ interface PendingRead {
   readonly origins: readonly Origin[]
   readonly tags: readonly number[]
   readonly commands: readonly Arguments[]
+  readonly askedAt: number
   sentAt: number
 }
 
 /** Ids of reads for each start of a node, and for how many starts until they come again. Their product is below 2^53. */
 const READ_IDS = 2 ** 32
 const READ_ID_RANGES = 2 ** 20
+
+/**
+ * Sessions that one start of a node may open, one after the other, are numbered from here; each start has more of
+ * these numbers than it can use.
+ */
+const SESSIONS_OF_A_START = 2 ** 16
+
+/** `start` rises with every start of the node on its volume. */
+export const firstIncarnation = (start: number): number => start * SESSIONS_OF_A_START
+
+const OUTCOME_UNKNOWN: Reply = {
+  kind: 'error',
+  prefix: 'LOKI',
+  message: 'OUTCOME_UNKNOWN: the command was applied, or may have been, and its reply is lost',
+}
 
 /** Reads of one turn under one id. */
 export interface ReadBatch {
@@ -51,7 +69,7 @@ export interface ReadBatch {
 }
 
 export class Relay {
-  readonly session: SessionId
+  #session: SessionId
   readonly #limits: RelayLimits
   /** Commands are written one behind the other; each keeps the whole until it is answered. */
   #encoded = new ByteWriter(ENCODED_BYTES)
@@ -63,6 +81,8 @@ export class Relay {
   /** Sequence number of the next command that has not been sent under the present leader. */
   #nextToSend = 1
   #bytes = 0
+  /** The largest sequence number that was ever sent. */
+  #sent = 0
   /** False until the first reply shows that the session is in the log. */
   #opened = false
   /** Sequence number that the head had when it was looked at last, and since when it has waited for its answer. */
@@ -84,10 +104,14 @@ export class Relay {
   readonly #touched = new Set<Origin>()
 
   constructor(session: SessionId, limits: RelayLimits) {
-    this.session = session
+    this.#session = session
     this.#limits = limits
     this.#resendAfter = limits.resendMilliseconds
-    this.#nextReadId = (session.incarnation % READ_ID_RANGES) * READ_IDS + 1
+    this.#nextReadId = (Math.ceil(session.incarnation / SESSIONS_OF_A_START) % READ_ID_RANGES) * READ_IDS + 1
+  }
+
+  get session(): SessionId {
+    return this.#session
   }
 
   get #nextSequence(): number {
@@ -146,6 +170,7 @@ export class Relay {
     const first = this.#nextToSend
     if (position === this.#head) this.#headWaitsFrom(now)
     this.#nextToSend += commands.length
+    this.#sent = Math.max(this.#sent, this.#nextToSend - 1)
     const acknowledged = this.#base + this.#head - 1
     return { opens: !this.#opened, block: { session: this.session, acknowledged, first, commands } }
   }
@@ -167,7 +192,7 @@ export class Relay {
     if (this.#readCommands.length === 0) return null
     const id = this.#nextReadId++
     const commands = this.#readCommands
-    this.#reads.set(id, { origins: this.#readOrigins, tags: this.#readTags, commands, sentAt: now })
+    this.#reads.set(id, { origins: this.#readOrigins, tags: this.#readTags, commands, askedAt: now, sentAt: now })
     this.#outstandingReads += commands.length
     this.#readOrigins = []
     this.#readTags = []
@@ -230,12 +255,40 @@ export class Relay {
   }
 
   /**
-   * Replies to a batch of reads, or to its first ones where all together would be too much for one message: the
-   * rest is asked anew. A batch that was answered before is ignored.
+   * The log has ended the session and will apply nothing more of it: what is before `next` was applied (0: that is
+   * not known of what was sent). What certainly was not goes on, in its order, in a session of its own.
    */
-  answerReads(id: number, replies: readonly Reply[]): void {
+  renew(ended: SessionId, next: number): void {
+    if (ended.node !== this.#session.node || ended.incarnation !== this.#session.incarnation) return
+    const first = next > 0 ? next : this.#sent + 1
+    const kept: Slot[] = []
+    for (const [position, slot] of this.#slots.entries()) {
+      if (slot === null) continue
+      if (this.#base + position >= first) kept.push(slot)
+      else {
+        this.#bytes -= slot.command.length
+        slot.origin.reply(slot.tag, OUTCOME_UNKNOWN)
+        this.#touched.add(slot.origin)
+      }
+    }
+    this.#session = { node: ended.node, incarnation: ended.incarnation + 1 }
+    this.#slots = kept
+    this.#head = 0
+    this.#base = 1
+    this.#nextToSend = 1
+    this.#sent = 0
+    this.#opened = false
+    this.#headSeen = 0
+  }
+
+  /**
+   * Replies to a batch of reads, or to its first ones where all together would be too much for one message: the
+   * rest is asked anew. A batch that was answered before is ignored. Gives the time at which it was first asked:
+   * the state that answered was the newest at some moment since; null where it was ignored.
+   */
+  answerReads(id: number, replies: readonly Reply[]): number | null {
     const read = this.#reads.get(id)
-    if (!read || replies.length === 0 || replies.length > read.commands.length) return
+    if (!read || replies.length === 0 || replies.length > read.commands.length) return null
     this.#reads.delete(id)
     this.#outstandingReads -= read.commands.length
     this.#resendAfter = this.#limits.resendMilliseconds
@@ -244,10 +297,11 @@ export class Relay {
       origin.reply(read.tags[at]!, replies[at]!)
       this.#touched.add(origin)
     }
-    if (replies.length === read.commands.length) return
+    if (replies.length === read.commands.length) return read.askedAt
     this.#readOrigins = [...read.origins.slice(replies.length), ...this.#readOrigins]
     this.#readTags = [...read.tags.slice(replies.length), ...this.#readTags]
     this.#readCommands = [...read.commands.slice(replies.length), ...this.#readCommands]
+    return read.askedAt
   }
 
   /** Writes out what this turn answered, one write per connection. */

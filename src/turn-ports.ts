@@ -36,4 +36,6 @@ export interface TurnLimits {
   /** Replies in one message to another node; one reply always fits, up to the most. */
   readonly repliesBytes?: number
   readonly replyMostBytes?: number
+  /** How old the state may be that READONLY connections are answered from; 0 or absent: as old as it is. */
+  readonly staleReadsMostMilliseconds?: number
 }

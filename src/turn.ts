@@ -12,7 +12,7 @@
  * - a message that depends on durability leaves when that frame and all before it are durable;
  * - when a frame is durable, the core hears of the position it held when the frame was handed over.
  */
-import type { Effect, Event, Position } from './consensus/events.ts'
+import type { Effect, Event } from './consensus/events.ts'
 import type { Message } from './consensus/messages.ts'
 import {
   type Replica,
@@ -27,8 +27,10 @@ import {
 import { isVoter } from './consensus/quorum.ts'
 import type { Arguments, Origin } from './edge/front.ts'
 import { DecidedNotes } from './decided-notes.ts'
+import { type Frame, FramesInFlight } from './frames-in-flight.ts'
 import { unreachable } from './invariant.ts'
 import { Inbox } from './inbox.ts'
+import { LocalReads } from './local-reads.ts'
 import { LogClock } from './log-clock.ts'
 import type { SessionId, SystemCommand } from './machine/entry.ts'
 import type { Machine, ReplySink } from './machine/machine.ts'
@@ -38,13 +40,8 @@ import { ReadQueue, readWithin } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
 import type { PeerMessage, TurnLimits, TurnPorts } from './turn-ports.ts'
-import { type Configuration, type Entry, type LogIndex, type LogRecord, type NodeId, logIndex } from './vocabulary.ts'
+import { type Configuration, type Entry, type LogIndex, type NodeId, logIndex, nodeId } from './vocabulary.ts'
 import { WayToLeader } from './way-to-leader.ts'
-
-interface Frame {
-  readonly sends: { readonly to: NodeId; readonly message: Message }[]
-  readonly position: Position
-}
 
 export class Turn {
   readonly self: NodeId
@@ -55,10 +52,7 @@ export class Turn {
 
   #events: Event[] = []
   #relayed: { from: NodeId; message: RelayMessage }[] = []
-  #records: LogRecord[] = []
-  #held: { to: NodeId; message: Message }[] = []
-  /** Frames handed to storage and not yet durable, oldest first. */
-  readonly #frames: Frame[] = []
+  readonly #frames = new FramesInFlight()
   #awake = false
 
   readonly #notes = new DecidedNotes()
@@ -68,8 +62,7 @@ export class Turn {
   readonly #clock = new LogClock()
 
   #decided: LogIndex
-  /** Clients of this node have seen answers from a state that had applied this, on whatever node. */
-  #shown = logIndex(0)
+  readonly #local: LocalReads
   /** The configuration in force after the last applied entry, and the index of its stop-sign. */
   appliedConfiguration: Configuration
   appliedConfigurationStart: LogIndex
@@ -98,10 +91,14 @@ export class Turn {
     this.#ports = ports
     this.#inbox = new Inbox(limits)
     this.#limits = limits
+    this.#local = new LocalReads(limits.staleReadsMostMilliseconds ?? 0)
     this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity)
     this.#way = new WayToLeader(self)
     this.#decided = machine.applied
-    this.#sink = { reply: (session, sequence, reply, duplicate) => this.#replied(session, sequence, reply, duplicate) }
+    this.#sink = {
+      reply: (session, sequence, reply, duplicate) => this.#replied(session, sequence, reply, duplicate),
+      refused: (session, next) => this.#refused(session, next),
+    }
   }
 
   // ---- what arrives between turns -------------------------------------------------------------------------------
@@ -120,12 +117,9 @@ export class Turn {
     return taken
   }
 
-  /**
-   * A read of this node's own state, at once. Undefined while that is behind what another node's state has
-   * answered to clients of this one: nobody here goes back in time.
-   */
+  /** A read of this node's own state, at once. Undefined where that is too old (see local-reads.ts): ask with `read`. */
   readStale(command: Arguments): Reply | undefined {
-    return this.machine.applied >= this.#shown ? this.machine.read(command) : undefined
+    return this.#local.permits(this.machine.applied, this.#ports.now()) ? this.machine.read(command) : undefined
   }
 
   receive(from: NodeId, message: PeerMessage): void {
@@ -257,10 +251,10 @@ export class Turn {
   #perform(effect: Effect): void {
     switch (effect.kind) {
       case 'persist':
-        this.#records.push(effect.record)
+        this.#frames.record(effect.record)
         break
       case 'send':
-        if (effect.afterSync) this.#held.push({ to: effect.to, message: effect.message })
+        if (effect.afterSync) this.#frames.hold(effect.to, effect.message)
         else if (!this.#notes.takes(effect.to, effect.message)) this.#say(effect.to, effect.message)
         break
       case 'decided':
@@ -293,7 +287,7 @@ export class Turn {
     }
   }
 
-  #say(to: NodeId, message: Message): void {
+  readonly #say = (to: NodeId, message: Message): void => {
     this.#ports.send(to, { kind: 'consensus', message })
   }
 
@@ -349,12 +343,15 @@ export class Turn {
         break
       case 'replies':
         if (message.session.incarnation !== this.relay.session.incarnation) break
-        this.#shown = logIndex(Math.max(this.#shown, message.index))
+        this.#local.show(message.index)
         for (const { sequence, reply } of message.replies) this.relay.answer(sequence, reply)
         break
       case 'read-replies':
-        this.#shown = logIndex(Math.max(this.#shown, message.index))
-        this.relay.answerReads(message.id, message.replies)
+        this.#local.show(message.index)
+        this.#local.confirm(this.relay.answerReads(message.id, message.replies))
+        break
+      case 'session-ended':
+        this.relay.renew(message.session, message.next)
         break
       case 'redirect':
         this.#redirected(message.leader, message.configuration)
@@ -398,26 +395,12 @@ export class Turn {
   }
 
   #persist(): void {
-    if (this.#records.length === 0) {
-      if (this.#held.length === 0) return
-      // Nothing new to write: what the messages depend on is durable, or in the newest frame on its way.
-      const newest = this.#frames.at(-1)
-      if (newest) newest.sends.push(...this.#held)
-      else for (const { to, message } of this.#held) this.#say(to, message)
-      this.#held = []
-      return
-    }
-    const frame: Frame = { sends: this.#held, position: position(this.replica) }
-    const records = this.#records
-    this.#held = []
-    this.#records = []
-    this.#frames.push(frame)
-    this.#ports.persist(records, () => this.#durable(frame))
+    const frame = this.#frames.take(position(this.replica), this.#say)
+    if (frame) this.#ports.persist(frame.records, () => this.#durable(frame))
   }
 
   #durable(frame: Frame): void {
-    this.#frames.shift()
-    for (const { to, message } of frame.sends) this.#say(to, message)
+    this.#frames.finish(frame, this.#say)
     this.#events.push({ kind: 'persisted', now: this.#ports.now(), position: frame.position })
     this.#wake()
   }
@@ -454,6 +437,16 @@ export class Turn {
     this.#owed.owe(session, sequence, reply)
   }
 
+  /** As for replies: voters meet it in the log themselves. */
+  #refused(session: SessionId, next: number): void {
+    if (session.node === this.self) {
+      this.relay.renew(session, next)
+      this.#wake()
+    } else if (isLeader(this.replica) && !isVoter(this.appliedConfiguration, nodeId(session.node))) {
+      this.#owed.end(session, next)
+    }
+  }
+
   // ---- reads -----------------------------------------------------------------------------------------------------
 
   #askReads(): void {
@@ -481,7 +474,7 @@ export class Turn {
     for (let next = this.#reads.next(this.machine.applied); next; next = this.#reads.next(this.machine.applied)) {
       for (const { from, id, commands } of next) {
         const read = (command: Arguments): Reply => this.machine.read(command)
-        if (from === this.self) this.relay.answerReads(id, commands.map(read))
+        if (from === this.self) this.#local.confirm(this.relay.answerReads(id, commands.map(read)))
         else {
           const replies = readWithin(commands, read, this.#limits)
           this.#tell(from, { kind: 'read-replies', id, index: this.machine.applied, replies })

@@ -2,9 +2,11 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Origin } from '../src/edge/front.ts'
-import type { Block } from '../src/machine/entry.ts'
+import { type Block, type SystemCommand, encodeEntry } from '../src/machine/entry.ts'
+import { Machine } from '../src/machine/machine.ts'
 import type { Reply } from '../src/machine/reply.ts'
-import { Relay } from '../src/relay.ts'
+import { Relay, firstIncarnation } from '../src/relay.ts'
+import { configurationId, logIndex, nodeId } from '../src/vocabulary.ts'
 
 const limits = {
   outstandingCommands: 100,
@@ -157,8 +159,8 @@ describe('relay', () => {
   })
 
   it('does not take the answer to a read of an earlier start for its own', () => {
-    const before = new Relay({ node: 1, incarnation: 4 }, limits)
-    const after = new Relay({ node: 1, incarnation: 5 }, limits)
+    const before = new Relay({ node: 1, incarnation: firstIncarnation(4) }, limits)
+    const after = new Relay({ node: 1, incarnation: firstIncarnation(5) }, limits)
     const origin = new Recorder()
     before.takeRead(origin, 0, [Buffer.from('GET'), Buffer.from('a')])
     after.takeRead(origin, 1, [Buffer.from('GET'), Buffer.from('b')])
@@ -221,6 +223,124 @@ describe('relay', () => {
           [...answered].toSorted((a, b) => a - b),
         )
       }),
+    )
+  })
+})
+
+/** A machine that is fed by one relay over a line that loses, doubles and delays, in a log whose time leaps. */
+class Line {
+  readonly machine = new Machine({ maxMemoryBytes: 0 })
+  readonly relay = new Relay({ node: 9, incarnation: firstIncarnation(3) }, limits)
+  readonly origin = new Recorder()
+  taken = 0
+  readonly #blocks: { opens: boolean; block: Block }[] = []
+  readonly #answers: (() => void)[] = []
+  #time = 1_700_000_000_000
+
+  constructor() {
+    // Node 9, whose relay this is, is no member: its session may end.
+    const nobody = { id: configurationId(1), voters: [], learners: [], preferredLeader: nodeId(0) }
+    this.#enter([{ kind: 'adopt-members', configuration: nobody }], [])
+  }
+
+  take(): void {
+    if (this.relay.takeWrite(this.origin, this.taken, [Buffer.from('INCR'), Buffer.from('n')])) this.taken++
+  }
+
+  send(): void {
+    for (let next = this.relay.nextBlock(0); next; next = this.relay.nextBlock(0)) this.#blocks.push(next)
+  }
+
+  /** A block reaches the log: `which` of those that were ever sent, so that it may come late and again. */
+  apply(which: number): void {
+    const sent = this.#blocks[which % Math.max(1, this.#blocks.length)]
+    if (!sent) return
+    const { opens, block } = sent
+    this.#enter(opens ? [{ kind: 'open-session', session: block.session }] : [], [block])
+  }
+
+  leap(): void {
+    this.#time += 700_000
+    this.#enter([], [])
+  }
+
+  hear(which: number): void {
+    this.#answers[which % Math.max(1, this.#answers.length)]?.()
+  }
+
+  #enter(system: readonly SystemCommand[], blocks: readonly Block[]): void {
+    const index = logIndex(this.machine.applied + 1)
+    const payload = encodeEntry(this.#time, system, blocks)
+    this.machine.apply(
+      { kind: 'commands', index, payload },
+      {
+        reply: (session, sequence, reply) =>
+          this.#answers.push(() => {
+            if (session.incarnation === this.relay.session.incarnation) this.relay.answer(sequence, reply)
+          }),
+        refused: (session, next) => this.#answers.push(() => this.relay.renew(session, next)),
+      },
+    )
+  }
+
+  /** In the end nothing is lost any more. */
+  settle(): void {
+    for (let round = 0; this.relay.outstanding > 0 && round < 10; round++) {
+      this.relay.restart(0)
+      const from = this.#blocks.length
+      this.send()
+      const heard = this.#answers.length
+      for (let at = from; at < this.#blocks.length; at++) this.apply(at)
+      for (let at = heard; at < this.#answers.length; at++) this.hear(at)
+    }
+  }
+
+  get count(): number {
+    return Number(this.machine.read([Buffer.from('GET'), Buffer.from('n')]) ?? 0)
+  }
+}
+
+const isUnknown = ([, reply]: readonly [number, Reply]): boolean =>
+  typeof reply === 'object' && reply !== null && 'message' in reply && reply.message.startsWith('OUTCOME_UNKNOWN')
+
+describe('a session that the log has ended', () => {
+  it('an INCR whose reply is lost is told so, is never applied again, and what was not applied goes on', () => {
+    const line = new Line()
+    for (let count = 0; count < 3; count++) line.take()
+    line.send()
+    line.apply(0)
+    line.take()
+    line.leap()
+    // The first three were applied and their replies lost; the fourth meets the end of the session.
+    line.settle()
+    expect(line.origin.replies.filter(isUnknown).map(([tag]) => tag)).toEqual([0, 1, 2])
+    expect(line.origin.replies.filter((one) => !isUnknown(one))).toEqual([[3, 4]])
+    expect(line.count).toBe(4)
+  })
+
+  it('any mixture of losses, repetitions and leaps of time: every INCR counts once, and is told the truth', () => {
+    const act = fc.tuple(fc.constantFrom('take', 'send', 'restart', 'apply', 'hear', 'leap'), fc.nat({ max: 50 }))
+    fc.assert(
+      fc.property(fc.array(act, { maxLength: 60 }), (acts) => {
+        const line = new Line()
+        for (const [what, which] of acts) {
+          if (what === 'take') line.take()
+          else if (what === 'send') line.send()
+          else if (what === 'restart') line.relay.restart(0)
+          else if (what === 'apply') line.apply(which)
+          else if (what === 'hear') line.hear(which)
+          else line.leap()
+        }
+        line.settle()
+        const { replies } = line.origin
+        expect(new Set(replies.map(([tag]) => tag)).size).toBe(line.taken)
+        expect(replies).toHaveLength(line.taken)
+        // Those of unknown outcome were applied: what was not is never given up.
+        expect(line.count).toBe(line.taken)
+        const known = replies.filter((one) => !isUnknown(one)).map(([, reply]) => reply)
+        expect(new Set(known).size).toBe(known.length)
+      }),
+      { numRuns: 300 },
     )
   })
 })

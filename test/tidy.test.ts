@@ -62,6 +62,8 @@ const PURE_ROOMS = [
   'turn',
   'turn-ports',
   'inbox',
+  'frames-in-flight',
+  'local-reads',
   'read-queue',
   'relay',
   'relay-messages',

@@ -2,13 +2,15 @@
 import { describe, expect, it } from 'vitest'
 import { parseConfigurationRequest } from '../src/contract.ts'
 import { createReplica } from '../src/consensus/replica.ts'
+import { ByteWriter } from '../src/bytes.ts'
+import { encodeCommand } from '../src/machine/entry.ts'
 import { Machine } from '../src/machine/machine.ts'
 import type { Reply } from '../src/machine/reply.ts'
 import type { Member } from '../src/member.ts'
 import { reconfigure, withdraw } from '../src/membership.ts'
 import type { RelayMessage } from '../src/relay-messages.ts'
 import { Relay } from '../src/relay.ts'
-import type { PeerMessage } from '../src/turn-ports.ts'
+import type { PeerMessage, TurnLimits } from '../src/turn-ports.ts'
 import { Turn } from '../src/turn.ts'
 import {
   type Configuration,
@@ -44,7 +46,7 @@ class Bench {
     flush: () => undefined,
   }
 
-  constructor(self: number, known: Configuration, limits: { readonly repliesBytes?: number } = {}) {
+  constructor(self: number, known: Configuration, limits: Partial<TurnLimits> = {}) {
     const state = {
       promise: { ...ZERO_BALLOT, configuration: configurationId(1), n: 1, node: nodeId(1) },
       acceptedBallot: ZERO_BALLOT,
@@ -160,8 +162,57 @@ describe('a node that was removed', () => {
   })
 })
 
+describe('reads of the own state', () => {
+  const value = Buffer.from('seen')
+
+  /** A learner, and what its reads were sent as. */
+  const learner = (limits: Partial<TurnLimits> = {}): Bench => {
+    const bench = new Bench(4, configuration(2, [1, 2, 3]), limits)
+    bench.pass(20)
+    return bench
+  }
+  const ask = (bench: Bench): number => {
+    bench.sent.splice(0)
+    bench.turn.read(bench.origin, 7, command('GET', 'k'))
+    bench.settle()
+    const [, message] = bench.said('read')[0]!
+    return (message as Extract<RelayMessage, { kind: 'read' }>).id
+  }
+  const answer = (bench: Bench, id: number, index: number): void =>
+    bench.hear(1, { kind: 'read-replies', id, index: logIndex(index), replies: [value] })
+
+  it('are answered at once without a bound, however old', () => {
+    const bench = learner()
+    bench.pass(10_000)
+    expect(bench.turn.readStale(command('GET', 'k'))).toBeNull()
+  })
+
+  it('never go back behind what another path has shown', () => {
+    const bench = learner()
+    answer(bench, ask(bench), 5)
+    expect(bench.turn.readStale(command('GET', 'k'))).toBeUndefined()
+  })
+
+  it('with a bound, only while a leader has confirmed the state lately, by the time of the question', () => {
+    const bench = learner({ staleReadsMostMilliseconds: 1000 })
+    expect(bench.turn.readStale(command('GET', 'k'))).toBeUndefined()
+    const id = ask(bench)
+    // The answer takes half a second: it may be as old as that when it comes.
+    bench.pass(500)
+    answer(bench, id, 0)
+    expect(bench.turn.readStale(command('GET', 'k'))).toBeNull()
+    bench.pass(490)
+    expect(bench.turn.readStale(command('GET', 'k'))).toBeNull()
+    bench.pass(20)
+    expect(bench.turn.readStale(command('GET', 'k'))).toBeUndefined()
+    // An answer to a question that was answered before shows nothing.
+    answer(bench, id, 0)
+    expect(bench.turn.readStale(command('GET', 'k'))).toBeUndefined()
+  })
+})
+
 describe('a leader', () => {
-  const alone = (limits: { readonly repliesBytes?: number } = {}): Bench => {
+  const alone = (limits: Partial<TurnLimits> = {}): Bench => {
     const bench = new Bench(1, configuration(1, [1]), limits)
     bench.pass(1000)
     expect(bench.turn.status.role).toBe('leader')
@@ -170,7 +221,11 @@ describe('a leader', () => {
 
   it('takes orders at once, so that whoever gave one can be told the truth', () => {
     const bench = alone()
-    const member_ = { turn: bench.turn, isLeader: true, expect: () => undefined } as unknown as Member
+    const member_ = {
+      turn: bench.turn,
+      isLeader: true,
+      expect: () => undefined,
+    } as unknown as Member
     const request = (...ids: number[]) => ({
       expectedConfigurationId: 1,
       voters: ids.map((id) => ({ id, volumeId: member(id).volume, address: member(id).address })),
@@ -190,6 +245,38 @@ describe('a leader', () => {
     expect(() => withdraw(member_)).toThrow('RECONFIGURATION_RUNNING')
     bench.pass(1000)
     expect(bench.turn.status.configuration.id).toBe(2)
+  })
+
+  it('tells a node outside the configuration that its session has ended, behind the replies that it is owed', () => {
+    const bench = alone()
+    const block = (incarnation: number, ...keys: string[]): RelayMessage => {
+      const commands = keys.map((key) => {
+        const writer = new ByteWriter(64)
+        encodeCommand(writer, '', command('INCR', key))
+        return Uint8Array.from(writer.since(0))
+      })
+      return {
+        kind: 'forward',
+        opens: incarnation < 9,
+        block: { session: { node: 7, incarnation }, acknowledged: 0, first: 1, commands },
+      }
+    }
+    bench.turn.receive(nodeId(7), { kind: 'relay', message: block(1, 'a', 'a') })
+    bench.settle()
+    bench.sent.splice(0)
+    bench.wall += 50_000_000
+    bench.turn.wantTime()
+    bench.pass(70_000)
+    bench.sent.splice(0)
+    bench.hear(7, block(1, 'a', 'a', 'b'))
+    expect(bench.said('session-ended')).toEqual([
+      [7, { kind: 'session-ended', session: { node: 7, incarnation: 1 }, next: 3 }],
+    ])
+    expect(bench.turn.machine.read(command('GET', 'a'))).toEqual(Buffer.from('2'))
+    bench.hear(7, block(9, 'b'))
+    expect(bench.said('session-ended')).toEqual([
+      [7, { kind: 'session-ended', session: { node: 7, incarnation: 9 }, next: 0 }],
+    ])
   })
 
   it('answers reads of other nodes in messages of bounded size', () => {

@@ -18,7 +18,7 @@ import {
 } from '../../src/consensus/replica.ts'
 import { LokiError } from '../../src/errors.ts'
 import { Machine, MachineRestorer } from '../../src/machine/machine.ts'
-import { Relay, type RelayLimits } from '../../src/relay.ts'
+import { Relay, type RelayLimits, firstIncarnation } from '../../src/relay.ts'
 import type { RelayMessage } from '../../src/relay-messages.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { Turn } from '../../src/turn.ts'
@@ -250,7 +250,7 @@ export class ShellNode {
     const kept = recovered.doubtfulFrom !== null || compareBallots(replica.promise, this.saidPromise) >= 0
     assert(kept, `node ${this.id} has forgotten a promise`)
     this.saidPromise = replica.promise
-    const relay = new Relay({ node: this.id, incarnation: storage.timeline }, host.settings.relay)
+    const relay = new Relay({ node: this.id, incarnation: firstIncarnation(storage.timeline) }, host.settings.relay)
     const applied = storage.checkpoint ?? { configuration, start: recovered.state.configurationStart }
     this.turn = new Turn(this.id, replica, machine, relay, applied, this.#ports(life, storage), host.settings.turn)
     this.storage = storage
