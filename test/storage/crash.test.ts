@@ -6,7 +6,8 @@
 import { afterAll, describe, expect, test } from 'vitest'
 import { openStorage } from '../../src/storage/storage.ts'
 import { logIndex } from '../../src/vocabulary.ts'
-import { type Count, HISTORIES, asideSweep, controlFileSweep, historySweep, resetSweep } from './crash-points.ts'
+import { type Count, HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from './crash-points.ts'
+import { historySweep, resetSweep } from './crash-points.ts'
 import { newProgress, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
@@ -43,6 +44,9 @@ describe('every step fails once', () => {
   for (const [name, history] of Object.entries(HISTORIES)) {
     test(`history: ${name}`, async () => expect(counted(await historySweep(history, 'fail')).points).toBeGreaterThan(9))
   }
+
+  test('nothing is acknowledged that a failed write took with it', async () =>
+    expect(counted(await failedWriteSweep()).points).toBeGreaterThan(9))
 })
 
 test('a start that was refused or repeated leaves nothing large behind', async () => {

@@ -84,6 +84,24 @@ const PROGRAMS: Readonly<Record<string, Program>> = {
     },
     leaves: ['a=o b=', 'a=o b=.', 'a=o b=n', 'a=', 'a=.', 'a=n'],
   },
+  'a file is cut short, or not, with or without what was written': {
+    files: { a: 'oo' },
+    run: (disk) =>
+      on(disk, '/d/a', 'write', async (file) => {
+        await file.write(sectors('n'), 0)
+        await file.truncate(SECTOR)
+      }),
+    leaves: ['a=oo', 'a=no', 'a=o', 'a=n'],
+  },
+  'a rename is one of the file, whatever has its old name': {
+    files: { a: 'o' },
+    run: async (disk) => {
+      await disk.unlink('/d/a')
+      await on(disk, '/d/a', 'create-durable', (file) => file.write(sectors('n'), 0))
+      await disk.rename('/d/a', '/d/b')
+    },
+    leaves: ['a=o', '', 'a=n', 'b=n'],
+  },
   'names are lost one by one, in any order': {
     files: { a: 'o', b: 'o' },
     run: async (disk) => {
@@ -214,6 +232,11 @@ const calls: fc.Arbitrary<Call> = fc.oneof(
   fc
     .oneof(fc.tuple(path, path), fc.constantFrom(['x', 'y'] as const, ['y', 'x'] as const))
     .map(([from, to]) => call(`rename ${from} ${to}`, (disk, root) => disk.rename(`${root}/${from}`, `${root}/${to}`))),
+  fc
+    .tuple(path, fc.nat(2000))
+    .map(([at, size]) =>
+      call(`truncate ${at} ${size}`, (disk, root) => on(disk, `${root}/${at}`, 'write', (file) => file.truncate(size))),
+    ),
   path.map((at) => call(`unlink ${at}`, (disk, root) => disk.unlink(`${root}/${at}`))),
   directory.map((at) => call(`mkdir ${at}`, (disk, root) => disk.makeDirectory(`${root}/${at}`))),
   directory.map((at) => call(`rmdir ${at}`, (disk, root) => disk.removeDirectory(`${root}/${at}`))),
@@ -238,7 +261,7 @@ test('without a crash it answers as the real file system', async () => {
               ),
             ),
           )
-          expect(found, what).toEqual(wanted)
+          expect({ what, found }).toEqual({ what, found: wanted })
         }
       }),
       { numRuns: 150, seed: 11 },

@@ -244,12 +244,20 @@ export class SimulatedDisk implements Disk {
       if (this.#children(to).length > 0) throw systemError('ENOTEMPTY', to)
       const directories = [this.#directory(parent(from)), this.#directory(parent(to))] as const
       const [oldName, newName] = [from, to].map((path) => path.slice(path.lastIndexOf('/') + 1))
+      // It is this file that gets the name, whatever has the old name on a disk that lost other changes.
+      const inode = this.#current.files.get(from)
+      const identity = this.#current.directories.get(from)
       this.#note([...directories], (tree) => {
-        const source = placeOf(tree, directories[0], oldName!)
         const target = placeOf(tree, directories[1], newName!)
-        if (source === null || (!tree.files.has(source) && !tree.directories.has(source))) return
-        // What is no longer at its old name and has no new one is lost.
         if (target !== null) removeTree(tree, target)
+        if (inode !== undefined) {
+          const source = placeOf(tree, directories[0], oldName!)
+          if (source !== null) tree.files.delete(source)
+          if (target !== null) tree.files.set(target, inode)
+          return
+        }
+        const source = [...tree.directories].find((entry) => entry[1] === identity)?.[0]
+        if (source === undefined) return
         if (target === null) removeTree(tree, source)
         else moveTree(tree, source, target)
       })
@@ -330,7 +338,7 @@ export class SimulatedDisk implements Disk {
     const units = this.#changes.map((_, at) => `change ${at}`)
     for (const inode of new Set(this.#inodes())) {
       for (const sector of inode.dirty.keys()) units.push(`sector ${this.#number(inode)}/${sector}`)
-      if (inode.current.length > inode.durable.length) units.push(`size ${this.#number(inode)}`)
+      if (inode.isCut || inode.current.length > inode.durable.length) units.push(`size ${this.#number(inode)}`)
     }
     return units
   }
@@ -381,9 +389,6 @@ export class SimulatedDisk implements Disk {
 
   #contentAfter(inode: Inode, choose: Choose): Buffer {
     let bytes: Buffer = Buffer.from(inode.durable)
-    if (inode.current.length > bytes.length && choose(`size ${this.#number(inode)}`) > 0) {
-      bytes = grown(bytes, inode.current.length)
-    }
     for (const [sector, versions] of inode.dirty) {
       const version = Math.ceil(choose(`sector ${this.#number(inode)}/${sector}`) * versions.length)
       if (version === 0) continue
@@ -391,7 +396,9 @@ export class SimulatedDisk implements Disk {
       bytes = grown(bytes, sector * SECTOR + content.length)
       content.copy(bytes, sector * SECTOR)
     }
-    return bytes
+    const { length } = inode.current
+    const hasNewSize = (inode.isCut || length > inode.durable.length) && choose(`size ${this.#number(inode)}`) > 0
+    return hasNewSize ? grown(bytes.subarray(0, length), length) : bytes
   }
 
   /** Contents of a file, or null. */

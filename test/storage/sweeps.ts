@@ -4,9 +4,10 @@
  */
 import assert from 'node:assert/strict'
 import { LokiError } from '../../src/errors.ts'
-import { type StorageOptions, openStorage } from '../../src/storage/storage.ts'
+import { InvariantViolation } from '../../src/invariant.ts'
+import { type Storage, type StorageOptions, openStorage } from '../../src/storage/storage.ts'
 import { dump } from '../../src/storage/waldump.ts'
-import type { RecoveredLog } from '../../src/vocabulary.ts'
+import { type RecoveredLog, nodeId } from '../../src/vocabulary.ts'
 import { type Model, type Progress, type Step, differs, newProgress, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk, random } from './simulated-disk.ts'
@@ -37,15 +38,15 @@ export async function prepared(
 }
 
 export type Outcome =
-  | { readonly kind: 'recovered'; readonly recovered: RecoveredLog }
+  | { readonly kind: 'recovered'; readonly recovered: RecoveredLog; readonly identity: Storage['identity'] }
   | { readonly kind: 'refused'; readonly code: string; readonly message: string }
 
 /** Opens, and insists that a refusal is coded and has changed nothing. */
 export async function opened(disk: SimulatedDisk, change = {}): Promise<Outcome> {
   const before = disk.snapshot()
   try {
-    const { recovered } = await openStorage(simulated(disk, change))
-    return { kind: 'recovered', recovered }
+    const { recovered, identity } = await openStorage(simulated(disk, change))
+    return { kind: 'recovered', recovered, identity }
   } catch (error) {
     if (!(error instanceof LokiError)) throw error
     assert.deepEqual(disk.snapshot(), before)
@@ -65,6 +66,8 @@ export function untrue(recovered: RecoveredLog, truth: Model, canBeTorn: boolean
   return differs({ ...recovered, doubtfulFrom: null }, cut, 0)
 }
 
+const META = '/data/wal/meta'
+
 export async function tryDamage(
   source: SimulatedDisk,
   truth: Model,
@@ -79,6 +82,9 @@ export async function tryDamage(
   const outcome = await opened(disk)
   if (outcome.kind === 'refused') return outcome.code
   assert.equal(untrue(outcome.recovered, truth, canBeTorn), null)
+  if (source.peek(META)!.includes(sample.CLUSTER)) {
+    assert.deepEqual(outcome.identity, { cluster: sample.CLUSTER, node: nodeId(2) })
+  }
   const { doubtfulFrom } = outcome.recovered
   if (doubtfulFrom === null) return 'whole'
   const again = await opened(disk)
@@ -98,8 +104,9 @@ export async function flipSweep(stride: number): Promise<Map<string, number>> {
     const truth = progress.models.at(-1)!
     for (const path of disk.paths()) {
       const { length } = disk.peek(path)!
-      const step = path.endsWith('meta') ? 64 : stride
-      for (let at = Math.floor(next() * step); at < length; at += step) {
+      // Most of meta is zeros; what is not is at the beginning of each slot.
+      const step = (at: number): number => (path === META ? (at % 4096 < 128 ? 1 : 256) : stride)
+      for (let at = Math.floor(next() * step(0)); at < length; at += step(at)) {
         const bit = 1 << Math.floor(next() * 8)
         const outcome = await tryDamage(disk, truth, path, (bytes) => {
           bytes[at] = bytes[at]! ^ bit
@@ -190,7 +197,10 @@ export async function spliceSweep(): Promise<void> {
   }
 }
 
-/** A damaged checkpoint falls back to the one before; a first start believes nothing that was there before. */
+/**
+ * A damaged checkpoint falls back to the one before, a damaged slot of meta to the other; a first start believes nothing
+ * that was there before.
+ */
 export async function checkpointSweep(): Promise<void> {
   const { disk, progress } = await prepared([
     { kind: 'identity' },
@@ -203,16 +213,80 @@ export async function checkpointSweep(): Promise<void> {
     ]),
   ])
   for (const file of ['data', 'manifest']) {
-    const copy = disk.survivor(() => 0)
     const path = `/data/checkpoints/0000000000000006/${file}`
-    const bytes = copy.peek(path)!
-    bytes[bytes.length - 3]! ^= 1
-    copy.poke(path, bytes)
-    const storage = await openStorage(simulated(copy))
-    assert.equal(storage.checkpoint?.index, 4)
-    assert.equal(differs(storage.recovered, progress.models.at(-1)!, 4), null)
+    for (let at = 0; at < disk.peek(path)!.length; at++) {
+      const copy = disk.survivor(() => 0)
+      const bytes = copy.peek(path)!
+      bytes[at]! ^= 1
+      copy.poke(path, bytes)
+      const found = await openStorage(simulated(copy)).catch((error: unknown) => {
+        if (file === 'manifest' && error instanceof LokiError && error.code === 'FORMAT_TOO_NEW') return null
+        throw error
+      })
+      if (found === null) continue
+      assert.equal(found.checkpoint?.index, 4)
+      assert.equal(differs(found.recovered, progress.models.at(-1)!, 4), null)
+    }
+  }
+  // Either slot of meta is enough, and says the same.
+  const named = await prepared([{ kind: 'identity' }])
+  for (const at of [20, 4096 + 20]) {
+    const copy = named.disk.survivor(() => 0)
+    const bytes = copy.peek(META)!
+    bytes[at]! ^= 1
+    copy.poke(META, bytes)
+    assert.equal((await openStorage(simulated(copy))).identity?.node, 2)
   }
   for (const path of disk.paths()) if (path.startsWith('/data/wal/')) disk.poke(path, null)
   const storage = await openStorage(simulated(disk))
   assert.equal(storage.checkpoint, null)
+}
+
+/**
+ * Takes every file away but the newest segment, one at a time: what is missing is missed, or was not needed. (That a
+ * newer segment was there, nothing in the volume says.)
+ */
+export async function missingFileSweep(): Promise<Set<string>> {
+  const seen = new Set<string>()
+  for (const segmentBytes of SEGMENT_SIZES) {
+    const { disk, progress } = await prepared(DAMAGED_HISTORY, { segmentBytes })
+    const newest = disk.paths().findLast((path) => path.endsWith('.wal'))
+    for (const path of disk.paths().filter((name) => name !== newest)) {
+      const copy = disk.survivor(() => 0)
+      copy.poke(path, null)
+      seen.add(await tryDamage(copy, progress.models.at(-1)!, newest!, () => {}))
+    }
+  }
+  return seen
+}
+
+/** Every write to the log goes elsewhere, or nowhere, and is reported as done. */
+export async function misdirectSweep(): Promise<number> {
+  let noticed = 0
+  const clean = await prepared()
+  for (let at = 1; at <= clean.disk.steps; at++) {
+    if (!clean.disk.journal[at - 1]!.startsWith('write') || !clean.disk.journal[at - 1]!.includes('/wal/')) continue
+    for (const fault of ['misdirectAt', 'loseAt'] as const) {
+      const disk = new SimulatedDisk()
+      disk[fault] = at
+      const progress = newProgress()
+      try {
+        await runHistory(disk, DAMAGED_HISTORY, progress)
+      } catch (error) {
+        // The restart in the history may have noticed it.
+        if (!(error instanceof LokiError || error instanceof InvariantViolation)) throw error
+        noticed++
+        continue
+      }
+      const outcome = await opened(disk)
+      if (outcome.kind === 'refused') {
+        noticed++
+        continue
+      }
+      // Losing the very last write cannot be told from never having made it; everything else must be noticed.
+      const isLast = !clean.disk.journal.slice(at).some((step) => step.startsWith('write') && step.includes('.wal'))
+      assert.equal(untrue(outcome.recovered, progress.models.at(-1)!, isLast), null)
+    }
+  }
+  return noticed
 }
