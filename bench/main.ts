@@ -8,6 +8,7 @@ import { mkdir, mkdtemp, writeFile } from 'node:fs/promises'
 import { cpus, tmpdir, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { measureKeys } from './keys.ts'
 import { type LoadOptions, runLoad } from './load.ts'
 import { measurePath } from './path.ts'
 import { type Peer, type PeerKind, etcd, lokikv, redis, redisWait } from './peers.ts'
@@ -220,12 +221,14 @@ async function showProfiles(options: BenchOptions): Promise<number> {
 }
 
 const HELP = `npm run bench [-- peers] [options]: three nodes, one node, etcd and Redis side by side
+npm run bench -- keys: memory with a million keys, and how long a start with them takes, beside Redis
 npm run bench -- path: CPU time of our own code, in one process; means something on a busy machine, too
 npm run bench -- profile: CPU profiles of leader and follower under SET with 64 clients, and their top as text
 
   --seconds n     of each run (3)
   --rounds n      runs of each case and peer, interleaved (3)
   --only text     only cases whose name contains the text
+  --keys n        of 'bench -- keys' (1000000)
   --etcd file     binary of etcd; otherwise one from the PATH or ~/.cache/kube/bin
   --no-save       do not write bench/results/`
 
@@ -239,6 +242,7 @@ async function main(argv: string[]): Promise<number> {
       rounds: { type: 'string', default: '3' },
       only: { type: 'string', default: '' },
       save: { type: 'boolean', default: true },
+      keys: { type: 'string', default: '1000000' },
       etcd: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
@@ -248,6 +252,7 @@ async function main(argv: string[]): Promise<number> {
   const options = { seconds: Number(values.seconds), rounds: Number(values.rounds), only, save, etcd: values.etcd }
   if (!values.help) {
     if (what === 'peers') return comparePeers(options)
+    if (what === 'keys') return (await measureKeys(Number(values.keys))).length > 0 ? 0 : 1
     if (what === 'path') return showPath()
     if (what === 'profile') return showProfiles(options)
   }

@@ -25,8 +25,10 @@ export interface Peer {
   readonly load: Partial<LoadOptions>
   /** CPU time that all its processes have used, in milliseconds. */
   cpuMilliseconds(): number
-  /** Memory that all its processes hold, in bytes. */
-  residentBytes(): number
+  /** Memory that each of its processes holds, in bytes. */
+  residentBytes(): readonly number[]
+  /** kill -9 of all its processes, and starts them again on what they left; does not wait until they answer. */
+  restart(): Promise<void>
   stop(): Promise<void>
 }
 
@@ -63,15 +65,20 @@ export const lokikv = (size: number): PeerKind => {
       try {
         await cluster.bootstrap(size)
         const { node, status } = await cluster.leader()
-        const pids = cluster.running.map((each) => each.pid)
+        const { running } = cluster
+        const pids = (): number[] => running.map((each) => each.pid)
         return {
           name,
           version: status.version,
           target: `${node.client.host}:${node.client.port}`,
-          allTargets: cluster.running.map((each) => `${each.client.host}:${each.client.port}`),
+          allTargets: running.map((each) => `${each.client.host}:${each.client.port}`),
           load: {},
-          cpuMilliseconds: () => sum(pids, cpuOf),
-          residentBytes: () => sum(pids, residentOf),
+          cpuMilliseconds: () => sum(pids(), cpuOf),
+          residentBytes: () => pids().map(residentOf),
+          restart: async () => {
+            await Promise.all(running.map((each) => each.kill9()))
+            await Promise.all(running.map((each) => each.start()))
+          },
           stop: () => cluster.dispose(),
         }
       } catch (error) {
@@ -85,7 +92,8 @@ export const lokikv = (size: number): PeerKind => {
 /** Daemons in folders of their own, killed with this process at the latest. */
 class Daemons {
   readonly folder: string
-  readonly #children: ChildProcess[] = []
+  #children: ChildProcess[] = []
+  readonly #commands: (readonly [string, readonly string[]])[] = []
   readonly #killAtExit = (): void => {
     for (const child of this.#children) child.kill('SIGKILL')
   }
@@ -100,7 +108,13 @@ class Daemons {
   }
 
   start(binary: string, args: readonly string[]): void {
+    this.#commands.push([binary, args])
     this.#children.push(spawn(binary, args, { stdio: 'ignore' }))
+  }
+
+  async restart(): Promise<void> {
+    await Promise.all(this.#children.map(ended))
+    this.#children = this.#commands.map(([binary, args]) => spawn(binary, args, { stdio: 'ignore' }))
   }
 
   get pids(): number[] {
@@ -109,6 +123,7 @@ class Daemons {
 
   async stop(): Promise<void> {
     await Promise.all(this.#children.map(ended))
+    this.#children = []
     process.off('exit', this.#killAtExit)
     await rm(this.folder, { recursive: true, force: true })
   }
@@ -122,7 +137,8 @@ class Daemons {
       allTargets: [],
       load,
       cpuMilliseconds: () => sum(this.pids, cpuOf),
-      residentBytes: () => sum(this.pids, residentOf),
+      residentBytes: () => this.pids.map(residentOf),
+      restart: () => this.restart(),
       stop: () => this.stop(),
     }
   }
