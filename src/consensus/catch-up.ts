@@ -8,10 +8,18 @@
  */
 import type { Configuration, Entry, LogIndex, NodeId } from '../vocabulary.ts'
 import { ZERO_BALLOT, compareBallots, logIndex } from '../vocabulary.ts'
-import { slice } from './log.ts'
+import { entryBytes, slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
 import { isLearner, isVoter } from './quorum.ts'
 import { type Replica, isInSight, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
+
+/** How many bytes of entries went to nodes that asked, and came from whom: since this process began. */
+export interface Migration {
+  sentBytes: number
+  readonly receivedBytes: Map<NodeId, number>
+}
+
+const bytesOf = (entries: readonly Entry[]): number => entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
 
 export interface Fetch {
   /** The largest index that is known to be decided somewhere. */
@@ -137,13 +145,17 @@ export function onFetchDecided(replica: Replica, from: NodeId, message: FetchDec
     return
   }
   const entries = slice(log, message.from, Math.min(message.upTo, decided), options.maxBatchBytes)
+  replica.migration.sentBytes += bytesOf(entries)
   const leader = isLeading(replica) ? replica.leadership!.ballot : (replica.followed ?? ZERO_BALLOT)
   send(replica, from, { kind: 'decided-entries', from: message.from, decided, leader, entries }, 'now')
 }
 
 export function onDecidedEntries(replica: Replica, from: NodeId, message: DecidedEntries): void {
-  const { fetch } = replica
+  const { fetch, migration } = replica
   const asked = fetch.pending.get(from)
+  if (message.entries.length > 0) {
+    migration.receivedBytes.set(from, (migration.receivedBytes.get(from) ?? 0) + bytesOf(message.entries))
+  }
   if (asked?.from === message.from) fetch.pending.delete(from)
   if (!mayLearn(replica)) return
   fetch.goal = Math.max(fetch.goal, message.decided)
@@ -188,7 +200,11 @@ export function onNoLongerHere(replica: Replica, from: NodeId, message: NoLonger
   if (replica.now - fetch.askedCheckpointAt < options.electionTimeoutMilliseconds) return
   fetch.askedCheckpointAt = replica.now
   const index = logIndex(message.first - 1)
-  replica.effects.push({ kind: 'need-checkpoint', index, from: [from, ...sources(replica)] })
+  // The leader has enough to do: it is asked last.
+  const leader = replica.followed?.node
+  const all = [...new Set([from, ...sources(replica)])]
+  const order = [...all.filter((id) => id !== leader), ...all.filter((id) => id === leader)]
+  replica.effects.push({ kind: 'need-checkpoint', index, from: order })
 }
 
 /**

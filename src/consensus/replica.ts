@@ -105,6 +105,7 @@ export function createReplica(from: {
     followed: null,
     reads: [],
     fetch: createFetch(),
+    migration: { sentBytes: 0, receivedBytes: new Map() },
     early: null,
     leadsFrom: 0,
     removed: !named && state.promise.n > 0,

@@ -16,7 +16,7 @@ import {
   logIndex,
   sameBallot,
 } from '../vocabulary.ts'
-import type { Fetch } from './catch-up.ts'
+import type { Fetch, Migration } from './catch-up.ts'
 import type { Election } from './election.ts'
 import type { Effect, Milliseconds, Position } from './events.ts'
 import type { Leadership } from './leader.ts'
@@ -110,6 +110,7 @@ export interface Replica {
   followed: Ballot | null
   reads: PendingRead[]
   fetch: Fetch
+  readonly migration: Migration
   /** Messages of a configuration that has not started here yet, kept for its start. */
   early: { readonly from: NodeId; readonly message: Prepare } | null
   /** This replica is to lead the configuration of that id as soon as it starts here; 0: none. */
@@ -178,6 +179,8 @@ export function replaceSuffix(replica: Replica, ballot: Ballot, from: LogIndex, 
   recordDecided(replica)
   truncateFrom(log, base)
   append(log, rest)
+  // What is gone was not decided: nobody waits for it to be.
+  if (replica.rejoinedAt !== null) replica.rejoinedAt = logIndex(Math.min(replica.rejoinedAt, lastIndex(log)))
   replica.acceptedBallot = ballot
   replica.durable = logIndex(Math.min(replica.durable, base - 1))
   replica.generation++

@@ -33,8 +33,21 @@ export interface ReplicaStatus {
   readonly reconfiguration: { readonly voters: readonly NodeId[]; readonly state: 'catching-up' | 'proposed' } | null
   /** Leader: proposals are held back, for this target. */
   readonly transferTo: NodeId | null
-  /** Leader: every other voter, every learner and every node that reports while it catches up. */
-  readonly progress: readonly { readonly id: NodeId; readonly accepted: LogIndex; readonly connected: boolean }[]
+  /**
+   * Leader: every other voter, every learner and every node that reports while it catches up. `inFlightBytes`: sent
+   * and not yet accepted.
+   */
+  readonly progress: readonly {
+    readonly id: NodeId
+    readonly accepted: LogIndex
+    readonly connected: boolean
+    readonly inFlightBytes: number
+  }[]
+  /** Entries that other nodes asked this one for, and that it asked others for, since its start. */
+  readonly migration: {
+    readonly sentBytes: number
+    readonly received: readonly { readonly id: NodeId; readonly bytes: number }[]
+  }
   /** Entries before this one are in the checkpoint only. */
   readonly first: LogIndex
 }
@@ -57,6 +70,10 @@ export function statusOf(replica: Replica): ReplicaStatus {
     reconfiguration: reconfigurationOf(replica),
     transferTo: leadership?.transfer?.to ?? null,
     progress: isLeading(replica) ? progressOf(replica) : [],
+    migration: {
+      sentBytes: replica.migration.sentBytes,
+      received: [...replica.migration.receivedBytes].map(([id, bytes]) => ({ id, bytes })),
+    },
     first: logIndex(replica.log.first),
   }
 }
@@ -86,5 +103,6 @@ function progressOf(replica: Replica): ReplicaStatus['progress'] {
     id,
     accepted: logIndex(index),
     connected: isInSight(replica, id),
+    inFlightBytes: leadership!.progress.get(id)?.inFlightBytes ?? 0,
   }))
 }

@@ -12,14 +12,15 @@
  *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind)
  *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
  *   clock 1 0.95           (its rate from now on)            pause 1 | wake 1 | wake 1 then read 1   (before what waits for it)
- *   checkpoint 1           delete 2                         show            messages on | messages off
+ *   (start takes `name=value` of the core's options, too)   fill 1 200      show flight | show migration
+ *   checkpoint 1           delete 2                         show            messages on | messages off | decided off
  *   expect stale read 1    (a read that the checker refuses: this world is worse than promised)
  *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
  */
 import assert from 'node:assert/strict'
 import type { Effect } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
-import { acceptsCheckpoint, isLeader, statusOf } from '../../src/consensus/replica.ts'
+import { type Options, acceptsCheckpoint, acceptsProposals, isLeader, statusOf } from '../../src/consensus/replica.ts'
 import {
   type Configuration,
   type NodeId,
@@ -65,10 +66,12 @@ class Story implements Host {
   #lose: { kind: string; link: string }[] = []
   #held = new Set<NodeId>()
   #paused = new Map<NodeId, Flying[]>()
+  #settings: Partial<Options> = {}
   #clocks = new Map<NodeId, { readonly rate: number; readonly since: number; readonly shows: number }>()
   #syncs: SimNode[] = []
   #lines: string[] = []
   #loud = false
+  #showsDecided = true
   #read = 0
   #reads = new Map<NodeId, string>()
 
@@ -88,7 +91,8 @@ class Story implements Host {
   }
 
   effect(node: SimNode, effect: Exclude<Effect, { readonly kind: 'persist' | 'send' }>): void {
-    if (effect.kind !== 'need-checkpoint' || !this.#lines.includes(`${node.id} ${describe(effect)}`)) {
+    const isRepeated = effect.kind === 'need-checkpoint' && this.#lines.includes(`${node.id} ${describe(effect)}`)
+    if (!isRepeated && (effect.kind !== 'decided' || this.#showsDecided)) {
       this.#lines.push(`${node.id} ${describe(effect)}`)
     }
     if (effect.kind === 'decided') {
@@ -192,6 +196,8 @@ class Story implements Host {
         return this.#until(words)
       case 'propose':
         return this.#node(words[0]).step({ kind: 'propose', now, payload: Buffer.from(words.slice(1).join(' ')) })
+      case 'fill':
+        return this.#fill(this.#node(words[0]), Number(words[1]))
       case 'read':
         return this.#ask(this.#node(words[0]))
       case 'transfer':
@@ -203,7 +209,13 @@ class Story implements Host {
       case 'expect':
         return this.#expect(words)
       case 'show':
-        for (const node of this.nodes.values()) this.#lines.push(show(node))
+        for (const node of this.nodes.values()) {
+          if (words[0] === undefined) this.#lines.push(show(node))
+          else if (node.replica !== null) this.#lines.push(showMore(node, words[0]))
+        }
+        return
+      case 'decided':
+        this.#showsDecided = words[0] === 'on'
         return
       case 'messages':
         this.#loud = words[0] === 'on'
@@ -296,9 +308,24 @@ class Story implements Host {
     node.step({ kind: 'read', now: this.#at(node), id: this.#read })
   }
 
+  /** Proposes as long as it is allowed to, and says how many that were; the followers' answers come in between. */
+  #fill(node: SimNode, count: number): void {
+    let taken = 0
+    for (; taken < count && acceptsProposals(node.replica!); taken++) {
+      node.step({ kind: 'propose', now: this.#at(node), payload: Buffer.alloc(84, taken) })
+      if (taken % 8 === 7) this.#flow()
+    }
+    this.#flow()
+    this.#lines.push(`${node.id} took ${taken} proposals`)
+  }
+
   #start(words: string[]): void {
     const ids = members(words)
     const voters = ids.map(member)
+    for (const word of words) {
+      const [name, value] = word.split('=')
+      if (value !== undefined) this.#settings = { ...this.#settings, [name!]: Number(value) }
+    }
     const genesis = { id: configurationId(1), voters, learners: [], preferredLeader: nodeId(0), ...options(words) }
     this.#checker = new Checker(genesis)
     for (const id of ids) this.#add(id, genesis)
@@ -306,7 +333,7 @@ class Story implements Host {
 
   #add(id: NodeId, configuration: Configuration): void {
     const disk = new DurableLog({ ...EMPTY_STATE, configuration })
-    const node = new SimNode(id, disk, this, { keepEntriesBytes: 0, resendMilliseconds: 50 })
+    const node = new SimNode(id, disk, this, { keepEntriesBytes: 0, resendMilliseconds: 50, ...this.#settings })
     this.nodes.set(id, node)
     node.start(this.#at(node))
   }
@@ -357,6 +384,15 @@ class Story implements Host {
       assert.deepEqual([id, ...voters.map((one) => one.id)], ids)
     } else assert.fail(`cannot expect '${what}'`)
   }
+}
+
+/** `flight`: what the leader has sent and has no answer to. `migration`: what went and came to bring others up. */
+function showMore(node: SimNode, what: string): string {
+  const { progress, migration } = statusOf(node.replica!)
+  const flights = progress.map(({ id, inFlightBytes, accepted }) => `${id} at ${accepted} in flight ${inFlightBytes}`)
+  if (what === 'flight') return `${node.id} ${flights.length > 0 ? flights.join(', ') : 'does not lead'}`
+  const received = migration.received.map(({ id, bytes }) => `${bytes} of ${id}`)
+  return `${node.id} sent ${migration.sentBytes}, got ${received.length > 0 ? received.join(', ') : 'nothing'}`
 }
 
 function show(node: SimNode): string {
