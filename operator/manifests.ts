@@ -190,6 +190,7 @@ function podMetadata(cluster: LokiCluster, image: string): Fields {
 
 function podSpec(cluster: LokiCluster, image: string): Fields {
   const name = cluster.metadata.name
+  const keys = cluster.spec.encryption?.secretName
   const { nodeSelector, tolerations, affinity, priorityClassName, imagePullSecrets } = cluster.spec.pod ?? {}
   return {
     serviceAccountName: names.serviceAccount(name),
@@ -211,6 +212,7 @@ function podSpec(cluster: LokiCluster, image: string): Fields {
     volumes: [
       { name: 'token', secret: { secretName: names.tokenSecret(name), defaultMode: TOKEN_MODE } },
       { name: 'tmp', emptyDir: {} },
+      ...(keys === undefined ? [] : [{ name: 'keys', secret: { secretName: keys, defaultMode: TOKEN_MODE } }]),
     ],
   }
 }
@@ -256,6 +258,7 @@ function container(cluster: LokiCluster, image: string): Fields {
       { name: 'checkpoints', mountPath: PATHS.checkpoints },
       { name: 'token', mountPath: PATHS.token.slice(0, PATHS.token.lastIndexOf('/')), readOnly: true },
       { name: 'tmp', mountPath: '/tmp' },
+      ...(cluster.spec.encryption ? [{ name: 'keys', mountPath: PATHS.keys, readOnly: true }] : []),
     ],
   }
 }
@@ -274,11 +277,12 @@ function environment(cluster: LokiCluster): Fields[] {
     { name: ENVIRONMENT.walDirectory, value: PATHS.wal },
     { name: ENVIRONMENT.checkpointDirectory, value: PATHS.checkpoints },
     { name: ENVIRONMENT.tokenFile, value: PATHS.token },
+    ...(cluster.spec.encryption ? [{ name: ENVIRONMENT.keysDirectory, value: PATHS.keys }] : []),
     { name: ENVIRONMENT.settings, value: JSON.stringify(sorted(cluster.spec.config ?? {})) },
   ]
 }
 
-const sorted = (settings: Readonly<Record<string, number>>): Record<string, number> =>
+const sorted = (settings: Readonly<Record<string, number | string>>): Record<string, number | string> =>
   Object.fromEntries(Object.entries(settings).sort(([a], [b]) => (a < b ? -1 : 1)))
 
 /** The reference of an event to the object it is about. */

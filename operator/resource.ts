@@ -66,7 +66,9 @@ export interface LokiClusterSpec {
     readonly retention?: { readonly whenScaled?: RetentionPolicy; readonly whenDeleted?: RetentionPolicy }
   }
   readonly resources?: { readonly requests?: Record<string, unknown>; readonly limits?: Record<string, unknown> }
-  readonly config?: Readonly<Record<string, number>>
+  readonly config?: Readonly<Record<string, number | string>>
+  /** The Secret that has the keys of the encryption at rest. */
+  readonly encryption?: { readonly secretName: string }
   readonly placement?: { readonly spread?: 'Preferred' | 'Required'; readonly topologyKey?: string }
   readonly service?: { readonly type?: string; readonly annotations?: Readonly<Record<string, string>> }
   readonly pod?: PodSpec
@@ -196,10 +198,11 @@ export function fingerprint(text: string): string {
  * `image` is the resolved one (see `imageOf`).
  */
 export function inputsHash(cluster: LokiCluster, image: string): string {
-  const { resources, config, pod } = cluster.spec
+  const { resources, config, encryption, pod } = cluster.spec
   const { spread, topologyKey } = wanted(cluster.spec)
   const restartedAt = cluster.metadata.annotations?.[ANNOTATIONS.restartedAt]
-  return fingerprint(canonical({ image, resources, config, pod, placement: { spread, topologyKey }, restartedAt }))
+  const placement = { spread, topologyKey }
+  return fingerprint(canonical({ image, resources, config, encryption, pod, placement, restartedAt }))
 }
 
 /** The image of the nodes: the one that is asked for, else the one they already have, else the operator's own. */

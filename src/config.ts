@@ -4,18 +4,9 @@
  */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import {
-  ENVIRONMENT,
-  PATHS,
-  PORTS,
-  type PortName,
-  type Settings,
-  parseAddressBook,
-  parseSettings,
-  resolveAddress,
-  splitAddress,
-} from './contract.ts'
+import { ENVIRONMENT, PATHS, PORTS, type PortName, parseAddressBook, resolveAddress, splitAddress } from './contract.ts'
 import { LokiError } from './errors.ts'
+import { type Settings, parseSettings } from './settings.ts'
 
 /** Bounds that no manifest changes. Units are last in the names. */
 export const LIMITS = {
@@ -60,6 +51,8 @@ export interface Config {
   readonly walDirectory: string
   readonly checkpointDirectory: string
   readonly controlFile: string
+  /** Null: there are no keys. */
+  readonly keysDirectory: string | null
   readonly token: string
   readonly addressBookPath: string | null
   readonly settings: Settings
@@ -104,6 +97,7 @@ export function readConfig(environment: Environment): Config {
     walDirectory,
     checkpointDirectory: environment[ENVIRONMENT.checkpointDirectory] ?? PATHS.checkpoints,
     controlFile: environment[ENVIRONMENT.controlFile] ?? join(walDirectory, PATHS.controlFile),
+    keysDirectory: environment[ENVIRONMENT.keysDirectory] ?? null,
     token,
     addressBookPath,
     settings: parseSettings(parseSettingsText(environment[ENVIRONMENT.settings])),

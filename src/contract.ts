@@ -1,7 +1,7 @@
 /**
  * All that node, operator and local share: ports, labels, paths, environment, the address book, and the JSON
  * of the admin port with its parsers. Everything on the wire is plain JSON; integers that can pass 2^53 are
- * strings. Imports errors at most.
+ * strings. Imports errors and settings at most.
  */
 import { LokiError } from './errors.ts'
 
@@ -31,6 +31,7 @@ export const ANNOTATIONS = {
 export const PATHS = {
   wal: '/var/lib/lokikv/wal',
   checkpoints: '/var/lib/lokikv/checkpoints',
+  keys: '/var/run/secrets/lokikv-keys',
   token: '/var/run/secrets/lokikv/token',
   controlFile: 'control.toml',
 } as const
@@ -42,6 +43,8 @@ export const ENVIRONMENT = {
   walDirectory: 'LOKIKV_WAL_DIRECTORY',
   checkpointDirectory: 'LOKIKV_CHECKPOINT_DIRECTORY',
   tokenFile: 'LOKIKV_TOKEN_FILE',
+  /** A folder with one file for each key of the encryption at rest; its name is the id of the key. */
+  keysDirectory: 'LOKIKV_KEYS_DIRECTORY',
   settings: 'LOKIKV_SETTINGS',
   addressBook: 'LOKIKV_ADDRESS_BOOK',
   controlFile: 'CONTROL_FILE_PATH',
@@ -131,6 +134,10 @@ export interface ConfigurationJson {
   readonly id: number
   readonly voters: readonly MemberJson[]
   readonly learners: readonly MemberJson[]
+  /** How many voters must accept; absent: a majority. */
+  readonly acceptQuorum?: number
+  /** Absent: no leases. */
+  readonly leaseMilliseconds?: number
 }
 
 /**
@@ -139,6 +146,20 @@ export interface ConfigurationJson {
  * `refused`: alive, takes no part; `refusal` says why.
  */
 export type NodePhase = 'waiting' | 'recovering' | 'member' | 'learner' | 'removed' | 'refused'
+
+/** How far a start is: it reads the log, loads the checkpoint, and applies the log to it; each part from 0 on. */
+export interface StartProgressJson {
+  readonly part: 'log' | 'checkpoint' | 'state'
+  readonly entries: number
+  readonly bytes: number
+  /** Of this part. */
+  readonly percent: number
+}
+
+export interface MigrationJson {
+  readonly sentBytes: number
+  readonly received: readonly { readonly id: number; readonly bytes: number }[]
+}
 
 export interface NodeStatus {
   readonly phase: NodePhase
@@ -171,6 +192,10 @@ export interface NodeStatus {
   readonly lastCheckpointIndex: string
   /** The disk is nearly full: commands that grow the data are refused here. Ends by itself when space returns. */
   readonly readOnly?: boolean
+  /** Bytes of log and checkpoints that went to nodes which catch up, and that came from others, since the start. */
+  readonly migration?: MigrationJson
+  /** While the node starts; absent afterwards. */
+  readonly starting?: StartProgressJson
 }
 
 export interface GenesisRequest {
@@ -289,7 +314,18 @@ function configuration(value: unknown, path: string): ConfigurationJson {
     id: integer(fields.id, `${path}.id`, 1),
     voters: array(fields.voters, `${path}.voters`, member),
     learners: array(fields.learners, `${path}.learners`, member),
+    ...optionally(fields, path, 'acceptQuorum'),
+    ...optionally(fields, path, 'leaseMilliseconds'),
   }
+}
+
+function optionally<Name extends string>(
+  fields: Record<string, unknown>,
+  path: string,
+  name: Name,
+): { readonly [Each in Name]?: number } {
+  if (fields[name] === undefined || fields[name] === null) return {}
+  return { [name]: integer(fields[name], `${path}.${name}`, 1) } as { [Each in Name]: number }
 }
 
 export function parseGenesisRequest(value: unknown): GenesisRequest {
@@ -355,6 +391,27 @@ export function parseErrorJson(value: unknown): ErrorJson {
   return { code: string(fields.code, 'code'), message: string(fields.message, 'message') }
 }
 
+function startProgress(value: unknown, path: string): StartProgressJson {
+  const fields = object(value, path)
+  return {
+    part: oneOf(fields.part, `${path}.part`, ['log', 'checkpoint', 'state']),
+    entries: integer(fields.entries, `${path}.entries`),
+    bytes: integer(fields.bytes, `${path}.bytes`),
+    percent: integer(fields.percent, `${path}.percent`),
+  }
+}
+
+function migration(value: unknown, path: string): MigrationJson {
+  const fields = object(value, path)
+  return {
+    sentBytes: integer(fields.sentBytes, `${path}.sentBytes`),
+    received: array(fields.received, `${path}.received`, (item, at) => {
+      const { id, bytes } = object(item, at)
+      return { id: integer(id, `${at}.id`, 1), bytes: integer(bytes, `${at}.bytes`) }
+    }),
+  }
+}
+
 export function parseNodeStatus(value: unknown): NodeStatus {
   const fields = object(value, 'status')
   const refusal = nullable(object)(fields.refusal, 'refusal')
@@ -394,90 +451,7 @@ export function parseNodeStatus(value: unknown): NodeStatus {
     },
     lastCheckpointIndex: index(fields.lastCheckpointIndex, 'lastCheckpointIndex'),
     ...(fields.readOnly === undefined ? {} : { readOnly: boolean(fields.readOnly, 'readOnly') }),
+    ...(fields.migration === undefined ? {} : { migration: migration(fields.migration, 'migration') }),
+    ...(fields.starting === undefined ? {} : { starting: startProgress(fields.starting, 'starting') }),
   }
-}
-
-// ---- settings of the node: `spec.config` of the manifest ------------------------------------------------------
-
-interface SettingRow {
-  readonly default: number
-  readonly least: number
-  readonly most: number
-  /** What the schema of the custom resource says about it. */
-  readonly what: string
-}
-
-/** Every setting of a node that a manifest may change. All of them need a restart. Units are last in the name. */
-export const SETTINGS = {
-  electionTimeoutMilliseconds: {
-    default: 300,
-    least: 50,
-    most: 60_000,
-    what: 'how long a leader may be out of sight before another node takes over',
-  },
-  checkpointIntervalSeconds: {
-    default: 300,
-    least: 1,
-    most: 86_400,
-    what: 'a checkpoint is taken at the latest after this time, if there is something new',
-  },
-  checkpointLogBytes: {
-    default: 67_108_864,
-    least: 1_048_576,
-    most: 4_294_967_296,
-    what: 'a checkpoint is taken at the latest after this many bytes of log',
-  },
-  walSegmentBytes: {
-    default: 67_108_864,
-    least: 1_048_576,
-    most: 1_073_741_824,
-    what: 'size of a segment of the write-ahead log',
-  },
-  maxMemoryBytes: {
-    default: 0,
-    least: 0,
-    most: Number.MAX_SAFE_INTEGER,
-    what: 'writes that grow the data are refused above this; 0: no limit',
-  },
-  maxClients: { default: 10_000, least: 1, most: 65_000, what: 'client connections a node takes' },
-  maxValueBytes: {
-    default: 8_388_608,
-    least: 1024,
-    most: 536_870_912,
-    what: 'largest key, value or argument of a command',
-  },
-  shutdownForwardMilliseconds: {
-    default: 5000,
-    least: 0,
-    most: 60_000,
-    what: 'how long a stopping node goes on taking commands, so that endpoints can notice',
-  },
-} as const satisfies Record<string, SettingRow>
-
-export type SettingName = keyof typeof SETTINGS
-export type Settings = Readonly<Record<SettingName, number>>
-
-/** Fills in defaults; throws `CONFIGURATION_INVALID` for a name or a value that is not in the table. */
-export function parseSettings(value: unknown): Settings {
-  const given = object(value, 'settings')
-  const settings: Partial<Record<SettingName, number>> = {}
-  for (const name of Object.keys(given)) {
-    if (!(name in SETTINGS)) {
-      throw new LokiError(
-        'CONFIGURATION_INVALID',
-        `unknown setting '${name}'; known: ${Object.keys(SETTINGS).join(', ')}`,
-      )
-    }
-  }
-  for (const [name, row] of Object.entries(SETTINGS) as [SettingName, SettingRow][]) {
-    const wanted = given[name] ?? row.default
-    if (!Number.isSafeInteger(wanted) || (wanted as number) < row.least || (wanted as number) > row.most) {
-      throw new LokiError(
-        'CONFIGURATION_INVALID',
-        `${name}: an integer from ${row.least} to ${row.most} expected, got ${JSON.stringify(wanted)}`,
-      )
-    }
-    settings[name] = wanted as number
-  }
-  return settings as Settings
 }

@@ -108,6 +108,11 @@ const rows = {
     what: 'another change of membership is under way',
     todo: 'wait until it is complete, or withdraw it',
   },
+  QUORUM_INVALID: {
+    http: 409,
+    what: 'the accept quorum of the settings does not suit so many voters',
+    todo: 'set acceptQuorum to 0 or to what the message says; the configuration in force stays',
+  },
   OVERLOADED: { http: 503, what: 'a queue is full', todo: 'try again later, or send less at a time' },
   OUTCOME_UNKNOWN: {
     http: 500,
@@ -140,6 +145,11 @@ const rows = {
     http: 400,
     what: 'a part of a checkpoint did not arrive as it was sent',
     todo: 'it is asked for again; if this goes on, check the disk of the sender and the network',
+  },
+  TOOL_USAGE: {
+    http: 400,
+    what: 'an argument of a command is not understood',
+    todo: 'see the command with `--help`',
   },
   ENCRYPTION_KEY_MISSING: {
     http: 409,

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** argv, signals, start and stop of a node; nothing else. */
 import pino from 'pino'
+import { checkpointTool } from './checkpoint-inspect.ts'
 import { readConfig } from './config.ts'
 import { LokiError, explain } from './errors.ts'
 import { initialise } from './init.ts'
@@ -12,11 +13,12 @@ const USAGE = `lokikv ${VERSION}: a durable, strongly consistent key-value store
 
 usage: lokikv <command>
 
-  node                     run a node; it is configured by its environment (see docs/OPERATIONS.md)
-  init <admin address> …   make a cluster of nodes that wait: give each its identity, once
-  waldump <folder>         show the write-ahead log in a folder (--json)
-  fsck <folder> [<folder>] verify log, meta and checkpoints of a node that does not run; the exit code tells
-  help                     this text
+  node                         run a node; it is configured by its environment (see docs/OPERATIONS.md)
+  init <admin address> …       make a cluster of nodes that wait: give each its identity, once
+  waldump <folder>             show the write-ahead log in a folder
+  checkpoint inspect <folder>  show and verify the checkpoints in a folder
+  fsck <folder> [<folder>]     verify log, meta and checkpoints of a node that does not run; the exit code tells
+  help                         this text; each tool has --help
 `
 
 const EXIT = { ok: 0, failure: 1, usage: 64, fatal: 70 } as const
@@ -63,6 +65,8 @@ async function main(argv: readonly string[]): Promise<number> {
       return initialise(rest)
     case 'waldump':
       return waldump(rest)
+    case 'checkpoint':
+      return checkpointTool(rest)
     case 'fsck':
       return fsck(rest)
     case 'help':

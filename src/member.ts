@@ -6,6 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CheckpointTransfer } from './checkpoint-transfer.ts'
 import { type Config, LIMITS, lookUp } from './config.ts'
+import type { StartProgressJson } from './contract.ts'
 import {
   type Replica,
   acceptsCheckpoint,
@@ -43,6 +44,8 @@ export interface MemberOptions {
   /** The log as it was found, with the configuration to start from. */
   readonly recovered: RecoveredLog
   readonly log: Log
+  /** How far the start is, now and then. */
+  readonly progress: (progress: StartProgressJson) => void
   /** The leader or the configuration changed: the control file should say so. */
   readonly changed: () => void
   /** A bug or a broken disk: the process must end. */
@@ -77,7 +80,7 @@ export class Member {
   /** Brings the machine up to date, then joins in. Errors: those of storage, coded. */
   static async start(options: MemberOptions): Promise<Member> {
     const { storage, recovered, config } = options
-    const machine = await restoreMachine(storage, config)
+    const machine = await restoreMachine(storage, config, options.progress)
     const configuration = recovered.state.configuration
     if (configuration === null) throw new LokiError('NO_IDENTITY', 'the log holds no configuration')
     const replica = createReplica({
@@ -177,14 +180,20 @@ export class Member {
   // ---- start ---------------------------------------------------------------------------------------------------------
 
   async #replay(): Promise<void> {
-    const { recovered, log } = this.#options
+    const { recovered, log, progress } = this.#options
     const { machine, replica } = this.turn
     const first = machine.applied + 1
     const last = recovered.state.decided
     const began = performance.now()
+    let bytes = 0
     for (let from = first; from <= last; from += REPLAY_SLICE_ENTRIES) {
       const to = Math.min(from + REPLAY_SLICE_ENTRIES - 1, last)
-      for (const entry of entriesBetween(replica, logIndex(from), logIndex(to))) this.turn.replay(entry)
+      for (const entry of entriesBetween(replica, logIndex(from), logIndex(to))) {
+        this.turn.replay(entry)
+        if (entry.kind === 'commands') bytes += entry.payload.length
+      }
+      const entries = to - first + 1
+      progress({ part: 'state', entries, bytes, percent: Math.floor((100 * entries) / (last - first + 1)) })
       await SLICE_PAUSE()
     }
     if (last >= first) {
@@ -364,10 +373,20 @@ const idsOf = (members: readonly MemberOf[]): NodeId[] => members.map((member) =
 const isTransfer = (kind: string): boolean =>
   kind === 'fetch-manifest' || kind === 'manifest' || kind === 'fetch-chunk' || kind === 'chunk'
 
-async function restoreMachine(storage: Storage, config: Config): Promise<Machine> {
+async function restoreMachine(
+  storage: Storage,
+  config: Config,
+  progress?: MemberOptions['progress'],
+): Promise<Machine> {
   const options = { maxMemoryBytes: config.settings.maxMemoryBytes }
   if (!storage.checkpoint) return new Machine(options)
   const restorer = new MachineRestorer(options)
-  for await (const chunk of storage.readCheckpoint()) restorer.add(chunk)
+  let bytes = 0
+  for await (const chunk of storage.readCheckpoint()) {
+    restorer.add(chunk)
+    bytes += chunk.length
+    const percent = Math.floor((100 * bytes) / storage.checkpoint.bytes)
+    progress?.({ part: 'checkpoint', entries: 0, bytes, percent })
+  }
   return restorer.finish()
 }

@@ -7,7 +7,6 @@
  * It owns storage, admin port, Redis port and the member inside, and is what both ports ask (`Front`,
  * `AdminActions`). A refused node stays alive and tells its code; a failed disk or a bug ends the process.
  */
-import { randomBytes } from 'node:crypto'
 import { networkInterfaces } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
@@ -23,7 +22,7 @@ import type {
   ResetRequest,
   TransferRequest,
 } from './contract.ts'
-import { type ControlFile, readControlFile, replaceControlFile } from './control-file.ts'
+import { replaceControlFile } from './control-file.ts'
 import { type AdminActions, createAdmin } from './edge/admin.ts'
 import type { Arguments, Facts, Front, Origin } from './edge/front.ts'
 import { createMetrics } from './edge/metrics.ts'
@@ -34,9 +33,10 @@ import type { Reply } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
 import { allotId, reconfigure, toMember, transfer, withdraw } from './membership.ts'
 import { nodeStatus, waitingStatus } from './node-status.ts'
+import { StartWatch, openNodeStorage } from './node-storage.ts'
 import { finishReset, moveAside } from './storage/reset.ts'
 import { RealDisk } from './storage/real-disk.ts'
-import { type Storage, openStorage } from './storage/storage.ts'
+import type { Storage } from './storage/storage.ts'
 import {
   type Configuration,
   type Member as MemberOf,
@@ -45,8 +45,6 @@ import {
   configurationId,
   logIndex,
   nodeId,
-  timeline,
-  volumeId,
 } from './vocabulary.ts'
 
 export const VERSION = '0.1.0'
@@ -78,6 +76,7 @@ export class Node implements Front, AdminActions {
   readonly #options: NodeOptions
   readonly #disk = new RealDisk()
   readonly #startedAt = performance.now()
+  readonly #watch: StartWatch
   #storage: Storage | null = null
   #member: Member | null = null
   /** The identity act under way, so that a repeated request waits for it and does not begin another. */
@@ -93,6 +92,7 @@ export class Node implements Front, AdminActions {
 
   constructor(options: NodeOptions) {
     this.#options = options
+    this.#watch = new StartWatch(options.log)
   }
 
   // ---- start and stop ------------------------------------------------------------------------------------------------
@@ -127,27 +127,8 @@ export class Node implements Front, AdminActions {
   async #open(): Promise<void> {
     const { config, log, fatal } = this.#options
     await finishReset(this.#disk, config.walDirectory, config.checkpointDirectory)
-    const controlFile = await readControlFile(this.#disk, config.controlFile)
-    const storage = await openStorage({
-      disk: this.#disk,
-      walDirectory: config.walDirectory,
-      checkpointDirectory: config.checkpointDirectory,
-      segmentBytes: config.settings.walSegmentBytes,
-      archive: true,
-      archiveSegments: LIMITS.archiveSegments,
-      random: () => volumeId(randomBytes(16).toString('hex')),
-      onFatal: fatal,
-      expected: controlFile && expectation(controlFile),
-      ...(controlFile ? { lastTimeline: timeline(controlFile.lastWalTimeline) } : {}),
-      log: (message, fields) => log(message, fields as Record<string, unknown>),
-    })
+    const storage = await openNodeStorage(config, this.#disk, log, fatal, this.#watch)
     this.#storage = storage
-    if (controlFile && storage.identity && controlFile.volumeId !== storage.volume) {
-      throw new LokiError(
-        'VOLUME_MISMATCH',
-        `${config.controlFile} is of volume ${controlFile.volumeId}, ${config.walDirectory} is volume ${storage.volume}`,
-      )
-    }
     log('storage open', { volume: storage.volume, timeline: storage.timeline, node: storage.identity?.node ?? null })
     if (storage.identity && storage.recovered.state.configuration) await this.#becomeMember(storage.recovered)
   }
@@ -168,9 +149,11 @@ export class Node implements Front, AdminActions {
       node: identity.node,
       recovered,
       log,
+      progress: this.#watch.report,
       fatal,
       changed: () => this.#controlFileSoon(),
     })
+    this.#watch.over()
     await this.#writeControlFile()
     this.#resp = new RespServer(this, {
       maxClients: config.settings.maxClients,
@@ -318,7 +301,11 @@ export class Node implements Front, AdminActions {
   // ---- what the admin port asks --------------------------------------------------------------------------------------
 
   status(): NodeStatus {
-    const base = waitingStatus(this.#options.config, this.#storage, this.#refusal, VERSION)
+    const starting = this.#refusal ? null : this.#watch.current
+    const base = {
+      ...waitingStatus(this.#options.config, this.#storage, this.#refusal, VERSION),
+      ...(starting ? { starting } : {}),
+    }
     if (!this.#member || !this.#storage) return base
     return { ...base, ...nodeStatus(this.#member), ready: this.readiness().ready }
   }
@@ -490,8 +477,3 @@ export class Node implements Front, AdminActions {
     })
   }
 }
-
-const expectation = (file: ControlFile) => ({
-  cluster: clusterId(file.clusterId),
-  node: nodeId(file.selfIdentifier),
-})

@@ -11,7 +11,7 @@ import type { Fields } from '../local/objects.ts'
 import { Registry } from '../local/registry.ts'
 import { builtIn } from '../local/resources.ts'
 import { Store } from '../local/store.ts'
-import { SETTINGS } from '../src/contract.ts'
+import { SETTINGS, TEXT_SETTINGS } from '../src/settings.ts'
 
 const root = join(import.meta.dirname, '..')
 const markdownIn = (folder: string): string[] =>
@@ -104,7 +104,7 @@ it('manifests on the pages and in examples/ pass the schema', () => {
 })
 
 it('settings that the pages name are settings', () => {
-  const names = new Set(Object.keys(SETTINGS))
+  const names = new Set([...Object.keys(SETTINGS), ...Object.keys(TEXT_SETTINGS)])
   const unknown = pages.flatMap(({ path, text }) =>
     [...text.matchAll(/spec\.config\.(\w+)/g)]
       .filter(([, name]) => !names.has(name!))

@@ -3,7 +3,8 @@ import { readFileSync } from 'node:fs'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
-import { ANNOTATIONS, ENVIRONMENT, LABELS, PATHS, SETTINGS, names } from '../src/contract.ts'
+import { ANNOTATIONS, ENVIRONMENT, LABELS, PATHS, names } from '../src/contract.ts'
+import { SETTINGS, TEXT_SETTINGS } from '../src/settings.ts'
 import { genesisRecord, manifests, tokenSecret } from '../operator/manifests.ts'
 import { quantityBytes } from '../operator/quantity.ts'
 import { canonical, fingerprint, imageOf, inputsHash, ordinalOf, wanted } from '../operator/resource.ts'
@@ -15,6 +16,7 @@ const file = (path: string): string => readFileSync(new URL(`../${path}`, import
 interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>
   readonly minimum?: number
+  readonly pattern?: string
   readonly maximum?: number
   readonly type?: string
   readonly default?: unknown
@@ -34,8 +36,13 @@ const schemaOf = (...path: string[]): Schema =>
 describe('the schema', () => {
   test('spec.config has the settings of the contract, with their ranges', () => {
     const settings = Object.entries(schemaOf('spec', 'config').properties ?? {})
-    expect(settings.map(([name, { type, minimum, maximum }]) => [name, type, minimum, maximum])).toEqual(
-      Object.entries(SETTINGS).map(([name, row]) => [name, 'integer', row.least, row.most]),
+    const numbers = settings.filter(([, { type }]) => type === 'integer')
+    expect(numbers.map(([name, { minimum, maximum }]) => [name, minimum, maximum])).toEqual(
+      Object.entries(SETTINGS).map(([name, row]) => [name, row.least, row.most]),
+    )
+    const texts = settings.filter(([, { type }]) => type !== 'integer')
+    expect(texts.map(([name, { type, pattern }]) => [name, type, pattern])).toEqual(
+      Object.entries(TEXT_SETTINGS).map(([name, row]) => [name, 'string', row.pattern]),
     )
     expect(settings.every(([, schema]) => schema.default === undefined)).toBe(true)
   })

@@ -43,6 +43,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   bytes: ['errors', 'vocabulary'],
   contract: ['errors'],
+  settings: ['errors'],
   consensus: WORDS,
   storage: WORDS,
   machine: WORDS,

@@ -55,6 +55,13 @@ function tokenHook(token: string): (request: FastifyRequest) => Promise<void> {
   }
 }
 
+/** What a startup probe that fails shows. */
+function recovering({ starting }: NodeStatus): string {
+  if (starting === undefined) return 'recovering'
+  const { part, entries, bytes, percent } = starting
+  return `recovering: ${part} ${percent} %, ${entries} entries, ${bytes} bytes`
+}
+
 function answerError(error: unknown, reply: FastifyReply): FastifyReply {
   // A bug is no answer: the process must end (main.ts), and not go on with a state that contradicts itself.
   if (error instanceof InvariantViolation) {
@@ -84,7 +91,7 @@ export function createAdmin(actions: AdminActions, token: string, metrics: Regis
   app.get(ADMIN_PATHS.livez, () => 'ok\n')
   app.get(ADMIN_PATHS.startupz, (_request, reply) => {
     const started = actions.started()
-    return reply.code(started ? 200 : 503).send(started ? 'ok\n' : 'recovering\n')
+    return reply.code(started ? 200 : 503).send(started ? 'ok\n' : `${recovering(actions.status())}\n`)
   })
   app.get(ADMIN_PATHS.readyz, (_request, reply) => {
     const { ready, reason } = actions.readiness()

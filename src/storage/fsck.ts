@@ -14,7 +14,8 @@ import { loadMeta } from './meta.ts'
 import { RealDisk } from './real-disk.ts'
 import { goodCheckpoints, judge, replayLog } from './recovery.ts'
 import { inspectVolumes } from './stamp.ts'
-import { green, red, showState, volumeIn } from './waldump.ts'
+import { green, red, volumeIn } from './tool.ts'
+import { showState } from './waldump.ts'
 
 export interface Finding {
   /** `damage`: the node starts in spite of it; `refused`: it does not. */

@@ -20,9 +20,9 @@ import { FRAME_STATE, type FrameHeader, type Stop } from './frames.ts'
 import { type KeyRing, NO_KEYS } from './keys.ts'
 import { doubtAbove, endsDoubt, readRecords, readState, stateAfter } from './records.ts'
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
-import { decodeSegmentHeader, readSegment, segmentsAmong } from './segment.ts'
+import { readSegment, segmentsAmong } from './segment.ts'
 import { Marks, type Unsealed } from './segment-index.ts'
-import { type ChainPart, cipherOf, loadSegments } from './segment-reader.ts'
+import { type ChainPart, cipherOf, loadSegments, readSegmentHeader } from './segment-reader.ts'
 
 /** Damage in a file of the log: where, and what it means in a word. */
 export interface Damage {
@@ -54,12 +54,12 @@ export interface ReplayedLog {
   readonly unsealed: readonly Unsealed[]
 }
 
-/** How far a start is. */
+/** How far step 4 is. */
 export interface StartProgress {
-  readonly part: 'log' | 'state'
+  readonly part: 'log'
   readonly entries: number
   readonly bytes: number
-  readonly totalBytes: number
+  readonly percent: number
 }
 
 /** Applies what segments hold, in order; keeps going where damage left a hole. */
@@ -151,7 +151,7 @@ export async function replayLog(
   let newestEmpty = false
   let bytesRead = 0
   let entriesRead = 0
-  const totalBytes = chain.reduce((sum, { known }) => sum + (known?.end ?? 0), 0)
+  const totalBytes = chain.reduce((sum, { known }) => sum + (known?.end ?? 0), 1)
   const unsealed: Unsealed[] = []
   for await (const segment of loadSegments(disk, keys, chain, first)) {
     const { path, bytes, decoded, known, cipher, from } = segment
@@ -184,7 +184,8 @@ export async function replayLog(
     }
     bytesRead += known?.end ?? 0
     entriesRead = Math.max(entriesRead, replay.entries.length)
-    progress?.({ part: 'log', entries: entriesRead, bytes: bytesRead, totalBytes })
+    const percent = Math.floor((100 * bytesRead) / totalBytes)
+    progress?.({ part: 'log', entries: entriesRead, bytes: bytesRead, percent })
   }
   const { state, entries, lostTail, doubtfulFrom, damage } = replay
   return {
@@ -242,23 +243,15 @@ async function openChain(disk: Disk, directory: string, volume: string, first: L
 
 async function readHeader(disk: Disk, directory: string, name: SegmentName, volume: string): Promise<DecodedHeader> {
   const path = `${directory}/${name.name}`
-  const file = await disk.open(path, 'read')
-  try {
-    let bytes = await file.read(0, 4096)
-    const size = bytes.length >= 16 ? bytes.readUInt32LE(12) : 0
-    if (size > bytes.length && size <= 1024 * 1024) bytes = await file.read(0, size)
-    const decoded = decodeSegmentHeader(bytes, path)
-    const { header } = decoded
-    if (header.volume !== volume) {
-      throw new LokiError('VOLUME_MISMATCH', `${path} belongs to volume ${header.volume}, this is ${volume}`)
-    }
-    if (header.timeline !== name.timeline || header.base !== name.base) {
-      throw new LokiError('LOG_DAMAGED', `${path} has the header of another segment`)
-    }
-    return decoded
-  } finally {
-    await file.close()
+  const decoded = await readSegmentHeader(disk, path)
+  const { header } = decoded
+  if (header.volume !== volume) {
+    throw new LokiError('VOLUME_MISMATCH', `${path} belongs to volume ${header.volume}, this is ${volume}`)
   }
+  if (header.timeline !== name.timeline || header.base !== name.base) {
+    throw new LokiError('LOG_DAMAGED', `${path} has the header of another segment`)
+  }
+  return decoded
 }
 
 async function isEmptySegment(

@@ -6,7 +6,8 @@
 import type { Disk } from './disk.ts'
 import { isBlank } from './frames.ts'
 import { FileCipher, type KeyRing } from './keys.ts'
-import type { DecodedHeader, ReadFrom, SegmentLink, SegmentName } from './segment.ts'
+import { type DecodedHeader, MAXIMUM_HEADER_BYTES, type ReadFrom, type SegmentLink } from './segment.ts'
+import { type SegmentName, decodeSegmentHeader } from './segment.ts'
 import { indexFault, markFor, readIndex } from './segment-index.ts'
 
 /** A segment of the chain, and what the one behind it says about its end; null for the newest. */
@@ -30,6 +31,19 @@ export interface LoadedSegment extends ChainPart {
 export const cipherOf = (decoded: DecodedHeader, keys: KeyRing, path: string): FileCipher | null =>
   decoded.header.key === null ? null : FileCipher.open(keys, decoded.header.key, 'segment', path)
 
+/** The header at the start of a segment's file. Throws as `decodeSegmentHeader`. */
+export async function readSegmentHeader(disk: Disk, path: string): Promise<DecodedHeader> {
+  const file = await disk.open(path, 'read')
+  try {
+    let bytes = await file.read(0, 4096)
+    const size = bytes.length >= 16 ? bytes.readUInt32LE(12) : 0
+    if (size > bytes.length && size <= MAXIMUM_HEADER_BYTES) bytes = await file.read(0, size)
+    return decodeSegmentHeader(bytes, path)
+  } finally {
+    await file.close()
+  }
+}
+
 /** The segments in their order; entries below `first` are not needed. */
 export async function* loadSegments(
   disk: Disk,
@@ -39,18 +53,24 @@ export async function* loadSegments(
 ): AsyncGenerator<LoadedSegment, void> {
   let next: Promise<LoadedSegment> | null = null
   for (let at = 0; at < chain.length; at++) {
-    const loaded: LoadedSegment = await (next ?? load(disk, keys, chain[at]!, first))
+    const loaded: LoadedSegment = await (next ?? loadSegment(disk, keys, chain[at]!, first))
     const following = chain[at + 1]
-    next = following === undefined ? null : load(disk, keys, following, first)
+    next = following === undefined ? null : loadSegment(disk, keys, following, first)
     // Whoever waits for it hears of it.
     next?.catch(() => undefined)
     yield loaded
   }
 }
 
-async function load(disk: Disk, keys: KeyRing, part: ChainPart, first: number): Promise<LoadedSegment> {
+/** One segment; `keys` null: what is sealed stays closed. */
+export async function loadSegment(
+  disk: Disk,
+  keys: KeyRing | null,
+  part: ChainPart,
+  first: number,
+): Promise<LoadedSegment> {
   const { path, decoded, known } = part
-  const cipher = cipherOf(decoded, keys, path)
+  const cipher = keys === null ? null : cipherOf(decoded, keys, path)
   const file = await disk.open(path, 'read')
   try {
     const size = await file.size()

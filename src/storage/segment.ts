@@ -54,7 +54,7 @@ const COMPRESSED = 2
 const ENCRYPTED = 4
 const FLAGS = BORN_WITH_FRAME | COMPRESSED | ENCRYPTED
 /** A header that claims more is damage. */
-const MAXIMUM_HEADER_BYTES = 1024 * 1024
+export const MAXIMUM_HEADER_BYTES = 1024 * 1024
 
 /** Where the segment before ends, and the check of its last frame (of its header where it has none). */
 export interface SegmentLink {

@@ -1,18 +1,33 @@
 /**
- * `lokikv waldump <folder> [--json]`: what is in the segments of a log, frame by frame, and why reading stops.
- * Reads only, and reads what a start would read; a running node is not disturbed (its newest frames may be
- * missing). `<folder>` is the WAL volume, or a folder that has it as `wal`.
+ * `lokikv waldump <folder>`: what is in the segments of a log, frame by frame, and why reading stops. Reads only, and
+ * reads what a start would read; a running node is not disturbed (its newest frames may be missing). `<folder>` is
+ * the WAL volume, a folder that has it as `wal`, or an archive.
  */
-import { readWhole } from './disk.ts'
 import type { Disk } from './disk.ts'
 import { ByteReader } from '../bytes.ts'
-import { LokiError, explain } from '../errors.ts'
+import { LokiError } from '../errors.ts'
 import type { Ballot, Configuration, DurableState, LogRecord } from '../vocabulary.ts'
 import { FRAME_STATE } from './frames.ts'
+import type { KeyRing } from './keys.ts'
 import { RealDisk } from './real-disk.ts'
 import { readRecords, readState } from './records.ts'
-import { type SegmentItem, type SegmentLink, type SegmentName, decodeSegmentHeader, readSegment } from './segment.ts'
-import { segmentsAmong } from './segment.ts'
+import { type SegmentItem, type SegmentLink, type SegmentName, readSegment, segmentsAmong } from './segment.ts'
+import { readIndex } from './segment-index.ts'
+import { type ChainPart, loadSegment, readSegmentHeader } from './segment-reader.ts'
+import { bold, indexOption, keysOf, parseArguments, red, runTool, volumeIn } from './tool.ts'
+
+const USAGE = `usage: lokikv waldump <folder> [--json] [--from <index>] [--keys <folder>]
+
+Shows the write-ahead log in a folder: segments, frames, what is in them, and why reading stops. Reads only.
+
+  <folder>         the WAL volume, a folder with 'wal' in it, or an archive
+  --from <index>   only frames that may have the entry with this index, or later ones
+  --keys <folder>  the keys of a log that is encrypted (by default LOKIKV_KEYS_DIRECTORY); without the key of a
+                   segment its frames are verified, and what is in them is not shown
+  --json           one JSON object a line
+
+Exit code: 0, 1 where there is damage, 64 for wrong use.
+`
 
 /** One line of a dump; `--json` prints it as it is. Offsets and lengths are in bytes. */
 export type DumpLine =
@@ -26,6 +41,11 @@ export type DumpLine =
       readonly doubtfulFrom: number | null
       readonly previous: string | null
       readonly bornWithFrame: boolean
+      readonly compressed: boolean
+      /** Id of the key that it is sealed with. */
+      readonly key: string | null
+      /** Marks of the index at its end. */
+      readonly index: number | 'none' | 'damaged'
       readonly state: string
     }
   | {
@@ -33,6 +53,9 @@ export type DumpLine =
       readonly offset: number
       readonly bytes: number
       readonly last: number
+      readonly compressed: boolean
+      /** Sealed with a key that is not here: `records` is empty. */
+      readonly sealed: boolean
       readonly records: readonly string[]
     }
   | { readonly kind: 'damage'; readonly offset: number; readonly to: number; readonly reason: string }
@@ -78,22 +101,18 @@ function showRecord(record: LogRecord): string {
   }
 }
 
+function showPayload(kind: number, payload: Buffer): string[] {
+  const reader = new ByteReader(payload)
+  return kind === FRAME_STATE ? [`state: ${showState(readState(reader))}`] : readRecords(reader).map(showRecord)
+}
+
 function showItem(item: SegmentItem): DumpLine {
   switch (item.kind) {
     case 'frame': {
       const { header, payload } = item
-      if (payload === null)
-        return {
-          kind: 'frame',
-          offset: header.offset,
-          bytes: header.end - header.offset,
-          last: header.last,
-          records: ['sealed'],
-        }
-      const reader = new ByteReader(payload)
-      const records =
-        header.kind === FRAME_STATE ? [`state: ${showState(readState(reader))}`] : readRecords(reader).map(showRecord)
-      return { kind: 'frame', offset: header.offset, bytes: header.end - header.offset, last: header.last, records }
+      const { offset, end, last, compressed } = header
+      const records = payload === null ? [] : showPayload(header.kind, payload)
+      return { kind: 'frame', offset, bytes: end - offset, last, compressed, sealed: payload === null, records }
     }
     case 'rot':
       return { kind: 'damage', offset: item.from, to: item.to, reason: item.reason }
@@ -114,31 +133,36 @@ function showItem(item: SegmentItem): DumpLine {
   }
 }
 
+export interface DumpOptions {
+  /** Null: what is sealed stays closed. */
+  readonly keys?: KeyRing | null
+  /** Frames that end before this entry are left out; segments are not read before its mark. */
+  readonly from?: number | null
+}
+
 /** Every line of the log in `directory`, oldest segment first. */
-export async function* dump(disk: Disk, directory: string): AsyncGenerator<DumpLine, void> {
+export async function* dump(disk: Disk, directory: string, options: DumpOptions = {}): AsyncGenerator<DumpLine, void> {
+  const { keys = null, from = null } = options
   const segments = segmentsAmong((await disk.list(directory)) ?? [])
-  for (const [at, segment] of segments.entries()) {
-    const bytes = (await readWhole(disk, `${directory}/${segment.name}`)) ?? Buffer.alloc(0)
+  for (const [at, name] of segments.entries()) {
+    const following = segments[at + 1]
+    if (from !== null && following !== undefined && following.base <= from) continue
     try {
-      yield* dumpSegment(bytes, segment, await linkTo(disk, directory, segment, segments[at + 1]))
+      const path = `${directory}/${name.name}`
+      const decoded = await readSegmentHeader(disk, path)
+      const known = following === undefined ? null : await linkTo(disk, `${directory}/${following.name}`, name)
+      yield* dumpSegment(disk, { name, path, decoded, known }, keys, from ?? 0)
     } catch (error) {
       if (!(error instanceof LokiError)) throw error
-      yield { kind: 'error', name: segment.name, reason: error.message }
+      yield { kind: 'error', name: name.name, reason: error.message }
     }
   }
 }
 
-/** What the segment behind `segment` says about its end; null if it says nothing. */
-async function linkTo(
-  disk: Disk,
-  directory: string,
-  segment: SegmentName,
-  following: SegmentName | undefined,
-): Promise<SegmentLink | null> {
-  if (following === undefined) return null
+/** What the segment at `path`, behind `segment`, says about its end; null if it says nothing. */
+async function linkTo(disk: Disk, path: string, segment: SegmentName): Promise<SegmentLink | null> {
   try {
-    const bytes = (await readWhole(disk, `${directory}/${following.name}`)) ?? Buffer.alloc(0)
-    const { previous } = decodeSegmentHeader(bytes, following.name).header
+    const { previous } = (await readSegmentHeader(disk, path)).header
     return previous?.timeline === segment.timeline && previous.base === segment.base ? previous : null
   } catch (error) {
     if (error instanceof LokiError) return null
@@ -146,39 +170,56 @@ async function linkTo(
   }
 }
 
-function* dumpSegment(bytes: Buffer, segment: SegmentName, known: SegmentLink | null): Generator<DumpLine, void> {
-  const decoded = decodeSegmentHeader(bytes, segment.name)
-  const { header } = decoded
+async function* dumpSegment(
+  disk: Disk,
+  part: ChainPart,
+  keys: KeyRing | null,
+  from: number,
+): AsyncGenerator<DumpLine, void> {
+  const { header, seed } = part.decoded
+  const file = await disk.open(part.path, 'read')
+  const fileBytes = await file.size()
+  const index = await readIndex(file, fileBytes, seed)
+  await file.close()
+  // In an archive the segment behind may be gone; the index says where this one ends, too.
+  const end = typeof index === 'object' ? index : null
+  const known = part.known ?? (end && { timeline: header.timeline, base: header.base, end: end.end, check: end.check })
   yield {
     kind: 'segment',
-    name: segment.name,
-    bytes: bytes.length,
+    name: part.name.name,
+    bytes: fileBytes,
     timeline: header.timeline,
     base: header.base,
     first: header.first,
     doubtfulFrom: header.doubtfulFrom,
     previous: header.previous === null ? null : `${header.previous.timeline}-${header.previous.base}`,
     bornWithFrame: header.bornWithFrame,
+    compressed: header.compressed,
+    key: header.key?.keyId ?? null,
+    index: typeof index === 'object' ? index.marks.length : index,
     state: showState(header.state),
   }
-  for (const item of readSegment(bytes, decoded, known)) yield showItem(item)
+  const segment = await loadSegment(disk, keys, { ...part, known }, from)
+  for (const item of readSegment(segment.bytes, part.decoded, known, segment.cipher, segment.from)) {
+    if (item.kind !== 'frame' || item.header.last >= from) yield showItem(item)
+  }
 }
-
-const paint = (colour: number, text: string): string =>
-  process.stdout.isTTY ? `\u001B[${colour}m${text}\u001B[0m` : text
-export const red = (text: string): string => paint(31, text)
-export const green = (text: string): string => paint(32, text)
-export const bold = (text: string): string => paint(1, text)
 
 function render(line: DumpLine): string {
   switch (line.kind) {
     case 'segment': {
       const doubt = line.doubtfulFrom === null ? '' : `, doubtful from ${line.doubtfulFrom}`
       const after = line.previous === null ? 'the first one' : `after ${line.previous}`
-      return `${bold(line.name)} ${line.bytes} bytes, ${after}, first ${line.first}${doubt}\n  ${line.state}`
+      const packed = `${line.compressed ? ', zstd' : ''}${line.key === null ? '' : `, key ${line.key}`}`
+      const index = typeof line.index === 'number' ? `sealed, ${line.index} marks` : `index: ${line.index}`
+      const title = `${bold(line.name)} ${line.bytes} bytes, ${after}, first ${line.first}${doubt}${packed}, ${index}`
+      return `${title}\n  ${line.state}`
     }
-    case 'frame':
-      return `  ${String(line.offset).padStart(10)} ${String(line.bytes).padStart(8)} bytes  last ${line.last}  ${line.records.join('; ')}`
+    case 'frame': {
+      const records = line.sealed ? '(sealed)' : line.records.join('; ')
+      const size = `${line.bytes} bytes${line.compressed ? ' z' : ''}`
+      return `  ${String(line.offset).padStart(10)} ${size.padStart(16)}  last ${line.last}  ${records}`
+    }
     case 'damage':
       return red(`  ${String(line.offset).padStart(10)} damage up to ${line.to}: ${line.reason}`)
     case 'stop':
@@ -190,33 +231,18 @@ function render(line: DumpLine): string {
   }
 }
 
-/** `folder` itself, or its `name` where it has one. */
-export async function volumeIn(disk: Disk, folder: string, name: string): Promise<string> {
-  const path = folder.replace(/\/+$/, '')
-  const names = await disk.list(path)
-  if (names === null) throw new LokiError('NOT_FOUND', `there is no folder ${path}`)
-  return names.includes(name) ? `${path}/${name}` : path
-}
-
-/** The command line tool. Gives the exit code: 0, 1 where there is damage, 64 for wrong use. */
-export async function waldump(argv: readonly string[]): Promise<number> {
-  const folders = argv.filter((argument) => !argument.startsWith('--'))
-  const json = argv.includes('--json')
-  if (folders.length !== 1 || argv.length > folders.length + (json ? 1 : 0)) {
-    process.stderr.write('usage: lokikv waldump <folder> [--json]\n')
-    return 64
-  }
-  const disk = new RealDisk()
-  try {
+/** The command line tool. Gives the exit code. */
+export function waldump(argv: readonly string[]): Promise<number> {
+  return runTool(argv, USAGE, async () => {
+    const given = parseArguments(argv, ['--json'], ['--from', '--keys'])
+    if (given.folders.length !== 1) throw new LokiError('TOOL_USAGE', 'one folder expected')
+    const disk = new RealDisk()
+    const options = { keys: keysOf(given), from: indexOption(given, '--from') }
     let damaged = false
-    for await (const line of dump(disk, await volumeIn(disk, folders[0]!, 'wal'))) {
+    for await (const line of dump(disk, await volumeIn(disk, given.folders[0]!, 'wal'), options)) {
       damaged ||= line.kind === 'damage' || line.kind === 'error'
-      process.stdout.write(`${json ? JSON.stringify(line) : render(line)}\n`)
+      process.stdout.write(`${given.flags.has('--json') ? JSON.stringify(line) : render(line)}\n`)
     }
     return damaged ? 1 : 0
-  } catch (error) {
-    if (!(error instanceof LokiError)) throw error
-    process.stderr.write(`${explain(error)}\n`)
-    return 64
-  }
+  })
 }
