@@ -22,6 +22,7 @@ import {
   configurationId,
   logIndex,
   nodeId,
+  optionsOf,
   volumeId,
 } from './vocabulary.ts'
 
@@ -256,11 +257,7 @@ export function readConfiguration(reader: ByteReader): Configuration {
   if (acceptQuorum > most) {
     throw new LokiError('FRAME_MALFORMED', `an accept quorum of ${acceptQuorum}, where ${most} are a majority`)
   }
-  return {
-    ...membership,
-    ...(acceptQuorum > 0 ? { acceptQuorum } : {}),
-    ...(leaseMilliseconds > 0 ? { leaseMilliseconds } : {}),
-  }
+  return { ...membership, ...optionsOf({ acceptQuorum, leaseMilliseconds }) }
 }
 
 function readMembership(reader: ByteReader, id: number): Configuration {

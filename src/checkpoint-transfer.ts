@@ -30,6 +30,9 @@ export class CheckpointTransfer {
   readonly #ports: TransferPorts
   /** Who waits for which answer, by `peer/kind/index/chunk`. */
   readonly #waiting = new Map<string, (answer: Answer) => void>()
+  /** Of chunks, since the process began. */
+  sentBytes = 0
+  readonly receivedBytes = new Map<NodeId, number>()
 
   constructor(ports: TransferPorts) {
     this.#ports = ports
@@ -48,6 +51,7 @@ export class CheckpointTransfer {
       }
       case 'fetch-chunk': {
         const bytes = await storage.readChunk(message.index, message.chunk)
+        this.sentBytes += bytes?.length ?? 0
         send(from, { kind: 'chunk', index: message.index, chunk: message.chunk, bytes })
         break
       }
@@ -103,6 +107,7 @@ export class CheckpointTransfer {
         if (answer?.kind !== 'chunk' || answer.bytes === null) {
           throw new LokiError('NO_ANSWER', `chunk ${chunk} of the checkpoint at ${manifest.index} did not come`)
         }
+        this.receivedBytes.set(peer, (this.receivedBytes.get(peer) ?? 0) + answer.bytes.length)
         await receiver.put(chunk, answer.bytes)
       }
     }

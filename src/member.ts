@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CheckpointTransfer } from './checkpoint-transfer.ts'
 import { type Config, LIMITS, lookUp } from './config.ts'
-import type { StartProgressJson } from './contract.ts'
+import type { MigrationJson, StartProgressJson } from './contract.ts'
 import {
   type Replica,
   acceptsCheckpoint,
@@ -16,9 +16,11 @@ import {
   leaderOf,
 } from './consensus/replica.ts'
 import { isVoter } from './consensus/quorum.ts'
+import type { Settings } from './settings.ts'
 import { PeerNetwork } from './edge/peer.ts'
 import { LokiError } from './errors.ts'
 import { Machine, MachineRestorer } from './machine/machine.ts'
+import { followSettings } from './membership.ts'
 import { Relay, firstIncarnation } from './relay.ts'
 import type { Storage } from './storage/storage.ts'
 import { Turn } from './turn.ts'
@@ -74,6 +76,7 @@ export class Member {
   #bytesAtCheckpoint = 0
   #checkpointMilliseconds = 0
   #handedOverFull = false
+  #saidProblem = false
   leaderChanges = 0
   lastLeaderAt = 0
 
@@ -109,7 +112,10 @@ export class Member {
     const applied = storage.checkpoint
       ? { configuration: storage.checkpoint.configuration, start: storage.checkpoint.start }
       : { configuration, start: options.recovered.state.configurationStart }
-    this.turn = new Turn(node, replica, machine, relay, applied, this.#ports(), LIMITS)
+    this.turn = new Turn(node, replica, machine, relay, applied, this.#ports(), {
+      ...LIMITS,
+      staleReadsMostMilliseconds: config.settings.staleReadsMostMilliseconds,
+    })
     this.network = new PeerNetwork({
       cluster,
       node,
@@ -210,8 +216,34 @@ export class Member {
         if (leaderOf(this.turn.replica) !== null) this.lastLeaderAt = performance.now()
         if (this.#checkpointDue()) this.checkpoint().catch((error: unknown) => this.#checkpointFailed(error))
         this.#minds(storage.readOnly)
+        this.#followSettings()
       }, 250),
     )
+  }
+
+  get settings(): Settings {
+    return this.#options.config.settings
+  }
+
+  #followSettings(): void {
+    try {
+      followSettings(this)
+    } catch (error) {
+      if (!(error instanceof LokiError)) throw error
+      if (!this.#saidProblem) this.#options.log('the settings do not suit the configuration', { reason: error.message })
+      this.#saidProblem = true
+    }
+  }
+
+  /** What went to nodes that catch up, and came from others: log and checkpoints. */
+  get migration(): MigrationJson {
+    const { migration } = this.turn.status
+    const received = new Map(this.#transfer.receivedBytes)
+    for (const { id, bytes } of migration.received) received.set(id, (received.get(id) ?? 0) + bytes)
+    return {
+      sentBytes: migration.sentBytes + this.#transfer.sentBytes,
+      received: [...received].map(([id, bytes]) => ({ id, bytes })),
+    }
   }
 
   /** Nodes of the configuration and those that are expected; a node that is both is one. */

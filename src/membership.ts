@@ -4,11 +4,14 @@
  * are for the leader; others answer NOT_LEADER and name it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isVoter } from './consensus/quorum.ts'
-import type { ConfigurationRequest, MemberJson, MemberRequest, MemberResponse, TransferRequest } from './contract.ts'
+import { isVoter, majority, quorumProblem } from './consensus/quorum.ts'
+import type { ConfigurationRequest, MemberJson, MemberRequest } from './contract.ts'
+import type { MemberResponse, TransferRequest } from './contract.ts'
 import { LokiError } from './errors.ts'
 import type { Member } from './member.ts'
-import { type Member as MemberOf, type NodeId, configurationId, nodeId, volumeId } from './vocabulary.ts'
+import type { Settings } from './settings.ts'
+import { type ConfigurationOptions, type Member as MemberOf, type NodeId } from './vocabulary.ts'
+import { configurationId, nodeId, optionsOf, volumeId } from './vocabulary.ts'
 
 const ALLOT_MILLISECONDS = 5000
 
@@ -46,6 +49,30 @@ export async function allotId(member: Member, request: MemberRequest): Promise<M
   throw new LokiError('NO_LEADER', 'the id was not decided in time')
 }
 
+/** What the settings make of a configuration with so many voters. Throws `QUORUM_INVALID`. */
+function wantedOptions(settings: Settings, voters: number): ConfigurationOptions {
+  // Two voters or one have no choice, and whoever is alone needs nobody's word to read.
+  const acceptQuorum = voters < 3 ? 0 : settings.acceptQuorum
+  const problem = acceptQuorum === 0 ? null : quorumProblem(voters, acceptQuorum)
+  if (problem !== null) throw new LokiError('QUORUM_INVALID', problem)
+  const leaseMilliseconds = voters === 1 ? 0 : settings.leaseMilliseconds
+  return optionsOf({ acceptQuorum: acceptQuorum === majority(voters) ? 0 : acceptQuorum, leaseMilliseconds })
+}
+
+/**
+ * A leader whose settings say something else than the configuration brings them into force: what all members must
+ * agree on goes through the log. Throws `QUORUM_INVALID`; the configuration in force stays then.
+ */
+export function followSettings(member: Member): void {
+  const { configuration, configurationComplete, reconfiguration, transferTo } = member.turn.status
+  if (!member.isLeader || !configurationComplete || reconfiguration !== null || transferTo !== null) return
+  const { id, voters, learners } = configuration
+  const wanted = wantedOptions(member.settings, voters.length)
+  const { acceptQuorum = 0, leaseMilliseconds = 0 } = configuration
+  if ((wanted.acceptQuorum ?? 0) === acceptQuorum && (wanted.leaseMilliseconds ?? 0) === leaseMilliseconds) return
+  member.turn.reconfigure({ id: configurationId(id + 1), voters, learners, preferredLeader: nodeId(0), ...wanted })
+}
+
 /** Begins a change, or does nothing where it is under way or done. */
 export function reconfigure(member: Member, request: ConfigurationRequest): void {
   expectLeader(member)
@@ -70,8 +97,9 @@ export function reconfigure(member: Member, request: ConfigurationRequest): void
     if (sameIds(running.voters, ids)) return
     throw new LokiError('RECONFIGURATION_RUNNING', `to voters ${running.voters.join(', ')}`)
   }
+  const options = wantedOptions(member.settings, voters.length)
   member.expect([...voters, ...learners])
-  member.turn.reconfigure({ id: configurationId(current.id + 1), voters, learners, preferredLeader })
+  member.turn.reconfigure({ id: configurationId(current.id + 1), voters, learners, preferredLeader, ...options })
   if (!member.turn.status.reconfiguration) throw new LokiError('NOT_LEADER', 'leadership was lost at this moment')
 }
 

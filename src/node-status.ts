@@ -6,7 +6,7 @@ import type { ConfigurationJson, MemberJson, NodePhase, NodeStatus } from './con
 import type { LokiError } from './errors.ts'
 import type { Member } from './member.ts'
 import type { Storage } from './storage/storage.ts'
-import type { Configuration, Member as MemberOf } from './vocabulary.ts'
+import { type Configuration, type Member as MemberOf, optionsOf } from './vocabulary.ts'
 
 const memberJson = (member: MemberOf): MemberJson => ({
   id: member.id,
@@ -18,6 +18,7 @@ const configurationJson = (configuration: Configuration): ConfigurationJson => (
   id: configuration.id,
   voters: configuration.voters.map(memberJson),
   learners: configuration.learners.map(memberJson),
+  ...optionsOf(configuration),
 })
 
 /** A node that is no member yet, or was refused. */
@@ -67,6 +68,7 @@ export function nodeStatus(member: Member) {
     appliedIndex: String(turn.machine.applied),
     acceptedIndex: String(status.accepted),
     caughtUp: status.caughtUp,
+    migration: member.migration,
     reconfiguration: status.reconfiguration && {
       voters: status.reconfiguration.voters,
       state: status.reconfiguration.state,

@@ -45,6 +45,7 @@ import {
   configurationId,
   logIndex,
   nodeId,
+  optionsOf,
 } from './vocabulary.ts'
 
 export const VERSION = '0.1.0'
@@ -216,6 +217,7 @@ export class Node implements Front, AdminActions {
       voters: request.configuration.voters.map(toMember),
       learners: request.configuration.learners.map(toMember),
       preferredLeader: nodeId(0),
+      ...optionsOf(request.configuration),
     })
   }
 
@@ -427,6 +429,8 @@ export class Node implements Front, AdminActions {
       walBytes: storage?.bytes ?? 0,
       walSegments: storage?.segments ?? 0,
       readOnly: storage?.readOnly ?? false,
+      migrationSentBytes: this.#member?.migration.sentBytes ?? 0,
+      migrationReceivedBytes: this.#member?.migration.received.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0,
     }
   }
 

@@ -70,6 +70,14 @@ export interface Configuration {
   readonly leaseMilliseconds?: number
 }
 
+export type ConfigurationOptions = Pick<Configuration, 'acceptQuorum' | 'leaseMilliseconds'>
+
+/** What `from` says of options, without those that say nothing. */
+export function optionsOf(from: ConfigurationOptions): ConfigurationOptions {
+  const { acceptQuorum = 0, leaseMilliseconds = 0 } = from
+  return { ...(acceptQuorum > 0 ? { acceptQuorum } : {}), ...(leaseMilliseconds > 0 ? { leaseMilliseconds } : {}) }
+}
+
 /**
  * One entry of the log: the commands of one turn of the leader (opaque to consensus and storage), or the
  * stop-sign that ends a configuration and carries the next one.

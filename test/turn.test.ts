@@ -1,13 +1,14 @@
 /** The shell's turn with ports of glass: what a node says to others when things go wrong around it. */
 import { describe, expect, it } from 'vitest'
 import { parseConfigurationRequest } from '../src/contract.ts'
+import { parseSettings } from '../src/settings.ts'
 import { createReplica } from '../src/consensus/replica.ts'
 import { ByteWriter } from '../src/bytes.ts'
 import { encodeCommand } from '../src/machine/entry.ts'
 import { Machine } from '../src/machine/machine.ts'
 import type { Reply } from '../src/machine/reply.ts'
 import type { Member } from '../src/member.ts'
-import { reconfigure, withdraw } from '../src/membership.ts'
+import { followSettings, reconfigure, withdraw } from '../src/membership.ts'
 import type { RelayMessage } from '../src/relay-messages.ts'
 import { Relay } from '../src/relay.ts'
 import type { PeerMessage, TurnLimits } from '../src/turn-ports.ts'
@@ -224,6 +225,7 @@ describe('a leader', () => {
     const member_ = {
       turn: bench.turn,
       isLeader: true,
+      settings: parseSettings({}),
       expect: () => undefined,
     } as unknown as Member
     const request = (...ids: number[]) => ({
@@ -245,6 +247,41 @@ describe('a leader', () => {
     expect(() => withdraw(member_)).toThrow('RECONFIGURATION_RUNNING')
     bench.pass(1000)
     expect(bench.turn.status.configuration.id).toBe(2)
+  })
+
+  it('brings into force what its settings say and the configuration does not', () => {
+    const proposed: Configuration[] = []
+    const leader = (settings: object, inForce: Configuration, isComplete = true): Member =>
+      ({
+        isLeader: true,
+        settings: parseSettings(settings),
+        turn: {
+          status: {
+            configuration: inForce,
+            configurationComplete: isComplete,
+            reconfiguration: null,
+            transferTo: null,
+          },
+          reconfigure: (next: Configuration) => void proposed.push(next),
+        },
+      }) as unknown as Member
+    const five = configuration(4, [1, 2, 3, 4, 5])
+    const settings = { acceptQuorum: 2, leaseMilliseconds: 200 }
+    followSettings(leader(settings, five))
+    const next = { ...configuration(5, [1, 2, 3, 4, 5]), acceptQuorum: 2, leaseMilliseconds: 200 }
+    expect(proposed.splice(0)).toEqual([next])
+    followSettings(leader(settings, next))
+    followSettings(leader({}, five))
+    followSettings(leader({ acceptQuorum: 3 }, five))
+    followSettings(leader(settings, configuration(1, [1])))
+    followSettings(leader(settings, five, false))
+    expect(proposed).toEqual([])
+    followSettings(leader({}, next))
+    expect(proposed.splice(0)).toEqual([configuration(6, [1, 2, 3, 4, 5])])
+    // Too many for so few voters: told, and nothing changes.
+    expect(() => followSettings(leader({ acceptQuorum: 3 }, configuration(1, [1, 2, 3])))).toThrow('QUORUM_INVALID')
+    expect(() => parseSettings({ acceptQuorum: 1 })).toThrow('CONFIGURATION_INVALID')
+    expect(() => parseSettings({ leaseMilliseconds: 301 })).toThrow('at most electionTimeoutMilliseconds (300)')
   })
 
   it('tells a node outside the configuration that its session has ended, behind the replies that it is owed', () => {

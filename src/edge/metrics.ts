@@ -20,6 +20,8 @@ export interface NodeFigures {
   readonly walBytes: number
   readonly walSegments: number
   readonly readOnly: boolean
+  readonly migrationSentBytes: number
+  readonly migrationReceivedBytes: number
 }
 
 const HELP: Readonly<Record<keyof NodeFigures, readonly [name: string, help: string]>> = {
@@ -36,6 +38,14 @@ const HELP: Readonly<Record<keyof NodeFigures, readonly [name: string, help: str
   checkpointIndex: ['lokikv_checkpoint_index', 'Index of the newest durable checkpoint'],
   walBytes: ['lokikv_wal_bytes', 'Bytes of the write-ahead log on disk'],
   walSegments: ['lokikv_wal_segments', 'Segments of the write-ahead log on disk'],
+  migrationSentBytes: [
+    'lokikv_migration_sent_bytes_total',
+    'Bytes of log and checkpoints sent to nodes that catch up since the start; compare it between leader and others',
+  ],
+  migrationReceivedBytes: [
+    'lokikv_migration_received_bytes_total',
+    'Bytes of log and checkpoints received to catch up since the start',
+  ],
   readOnly: ['lokikv_read_only', '1 while a full disk keeps the node from taking writes'],
 }
 

@@ -25,7 +25,12 @@ const plain = fc.record({
 })
 const next = fc.oneof(
   plain,
-  fc.tuple(plain, uint).map(([one, leaseMilliseconds]) => ({ ...one, leaseMilliseconds: leaseMilliseconds + 1 })),
+  fc
+    .tuple(
+      plain,
+      uint.filter((milliseconds) => milliseconds > 0),
+    )
+    .map(([one, leaseMilliseconds]) => ({ ...one, leaseMilliseconds })),
   fc.tuple(plain, fc.nat()).map(([one, accept]) => {
     const majority = Math.floor(one.voters.length / 2) + 1
     return { ...one, acceptQuorum: (accept % majority) + 1 }

@@ -12,19 +12,28 @@
  *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind)
  *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
  *   clock 1 0.95           (its rate from now on)            pause 1 | wake 1 | wake 1 then read 1   (before what waits for it)
- *   (start takes `name=value` of the core's options, too)   fill 1 200      show flight | show migration
+ *   (start takes `name=value` and `1.name=value`, options of the core)   fill 1 200      show flight | show migration
  *   checkpoint 1           delete 2                         show            messages on | messages off | decided off
+ *   expect progress within 100   (some leader, and it decides)
  *   expect stale read 1    (a read that the checker refuses: this world is worse than promised)
  *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
  */
 import assert from 'node:assert/strict'
 import type { Effect } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
-import { type Options, acceptsCheckpoint, acceptsProposals, isLeader, statusOf } from '../../src/consensus/replica.ts'
+import {
+  type Options,
+  acceptsCheckpoint,
+  acceptsProposals,
+  isLeader,
+  position,
+  statusOf,
+} from '../../src/consensus/replica.ts'
 import {
   type Configuration,
   type NodeId,
   EMPTY_STATE,
+  compareBallots,
   configurationId,
   logIndex,
   nodeId,
@@ -66,7 +75,8 @@ class Story implements Host {
   #lose: { kind: string; link: string }[] = []
   #held = new Set<NodeId>()
   #paused = new Map<NodeId, Flying[]>()
-  #settings: Partial<Options> = {}
+  /** Of one node, or (null) of all. */
+  readonly #settings: { readonly id: number | null; readonly name: string; readonly value: number }[] = []
   #clocks = new Map<NodeId, { readonly rate: number; readonly since: number; readonly shows: number }>()
   #syncs: SimNode[] = []
   #lines: string[] = []
@@ -323,8 +333,9 @@ class Story implements Host {
     const ids = members(words)
     const voters = ids.map(member)
     for (const word of words) {
-      const [name, value] = word.split('=')
-      if (value !== undefined) this.#settings = { ...this.#settings, [name!]: Number(value) }
+      const [, id, name, value] = /^(?:(\d+)\.)?(\w+)=(\d+)$/.exec(word) ?? []
+      if (name !== undefined)
+        this.#settings.push({ id: id === undefined ? null : Number(id), name, value: Number(value) })
     }
     const genesis = { id: configurationId(1), voters, learners: [], preferredLeader: nodeId(0), ...options(words) }
     this.#checker = new Checker(genesis)
@@ -333,9 +344,14 @@ class Story implements Host {
 
   #add(id: NodeId, configuration: Configuration): void {
     const disk = new DurableLog({ ...EMPTY_STATE, configuration })
-    const node = new SimNode(id, disk, this, { keepEntriesBytes: 0, resendMilliseconds: 50, ...this.#settings })
+    const node = new SimNode(id, disk, this, this.#optionsOf(id))
     this.nodes.set(id, node)
     node.start(this.#at(node))
+  }
+
+  #optionsOf(node: NodeId): Partial<Options> {
+    const wanted = this.#settings.filter(({ id }) => id === null || id === node).map(({ name, value }) => [name, value])
+    return { keepEntriesBytes: 0, resendMilliseconds: 50, ...Object.fromEntries(wanted) }
   }
 
   #newest(): Configuration {
@@ -367,11 +383,24 @@ class Story implements Host {
     assert(this.#pass(within, done) >= 0, `${words.join(' ')}: it does not happen`)
   }
 
+  /** The leader of the largest ballot has a proposal decided in time; says who that is. */
+  #expectProgress(within: number): void {
+    const leaders = [...this.nodes.values()].filter((node) => node.up && isLeader(node.replica!))
+    leaders.sort((a, b) => compareBallots(b.replica!.promise, a.replica!.promise))
+    const leader = leaders[0]
+    assert(leader && acceptsProposals(leader.replica!), 'nobody leads')
+    leader.step({ kind: 'propose', now: this.#at(leader), payload: Buffer.from('progress') })
+    const index = position(leader.replica!).index
+    assert(this.#pass(within, () => leader.applied >= index) >= 0, `node ${leader.id} leads and decides nothing`)
+    this.#lines.push(`node ${leader.id} leads and decides`)
+  }
+
   #expect(words: string[]): void {
     const [what, ...rest] = words
     const ids = rest.map(Number)
     if (what === 'leader') assert(this.#leads(ids[0]!), `node ${rest[0]} does not lead`)
     else if (what === 'no') for (const id of this.nodes.keys()) assert(!this.#leads(id), `node ${id} leads`)
+    else if (what === 'progress') this.#expectProgress(Number(words.at(-1)))
     else if (what === 'stale') assert.throws(() => this.#ask(this.#node(rest[1])), /linearizability/)
     else if (what === 'follower') assert(!this.#leads(ids[0]!), `node ${rest[0]} leads`)
     else if (what === 'complete') assert(statusOf(this.#node(rest[0]).replica!).configurationComplete, 'not complete')
