@@ -1,5 +1,6 @@
 /** docs/FORMAT.md is right: a reader written from it reads what the storage writes. And codecs are exact. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
@@ -16,6 +17,7 @@ import {
   readFrameHeader,
   readFramePayload,
 } from '../../src/storage/frames.ts'
+import { KeyRing } from '../../src/storage/keys.ts'
 import { decodeMetaSlot, encodeMetaSlot } from '../../src/storage/meta.ts'
 import { RealDisk } from '../../src/storage/real-disk.ts'
 import { readRecords, readState, writeRecord, writeState } from '../../src/storage/records.ts'
@@ -24,59 +26,75 @@ import { decodeStamp, encodeStamp } from '../../src/storage/stamp.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import type { DurableState, LogRecord } from '../../src/vocabulary.ts'
 import { configurationId, logIndex, nodeId, timeline, volumeId } from '../../src/vocabulary.ts'
-import { readLog } from './format-reader.ts'
+import { readCheckpoint, readLog } from './format-reader.ts'
 import * as sample from './samples.ts'
 
-test('a reader written from the page alone reads the log', async () => {
-  const folder = await mkdtemp(join(tmpdir(), 'format-'))
-  try {
-    const open = () => openStorage(sample.options(new RealDisk(), folder, { segmentBytes: 8192 }))
-    let storage = await open()
-    await storage.setIdentity(sample.CLUSTER, nodeId(7))
-    await sample.written(storage, sample.genesis(3), sample.promised(2))
-    for (let index = 1; index <= 60; index++) {
-      await sample.written(storage, sample.appended(index, index, index % 9 === 0 ? '\0'.repeat(3000) : ' one'))
-    }
-    await sample.written(storage, sample.acceptSync(5, 50, 55, ' two'), sample.decided(40))
-    await storage.close()
-    storage = await open()
-    await sample.written(storage, {
-      kind: 'entries',
-      entries: [{ kind: 'stop-sign', index: logIndex(56), next: sample.configuration(2, 5) }],
-    })
-    await sample.written(storage, sample.promised(9))
-    for (const index of [20, 30]) {
-      const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-      const left = [Buffer.from('slice')]
-      await storage.writeCheckpoint(
-        head,
-        () => left.shift() ?? null,
-        () => Promise.resolve(),
+const PACKINGS: readonly (readonly [name: string, compression: 'none' | 'zstd', key: string | null])[] = [
+  ['as it is', 'none', null],
+  ['compressed', 'zstd', null],
+  ['encrypted', 'none', 'one'],
+  ['compressed and encrypted', 'zstd', 'one'],
+]
+
+test.each(PACKINGS)(
+  'a reader written from the page alone reads log and checkpoint, %s',
+  async (_, compression, key) => {
+    const folder = await mkdtemp(join(tmpdir(), 'format-'))
+    const keys = { one: randomBytes(32) }
+    try {
+      await writeFile(join(folder, 'one'), keys.one)
+      const packing = { compression, keys: new KeyRing(folder, key) }
+      const open = () => openStorage(sample.options(new RealDisk(), folder, { segmentBytes: 8192, ...packing }))
+      let storage = await open()
+      await storage.setIdentity(sample.CLUSTER, nodeId(7))
+      await sample.written(storage, sample.genesis(3), sample.promised(2))
+      for (let index = 1; index <= 60; index++) {
+        await sample.written(storage, sample.appended(index, index, index % 9 === 0 ? '\0'.repeat(3000) : ' one'))
+      }
+      await sample.written(storage, sample.acceptSync(5, 50, 55, ' two'), sample.decided(40))
+      await storage.close()
+      storage = await open()
+      await sample.written(storage, {
+        kind: 'entries',
+        entries: [{ kind: 'stop-sign', index: logIndex(56), next: sample.configuration(2, 5) }],
+      })
+      await sample.written(storage, sample.promised(9))
+      for (const index of [20, 30]) {
+        const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
+        const left = [Buffer.from('slice')]
+        await storage.writeCheckpoint(
+          head,
+          () => left.shift() ?? null,
+          () => Promise.resolve(),
+        )
+      }
+      await storage.truncateHead(logIndex(30))
+      await storage.close()
+      const read = readLog(join(folder, 'wal'), keys)
+      const checkpoint = readCheckpoint(join(folder, 'checkpoints/0000000000000030'), keys)
+      expect(checkpoint).toMatchObject({ index: 30, slices: [Buffer.from('slice')], sealed: key !== null })
+      expect(createHash('sha256').update('slice').digest('hex')).toBe(checkpoint.hash)
+      storage = await open()
+      const { recovered } = storage
+      const values = (each: object): number[] => Object.values(each) as number[]
+      expect(read).toMatchObject({ volume: storage.volume, cluster: sample.CLUSTER, node: 7, first: 21, decided: 40 })
+      expect(recovered.first).toBe(21)
+      expect(read.promise).toEqual(values(recovered.state.promise))
+      expect(read.accepted).toEqual(values(recovered.state.acceptedBallot))
+      expect(read.configuration).toBe(1)
+      const wanted = recovered.entries.map((entry) =>
+        entry.kind === 'commands' ? Buffer.from(entry.payload).toString() : `configuration ${entry.next.id}`,
       )
+      expect([...read.entries.values()]).toEqual(wanted)
+      expect(wanted).toHaveLength(36)
+      await storage.close()
+      const stamp = await readFile(join(folder, 'wal/stamp'), 'latin1')
+      expect(stamp).toMatch(/^lokikv volume 1 wal a{32} [0-9a-f]{8}\n$/)
+    } finally {
+      await rm(folder, { recursive: true, force: true })
     }
-    await storage.truncateHead(logIndex(30))
-    await storage.close()
-    const read = readLog(join(folder, 'wal'))
-    storage = await open()
-    const { recovered } = storage
-    const values = (each: object): number[] => Object.values(each) as number[]
-    expect(read).toMatchObject({ volume: storage.volume, cluster: sample.CLUSTER, node: 7, first: 21, decided: 40 })
-    expect(recovered.first).toBe(21)
-    expect(read.promise).toEqual(values(recovered.state.promise))
-    expect(read.accepted).toEqual(values(recovered.state.acceptedBallot))
-    expect(read.configuration).toBe(1)
-    const wanted = recovered.entries.map((entry) =>
-      entry.kind === 'commands' ? Buffer.from(entry.payload).toString() : `configuration ${entry.next.id}`,
-    )
-    expect([...read.entries.values()]).toEqual(wanted)
-    expect(wanted).toHaveLength(36)
-    await storage.close()
-    const stamp = await readFile(join(folder, 'wal/stamp'), 'latin1')
-    expect(stamp).toMatch(/^lokikv volume 1 wal a{32} [0-9a-f]{8}\n$/)
-  } finally {
-    await rm(folder, { recursive: true, force: true })
-  }
-})
+  },
+)
 
 const uint = fc.nat({ max: Number.MAX_SAFE_INTEGER })
 const ballot = fc.record({

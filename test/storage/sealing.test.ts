@@ -59,7 +59,7 @@ async function allSealed(disk: SimulatedDisk): Promise<SegmentIndex[]> {
   const found: SegmentIndex[] = []
   for (const name of names(disk).slice(0, -1)) {
     const index = await indexOf(disk, name)
-    expect(typeof index, name).toBe('object')
+    expect(`${name} ${typeof index}`).toBe(`${name} object`)
     found.push(index as SegmentIndex)
   }
   return found

@@ -3,16 +3,20 @@
  * what is in it: several segments and timelines, a cut, a stop-sign, sessions with remembered replies, every type of
  * value, two checkpoints, an archive, entries that are accepted and not decided.
  *
- *   node test/storage/write-fixture.ts test/fixtures/data-<version>
+ *   node test/storage/write-fixture.ts test/fixtures/data-<name>
+ *
+ * A name that ends in `compressed` is written with compression, one that ends in `encrypted` with keys.
  *
  * What is under test/fixtures is never written again: `fixtures.test.ts` opens it with every later version.
  */
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { ByteWriter } from '../../src/bytes.ts'
 import { type Block, type SystemCommand, encodeCommand, encodeEntry } from '../../src/machine/entry.ts'
 import { Machine, MachineRestorer } from '../../src/machine/machine.ts'
+import { KeyRing } from '../../src/storage/keys.ts'
 import { RealDisk } from '../../src/storage/real-disk.ts'
 import { type Storage, type StorageOptions, openStorage } from '../../src/storage/storage.ts'
 import { type Entry, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
@@ -96,7 +100,7 @@ class Writer {
   }
 }
 
-async function checkpointAt(storage: Storage, index: number, options: Partial<StorageOptions>): Promise<void> {
+async function checkpointAt(storage: Storage, index: number): Promise<void> {
   const machine = await machineOf(storage, index)
   const source = machine.beginCheckpoint()
   const configuration = sample.configuration(index > 40 ? 2 : 1, 3)
@@ -107,7 +111,6 @@ async function checkpointAt(storage: Storage, index: number, options: Partial<St
     () => Promise.resolve(),
   )
   await storage.truncateHead(logIndex(index))
-  if (options.archive === false) throw new Error('the fixture has an archive')
 }
 
 /** The machine behind the entry at `index`, from the checkpoint and the log that the storage found at its start. */
@@ -127,7 +130,13 @@ async function machineOf(storage: Storage, index: number): Promise<Machine> {
 export const fixtureOptions = (folder: string, change: Partial<StorageOptions>): StorageOptions =>
   sample.options(new RealDisk(), folder, { segmentBytes: SEGMENT_BYTES, archive: true, ...change })
 
-export async function writeFixture(folder: string, change: Partial<StorageOptions> = {}): Promise<void> {
+/** `first` is in force up to the second start, `then` from there on. */
+export async function writeFixture(
+  folder: string,
+  first: Partial<StorageOptions> = {},
+  then: Partial<StorageOptions> = first,
+): Promise<void> {
+  let change = first
   const open = (): Promise<Storage> => openStorage(fixtureOptions(folder, change))
   let storage = await open()
   await storage.setIdentity(sample.CLUSTER, nodeId(1))
@@ -166,8 +175,9 @@ export async function writeFixture(folder: string, change: Partial<StorageOption
   await sample.written(storage, { kind: 'entries', entries: [stop] }, sample.decided(39))
   await storage.close()
   storage = await open()
-  await checkpointAt(storage, 25, change)
+  await checkpointAt(storage, 25)
   await storage.close()
+  change = then
   storage = await open()
   const second = { configuration: sample.configuration(2, 3), start: logIndex(40) }
   await sample.written(storage, { kind: 'configuration', ...second }, sample.decided(40))
@@ -185,7 +195,7 @@ export async function writeFixture(folder: string, change: Partial<StorageOption
   await sample.written(storage, sample.decided(50), sample.promised(3))
   await storage.close()
   storage = await open()
-  await checkpointAt(storage, 45, change)
+  await checkpointAt(storage, 45)
   await storage.close()
   // A start that had nothing to do.
   await (await open()).close()
@@ -250,16 +260,27 @@ export async function contentsOf(folder: string, change: Partial<StorageOptions>
   }
 }
 
+/** An encrypted folder has its keys beside it: `old` for what was written first, `new` for the rest. */
+export function settingsOf(folder: string): readonly [first: Partial<StorageOptions>, then: Partial<StorageOptions>] {
+  if (folder.endsWith('compressed')) return [{ compression: 'zstd' }, { compression: 'zstd' }]
+  if (!folder.endsWith('encrypted')) return [{}, {}]
+  return [{ keys: new KeyRing(join(folder, 'keys'), 'old') }, { keys: new KeyRing(join(folder, 'keys'), 'new') }]
+}
+
 if (process.argv[1] === import.meta.filename) {
   const folder = process.argv[2]
   if (folder === undefined) throw new Error('usage: node test/storage/write-fixture.ts <new folder>')
   await mkdir(folder)
-  await writeFixture(join(folder, 'data'))
+  if (folder.endsWith('encrypted')) {
+    await mkdir(join(folder, 'keys'))
+    await writeFile(join(folder, 'keys/old'), `${createHash('sha256').update('old').digest('hex')}\n`)
+    await writeFile(join(folder, 'keys/new'), createHash('sha256').update('new').digest())
+  }
+  const [first, then] = settingsOf(folder)
+  await writeFixture(join(folder, 'data'), first, then)
   // Reading is a start of its own: what it says is of a copy that looks the same.
-  const { cp, mkdtemp, rm } = await import('node:fs/promises')
-  const { tmpdir } = await import('node:os')
   const copy = await mkdtemp(join(tmpdir(), 'fixture-'))
   await cp(join(folder, 'data'), copy, { recursive: true })
-  await writeFile(join(folder, 'contains.json'), `${JSON.stringify(await contentsOf(copy), null, 1)}\n`)
+  await writeFile(join(folder, 'contains.json'), `${JSON.stringify(await contentsOf(copy, then), null, 1)}\n`)
   await rm(copy, { recursive: true })
 }
