@@ -20,10 +20,12 @@ import { ByteReader, ByteWriter } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import { type VolumeId, logIndex, volumeId } from '../vocabulary.ts'
+import { Buckets } from './buckets.ts'
+import { BUCKETS } from './hash.ts'
 import { readRecord, writeRecord, writeString } from './records.ts'
 import { readSessions, writeSessions } from './sessions.ts'
 import type { MachineState } from './state.ts'
-import { BUCKETS, type Bucket, Collection, sizeOfBucket } from './store.ts'
+import { Collection } from './store.ts'
 
 const VERSION = 1
 const SECTION_HEADER = 1
@@ -38,7 +40,7 @@ const SLICE_RECORDS = 2000
 
 interface Root {
   readonly collection: Collection
-  readonly buckets: readonly (Bucket | null)[]
+  readonly buckets: Buckets
 }
 
 export class CheckpointWriter {
@@ -79,12 +81,12 @@ export class CheckpointWriter {
         this.#finish()
         break
       }
-      const index = this.#bucket
-      const bucket = root.buckets[index]
-      if (bucket && bucket.epoch < this.#epoch) {
-        records += sizeOfBucket(bucket)
-        this.write(root.collection, index, bucket)
-        bucket.epoch = this.#epoch
+      const { collection, buckets } = root
+      const bucket = this.#bucket
+      if (buckets.epochs[bucket]! < this.#epoch) {
+        records += buckets.size(bucket)
+        if (buckets.hasNews(bucket)) this.write(collection, buckets, bucket)
+        buckets.epochs[bucket] = this.#epoch
       }
       this.#advance()
     }
@@ -100,8 +102,8 @@ export class CheckpointWriter {
   }
 
   /** Called by the store before it changes a bucket that this checkpoint has not written. */
-  write(collection: Collection, index: number, bucket: Bucket): void {
-    writeBucket(this.#out, collection.name, index, bucket)
+  write(collection: Collection, buckets: Buckets, bucket: number): void {
+    writeBucket(this.#out, collection.name, buckets, bucket)
     this.#bucketsWritten++
     if (this.#out.length >= CHUNK_BYTES) this.#cut()
   }
@@ -132,9 +134,9 @@ export function* serialize(state: MachineState): Generator<Buffer> {
   writeHeader(out, state)
   for (const collection of [...state.store.collections.values()].sort((a, b) => (a.name < b.name ? -1 : 1))) {
     writeCollection(out, collection)
-    for (const [index, bucket] of collection.buckets.entries()) {
-      if (!bucket) continue
-      writeBucket(out, collection.name, index, bucket)
+    for (let bucket = 0; bucket < BUCKETS; bucket++) {
+      if (!collection.buckets.hasNews(bucket)) continue
+      writeBucket(out, collection.name, collection.buckets, bucket)
       yield out.view()
       out.reset()
     }
@@ -153,14 +155,14 @@ function writeHeader(out: ByteWriter, state: MachineState): void {
 }
 
 function writeCollection(out: ByteWriter, collection: Collection): void {
-  out.uint8(SECTION_COLLECTION).string(collection.name).uint(collection.clearedVersion)
+  out.uint8(SECTION_COLLECTION).string(collection.name).uint(collection.buckets.clearedVersion)
 }
 
-function writeBucket(out: ByteWriter, collection: string, index: number, bucket: Bucket): void {
-  out.uint8(SECTION_BUCKET).string(collection).uint(index).uint(bucket.removedVersion).uint(sizeOfBucket(bucket))
-  const { strings, others } = bucket
-  for (let at = 0; at < strings.count; at++) writeString(out, strings, at)
-  for (const [key, record] of others) writeRecord(out, key, record)
+function writeBucket(out: ByteWriter, collection: string, buckets: Buckets, bucket: number): void {
+  const { strings, others, removedVersions } = buckets
+  out.uint8(SECTION_BUCKET).string(collection).uint(bucket).uint(removedVersions[bucket]!).uint(buckets.size(bucket))
+  for (let at = 0; at < strings.count(bucket); at++) writeString(out, strings, strings.placeAt(bucket, at))
+  for (const [key, record] of others[bucket] ?? []) writeRecord(out, key, record)
 }
 
 const malformed = (what: string): LokiError => new LokiError('FRAME_MALFORMED', `checkpoint: ${what}`)
@@ -203,7 +205,7 @@ export class CheckpointReader {
     const { store } = this.#state
     const name = reader.string()
     const collection = store.collections.get(name) ?? new Collection(store, name)
-    collection.clearedVersion = reader.uint()
+    collection.buckets = new Buckets(reader.uint(), store.epoch)
     store.collections.set(name, collection)
   }
 
@@ -213,8 +215,8 @@ export class CheckpointReader {
     const index = reader.uint()
     const removedVersion = reader.uint()
     if (!collection || index >= BUCKETS) throw malformed(`no bucket ${index} of collection '${name}'`)
-    if (collection.buckets[index]) throw malformed(`bucket ${index} of collection '${name}' twice`)
-    collection.beginBucket(index, removedVersion)
+    if (collection.buckets.hasNews(index)) throw malformed(`bucket ${index} of collection '${name}' twice`)
+    collection.buckets.removedVersions[index] = removedVersion
     for (let left = reader.uint(); left > 0; left--) {
       const { key, record } = readRecord(reader)
       if (!collection.load(index, key, record)) throw malformed(`a key in the wrong bucket ${index}, or twice`)

@@ -1,12 +1,14 @@
 /** Commands on keys of any kind, and on the whole keyspace. PURE. Texts are those of Redis 7. */
+import type { Buckets, KeyHead } from './buckets.ts'
 import { type Command, type Context, NOT_AN_INTEGER, SYNTAX_ERROR } from './command.ts'
 import { invalidExpireTime } from './expiry-options.ts'
 import { globMatches } from './glob.ts'
+import { BUCKETS, hashOf } from './hash.ts'
 import { parseInteger, parseSafeInteger } from './numbers.ts'
 import { latin1, latin1Bytes } from './packed.ts'
 import { type KeyRecord, copyRecord, typeName } from './records.ts'
 import { type Arguments, type ErrorReply, OK, type Reply, err } from './reply.ts'
-import { BUCKETS, type Bucket, type Collection, type KeyHead, hashOf, headsOf } from './store.ts'
+import type { Collection } from './store.ts'
 
 const NO_SUCH_KEY = err('no such key')
 
@@ -162,9 +164,9 @@ function parseScanOptions(args: Arguments): ScanOptions | ErrorReply {
 }
 
 /** The keys of a bucket whose hash is at least `from`, in the order of hashes. */
-function headsFrom(bucket: Bucket, from: number): (KeyHead & { readonly hash: number })[] {
+function headsFrom(buckets: Buckets, bucket: number, from: number): (KeyHead & { readonly hash: number })[] {
   const found: (KeyHead & { readonly hash: number })[] = []
-  for (const head of headsOf(bucket)) {
+  for (const head of buckets.heads(bucket)) {
     const hash = hashOf(head.key)
     if (hash >= from) found.push({ ...head, hash })
   }
@@ -179,10 +181,8 @@ function scanStep(collection: Collection, cursor: number, options: ScanOptions):
   const keys: Reply[] = []
   let seen = 0
   for (let index = Math.floor(cursor / (2 ** 32 / BUCKETS)); index < BUCKETS; index++) {
-    const bucket = collection.buckets[index]
-    if (!bucket) continue
     let last = -1
-    for (const head of headsFrom(bucket, cursor)) {
+    for (const head of headsFrom(collection.buckets, index, cursor)) {
       const { hash, key } = head
       if (seen >= options.count && hash !== last) return { cursor: hash, keys }
       seen++
@@ -206,9 +206,8 @@ function scan(c: Context, args: Arguments): Reply {
 function keys(c: Context, args: Arguments): Reply {
   const pattern = latin1(args[1]!)
   const found: Reply[] = []
-  for (const bucket of c.collection.buckets) {
-    if (!bucket) continue
-    for (const head of headsOf(bucket)) {
+  for (let bucket = 0; bucket < BUCKETS; bucket++) {
+    for (const head of c.collection.buckets.heads(bucket)) {
       if (c.collection.isLive(head) && globMatches(pattern, head.key)) found.push(latin1Bytes(head.key))
     }
   }
@@ -219,9 +218,7 @@ function keys(c: Context, args: Arguments): Reply {
 function randomkey(c: Context): Reply {
   const start = c.draw >>> 20
   for (let i = 0; i < BUCKETS; i++) {
-    const bucket = c.collection.buckets[(start + i) % BUCKETS]
-    if (!bucket) continue
-    const live = [...headsOf(bucket)].filter((head) => c.collection.isLive(head))
+    const live = [...c.collection.buckets.heads((start + i) % BUCKETS)].filter((head) => c.collection.isLive(head))
     if (live.length > 0) return latin1Bytes(live[c.draw % live.length]!.key)
   }
   return null

@@ -18,7 +18,8 @@ import { type Block, type SessionId, type SystemCommand, decodeCommand, decodeEn
 import { type Arguments, type Reply, err } from './reply.ts'
 import { endOfSession, expireSessions, findSession, hasEnded, openSession } from './sessions.ts'
 import { type MachineState, emptyState } from './state.ts'
-import { type Collection, hashOf } from './store.ts'
+import { hashOf } from './hash.ts'
+import type { Collection } from './store.ts'
 
 /** Keys that are removed with one entry because they are due; the rest waits for the next one. */
 const EXPIRED_PER_ENTRY = 1000

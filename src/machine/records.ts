@@ -14,7 +14,7 @@ import { LokiError } from '../errors.ts'
 import { unreachable } from '../invariant.ts'
 import { Deque } from './deque.ts'
 import { type Packed, latin1, latin1Bytes, pack, unpack } from './packed.ts'
-import { SHORT_BYTES, type StringArena } from './string-arena.ts'
+import { SHORT_BYTES, type StringTable } from './string-table.ts'
 
 interface RecordBase {
   /** Number of the command that last changed the key: what WATCH and conditional writes compare. */
@@ -69,18 +69,12 @@ export const itemBytes = (item: Packed): number => ITEM_BYTES + item.length
 
 /** Bytes that a record is taken to occupy: part of the replicated state, so a function of the content alone. */
 export function recordBytes(key: string, record: KeyRecord): number {
-  const expiry = record.expireAtMilliseconds
-  if (record.kind === 'string') return stringBytes(key, record.value.length, expiry)
-  return RECORD_BYTES + (expiry === 0 ? 0 : EXPIRY_BYTES) + key.length + record.elementBytes
+  const overhead = record.kind === 'string' && isShort(key, record.value.length) ? SHORT_STRING_BYTES : RECORD_BYTES
+  const expiry = record.expireAtMilliseconds === 0 ? 0 : EXPIRY_BYTES
+  return overhead + expiry + key.length + (record.kind === 'string' ? record.value.length : record.elementBytes)
 }
 
-/** As `recordBytes` of a string of that length. */
-export function stringBytes(key: string, length: number, expireAtMilliseconds: number): number {
-  const overhead = isShort(key, length) ? SHORT_STRING_BYTES : RECORD_BYTES
-  return overhead + (expireAtMilliseconds === 0 ? 0 : EXPIRY_BYTES) + key.length + length
-}
-
-/** Whether a string with a value of that length belongs into the arena of its bucket. */
+/** Whether a string with a value of that length belongs into the table of its collection. */
 export const isShort = (key: string, length: number): boolean => length <= SHORT_BYTES && key.length <= SHORT_BYTES
 
 /** As TYPE tells it. */
@@ -151,10 +145,10 @@ export function writeRecord(writer: ByteWriter, key: string, record: KeyRecord):
   }
 }
 
-/** As `writeRecord` of a string of an arena. */
-export function writeString(writer: ByteWriter, strings: StringArena, at: number): void {
-  writer.uint8(KIND_STRING).bytes(strings.keyBytesAt(at)).uint(strings.versionAt(at)).uint(strings.expiryAt(at))
-  writer.bytes(strings.valueBytesAt(at))
+/** As `writeRecord` of a string of a table. */
+export function writeString(writer: ByteWriter, strings: StringTable, place: number): void {
+  writer.uint8(KIND_STRING).bytes(strings.keyBytes(place)).uint(strings.version(place)).uint(strings.expiry(place))
+  writer.bytes(strings.valueBytes(place))
 }
 
 /** What it gives has memory of its own. */

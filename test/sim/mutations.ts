@@ -10,6 +10,8 @@
  *   that argument from being needed, and leases do need it: theirs is in the list.
  * - "what is known to be decided survives another ballot" (state.ts, promise): it was decided, so every later leader's
  *   log holds it, too. The line keeps the log's rule simple: above `decided` everything may be replaced.
+ * - "entries are taken without AcceptSync" (follower.ts): a leader sends them only to who has accepted in its ballot,
+ *   durably; only rot can take that away, and a log in doubt is not adopted.
  * - "a lost entry is not asked for" (follower.ts): the leader's beacon, which shows the end of its log, brings it.
  */
 export interface Mutation {
@@ -118,6 +120,12 @@ export const MUTATIONS: readonly Mutation[] = [
     'else if (isEnough(replica, leadership)) synchronize',
     'else synchronize',
   ),
+  core(
+    'the log of a doubtful promise is adopted',
+    'leader',
+    'if (message.doubtfulFrom > 0) continue',
+    'if (message.doubtfulFrom < 0) continue',
+  ),
   core('a node in doubt takes over', 'leader', 'replica.doubtfulFrom === null && !isBound', '!isBound'),
   core(
     'a restarted leader leads under its old ballot',
@@ -136,12 +144,6 @@ export const MUTATIONS: readonly Mutation[] = [
     'leader',
     'adopt(replica, leadership, best?.[1] ?? null)',
     'adopt(replica, leadership, null)',
-  ),
-  core(
-    'entries are taken without AcceptSync',
-    'follower',
-    "if (replica.phase === 'accept') return true",
-    'if (replica.phase) return true',
   ),
   core(
     'what is learned is not compared with what is there',
@@ -276,8 +278,8 @@ export const MUTATIONS: readonly Mutation[] = [
   shell(
     'the leader reads without a confirmation',
     'turn',
-    "this.#step({ kind: 'read', now: this.#ports.now(), id: this.#reads.ask(atLeast) })",
-    'this.#reads.confirm(this.#reads.ask(atLeast), this.machine.applied)',
+    "this.#step({ kind: 'read', now: this.#ports.now(), id: this.#reads.ask(atLeast, this.#time()) })",
+    'this.#reads.confirm(this.#reads.ask(atLeast, this.#time()), this.machine.applied)',
   ),
   shell(
     'a read does not log the expiry that it meets',
@@ -365,7 +367,7 @@ export const MUTATIONS: readonly Mutation[] = [
     'writeSessions(out, state.sessions)',
     'writeSessions(out, new Map())',
   ),
-  shell('a change overtakes the checkpoint', 'machine/store', 'store.checkpoint?.write(this, index, bucket)', ''),
+  shell('a change overtakes the checkpoint', 'machine/store', 'store.checkpoint?.write(this, buckets, bucket)', ''),
   shell('an id is given twice', 'machine/machine', '++state.lastId)', 'state.lastId + 1)'),
   shell(
     'time of the log goes back',

@@ -1,0 +1,241 @@
+/**
+ * The short strings of a collection: keys and values outside the heap, in the order of their hashes. PURE (Buffer is
+ * used for its memory and encodings alone).
+ *
+ * Why: a million strings as objects in a `Map` are some 240 MB that the garbage collector walks through, and a look-up
+ * waits for memory at every step from object to object. Here a string costs its bytes and about 45 more, none of which
+ * the collector sees, and a look-up waits for two lines of memory: its part of the index, and the record.
+ *
+ *   index of a bucket   for each string (u32 hash, u32 place), sorted by hash; of equal ones the smaller key first
+ *   record              u16 key length, u16 value length, u16 units, u16 nothing, f64 version,
+ *                       f64 expire at (0: never), key, value, rest of the units
+ *
+ * Both are in slabs (slabs.ts); a record is named by its place. A value that fits the units of the record takes the
+ * place of the one before it; otherwise the record gets new ones.
+ *
+ * The order of strings is a function of the content alone: every replica tells them in the same order.
+ */
+import { BUCKETS, HASH_SHIFT } from './hash.ts'
+import { Slabs, UNIT_BYTES } from './slabs.ts'
+
+/** Longest key and longest value that are kept here. */
+export const SHORT_BYTES = 1024
+/** No place. */
+export const ABSENT = -1
+
+const HEADER_BYTES = 24
+const VALUE_LENGTH = 2
+const UNITS = 4
+const VERSION = 8
+const EXPIRY = 16
+
+/** What is known of the index of a bucket: three numbers each. */
+const FIELDS = 3
+const PLACE = 0
+const CAPACITY = 1
+const COUNT = 2
+const ENTRY_WORDS = 2
+const ENTRIES_PER_UNIT = UNIT_BYTES / 4 / ENTRY_WORDS
+const LEAST_CAPACITY = 4
+
+/** Hashes of a bucket are spread over so many: where among them a hash is says about where in the index it is. */
+const HASHES_PER_BUCKET = 2 ** HASH_SHIFT
+/** How far from there it is looked for before the whole index is searched. */
+const NEAR = 16
+
+export class StringTable {
+  readonly #slabs = new Slabs()
+  readonly #buckets = new Uint32Array(FIELDS * BUCKETS)
+
+  /** Strings in a bucket. */
+  count(bucket: number): number {
+    return this.#buckets[FIELDS * bucket + COUNT]!
+  }
+
+  /** Place of the string at a position below `count(bucket)`. */
+  placeAt(bucket: number, at: number): number {
+    const region = this.#buckets[FIELDS * bucket + PLACE]!
+    return this.#slabs.words(region)[this.#slabs.wordOffset(region) + ENTRY_WORDS * at + 1]!
+  }
+
+  /** Place of the string of that key, or ABSENT. */
+  find(hash: number, key: string): number {
+    const at = this.#search(hash, key)
+    return at < 0 ? ABSENT : this.placeAt(hash >>> HASH_SHIFT, at)
+  }
+
+  key(place: number): string {
+    const start = this.#slabs.offset(place) + HEADER_BYTES
+    return this.#slabs.bytes(place).toString('latin1', start, start + this.#short(place, 0))
+  }
+
+  /** A view of the key's bytes, valid until the next change. */
+  keyBytes(place: number): Buffer {
+    const start = this.#slabs.offset(place) + HEADER_BYTES
+    return this.#slabs.bytes(place).subarray(start, start + this.#short(place, 0))
+  }
+
+  valueLength(place: number): number {
+    return this.#short(place, VALUE_LENGTH)
+  }
+
+  /** A view of the value's bytes, valid until the next change. */
+  valueBytes(place: number): Buffer {
+    const start = this.#slabs.offset(place) + HEADER_BYTES + this.#short(place, 0)
+    return this.#slabs.bytes(place).subarray(start, start + this.#short(place, VALUE_LENGTH))
+  }
+
+  /** A copy of the value. */
+  value(place: number): Buffer {
+    const start = this.#slabs.offset(place) + HEADER_BYTES + this.#short(place, 0)
+    const length = this.#short(place, VALUE_LENGTH)
+    const copy = Buffer.allocUnsafe(length)
+    this.#slabs.bytes(place).copy(copy, 0, start, start + length)
+    return copy
+  }
+
+  version(place: number): number {
+    return this.#slabs.view(place).getFloat64(this.#slabs.offset(place) + VERSION, true)
+  }
+
+  expiry(place: number): number {
+    return this.#slabs.view(place).getFloat64(this.#slabs.offset(place) + EXPIRY, true)
+  }
+
+  /** Adds a string that is not there. Key and value are at most `SHORT_BYTES` long. */
+  insert(hash: number, key: string, value: Uint8Array, version: number, expireAt: number): void {
+    const bucket = hash >>> HASH_SHIFT
+    const at = -1 - this.#search(hash, key)
+    this.#makeRoomForOneMore(bucket)
+    const place = this.#record(key, value)
+    this.#stamp(place, version, expireAt)
+    const region = this.#buckets[FIELDS * bucket + PLACE]!
+    const words = this.#slabs.words(region)
+    const start = this.#slabs.wordOffset(region)
+    const count = this.#buckets[FIELDS * bucket + COUNT]!++
+    const entry = start + ENTRY_WORDS * at
+    words.copyWithin(entry + ENTRY_WORDS, entry, start + ENTRY_WORDS * count)
+    words[entry] = hash
+    words[entry + 1] = place
+  }
+
+  /** Changes the string at a place, which is that of `hash` and `key`. `value` is no view of what is here. */
+  replace(place: number, hash: number, key: string, value: Uint8Array, version: number, expireAt: number): void {
+    const start = this.#slabs.offset(place)
+    const view = this.#slabs.view(place)
+    const units = view.getUint16(start + UNITS, true)
+    const head = HEADER_BYTES + key.length
+    if (head + value.length <= units * UNIT_BYTES) {
+      view.setUint16(start + VALUE_LENGTH, value.length, true)
+      this.#slabs.bytes(place).set(value, start + head)
+      this.#stamp(place, version, expireAt)
+      return
+    }
+    const moved = this.#record(key, value)
+    this.#stamp(moved, version, expireAt)
+    const region = this.#buckets[FIELDS * (hash >>> HASH_SHIFT) + PLACE]!
+    const entry = this.#slabs.wordOffset(region) + ENTRY_WORDS * this.#search(hash, key)
+    this.#slabs.words(region)[entry + 1] = moved
+    this.#slabs.give(place, units)
+  }
+
+  /** Removes the string at a place, which is that of `hash` and `key`. */
+  remove(place: number, hash: number, key: string): void {
+    const bucket = hash >>> HASH_SHIFT
+    const region = this.#buckets[FIELDS * bucket + PLACE]!
+    const start = this.#slabs.wordOffset(region)
+    const entry = start + ENTRY_WORDS * this.#search(hash, key)
+    const count = this.#buckets[FIELDS * bucket + COUNT]!--
+    this.#slabs.words(region).copyWithin(entry, entry + ENTRY_WORDS, start + ENTRY_WORDS * count)
+    if (count === 1) {
+      this.#slabs.give(region, this.#buckets[FIELDS * bucket + CAPACITY]! / ENTRIES_PER_UNIT)
+      this.#buckets[FIELDS * bucket + CAPACITY] = 0
+    }
+    this.#slabs.give(place, this.#short(place, UNITS))
+  }
+
+  /** Position in its bucket of that key; where it is not: -1 - the position where it belongs. */
+  #search(hash: number, key: string): number {
+    const bucket = hash >>> HASH_SHIFT
+    let low = 0
+    let high = this.#buckets[FIELDS * bucket + COUNT]!
+    if (high === 0) return -1
+    const region = this.#buckets[FIELDS * bucket + PLACE]!
+    const words = this.#slabs.words(region)
+    const start = this.#slabs.wordOffset(region)
+    const near = Math.floor(((hash & (HASHES_PER_BUCKET - 1)) * high) / HASHES_PER_BUCKET)
+    const below = near - NEAR
+    const above = near + NEAR
+    if (below > 0 && words[start + ENTRY_WORDS * below]! < hash) low = below
+    if (above < high && words[start + ENTRY_WORDS * above]! > hash) high = above
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      const entry = start + ENTRY_WORDS * middle
+      const other = words[entry]!
+      const order = other === hash ? this.#compareKey(words[entry + 1]!, key) : other - hash
+      if (order === 0) return middle
+      if (order < 0) low = middle + 1
+      else high = middle
+    }
+    return -1 - low
+  }
+
+  /** Negative: the key at that place is smaller than this one. */
+  #compareKey(place: number, key: string): number {
+    const bytes = this.#slabs.bytes(place)
+    const start = this.#slabs.offset(place) + HEADER_BYTES
+    const length = this.#short(place, 0)
+    const common = Math.min(length, key.length)
+    for (let i = 0; i < common; i++) {
+      const order = bytes[start + i]! - key.charCodeAt(i)
+      if (order !== 0) return order
+    }
+    return length - key.length
+  }
+
+  /** One of the short numbers of a record. */
+  #short(place: number, field: number): number {
+    return this.#slabs.view(place).getUint16(this.#slabs.offset(place) + field, true)
+  }
+
+  #stamp(place: number, version: number, expireAt: number): void {
+    const start = this.#slabs.offset(place)
+    const view = this.#slabs.view(place)
+    view.setFloat64(start + VERSION, version, true)
+    view.setFloat64(start + EXPIRY, expireAt, true)
+  }
+
+  /** Writes a record but for version and expiry; where. */
+  #record(key: string, value: Uint8Array): number {
+    const units = Math.ceil((HEADER_BYTES + key.length + value.length) / UNIT_BYTES)
+    const place = this.#slabs.take(units)
+    const start = this.#slabs.offset(place)
+    const view = this.#slabs.view(place)
+    const bytes = this.#slabs.bytes(place)
+    view.setUint16(start, key.length, true)
+    view.setUint16(start + VALUE_LENGTH, value.length, true)
+    view.setUint16(start + UNITS, units, true)
+    bytes.write(key, start + HEADER_BYTES, 'latin1')
+    bytes.set(value, start + HEADER_BYTES + key.length)
+    return place
+  }
+
+  #makeRoomForOneMore(bucket: number): void {
+    const fields = FIELDS * bucket
+    const count = this.#buckets[fields + COUNT]!
+    const before = this.#buckets[fields + CAPACITY]!
+    if (count < before) return
+    // A quarter more: regions of the same few lengths are used again by other buckets.
+    const capacity = before < 2 * LEAST_CAPACITY ? before + LEAST_CAPACITY : (before + (before >>> 2) + 1) & ~1
+    const region = this.#slabs.take(capacity / ENTRIES_PER_UNIT)
+    if (before > 0) {
+      const old = this.#buckets[fields + PLACE]!
+      const from = this.#slabs.wordOffset(old)
+      const entries = this.#slabs.words(old).subarray(from, from + ENTRY_WORDS * count)
+      this.#slabs.words(region).set(entries, this.#slabs.wordOffset(region))
+      this.#slabs.give(old, before / ENTRIES_PER_UNIT)
+    }
+    this.#buckets[fields + PLACE] = region
+    this.#buckets[fields + CAPACITY] = capacity
+  }
+}
