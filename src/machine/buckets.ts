@@ -1,0 +1,103 @@
+/**
+ * What a collection holds, until it is emptied: short strings in a table outside the heap, everything else as records
+ * on it. PURE. In 4096 buckets, which are the unit of copy-on-write for checkpoints: what is kept for each is here.
+ */
+import { BUCKETS, HASH_SHIFT } from './hash.ts'
+import { type KeyRecord, isShort } from './records.ts'
+import { ABSENT, StringTable } from './string-table.ts'
+
+/** What a key is, without its value. */
+export interface KeyHead {
+  readonly key: string
+  readonly kind: KeyRecord['kind']
+  readonly expireAtMilliseconds: number
+}
+
+/** The bytes with memory of their own: a view would keep alive what it is a view of. */
+const owned = (bytes: Uint8Array): Uint8Array =>
+  bytes.buffer.byteLength === bytes.length ? bytes : new Uint8Array(bytes)
+
+export class Buckets {
+  /** Strings whose key and value are short. */
+  readonly strings = new StringTable()
+  /** By bucket: everything else; null where there is nothing else. */
+  readonly others: (Map<string, KeyRecord> | null)[] = Array.from<null>({ length: BUCKETS }).fill(null)
+  /** Version at which the collection was emptied: that of absent keys where none was removed since. */
+  readonly clearedVersion: number
+  /** By bucket: version of absent keys, at least that of the last key removed there. */
+  readonly removedVersions: Float64Array
+  /** By bucket: checkpoints up to this number hold it as it was, or do not need it. */
+  readonly epochs: Uint32Array
+
+  constructor(clearedVersion: number, epoch: number) {
+    this.clearedVersion = clearedVersion
+    this.removedVersions = new Float64Array(BUCKETS).fill(clearedVersion)
+    this.epochs = new Uint32Array(BUCKETS).fill(epoch)
+  }
+
+  /** Keys in a bucket. */
+  size(bucket: number): number {
+    return this.strings.count(bucket) + (this.others[bucket]?.size ?? 0)
+  }
+
+  /** Whether there is anything to say of a bucket. */
+  hasNews(bucket: number): boolean {
+    return this.size(bucket) > 0 || this.removedVersions[bucket] !== this.clearedVersion
+  }
+
+  /** The keys of a bucket in the order in which a checkpoint tells them. */
+  *heads(bucket: number): Generator<KeyHead> {
+    const { strings } = this
+    for (let at = 0; at < strings.count(bucket); at++) {
+      const place = strings.placeAt(bucket, at)
+      yield { key: strings.key(place), kind: 'string', expireAtMilliseconds: strings.expiry(place) }
+    }
+    for (const [key, { kind, expireAtMilliseconds }] of this.others[bucket] ?? []) {
+      yield { key, kind, expireAtMilliseconds }
+    }
+  }
+
+  /** The record of a key; of a short string it is a copy. */
+  get(hash: number, key: string): KeyRecord | null {
+    const { strings } = this
+    const place = strings.find(hash, key)
+    if (place === ABSENT) return this.others[hash >>> HASH_SHIFT]?.get(key) ?? null
+    return {
+      kind: 'string',
+      value: strings.value(place),
+      version: strings.version(place),
+      expireAtMilliseconds: strings.expiry(place),
+    }
+  }
+
+  /** Puts a record in the place of what was there. */
+  set(hash: number, key: string, record: KeyRecord): void {
+    const { strings } = this
+    const bucket = hash >>> HASH_SHIFT
+    const place = strings.find(hash, key)
+    if (record.kind === 'string' && isShort(key, record.value.length)) {
+      const { value, version, expireAtMilliseconds } = record
+      if (place !== ABSENT) strings.replace(place, hash, key, value, version, expireAtMilliseconds)
+      else {
+        this.#removeOther(bucket, key)
+        strings.insert(hash, key, value, version, expireAtMilliseconds)
+      }
+      return
+    }
+    if (place !== ABSENT) strings.remove(place, hash, key)
+    const others = (this.others[bucket] ??= new Map())
+    others.set(key, record.kind === 'string' ? { ...record, value: owned(record.value) } : record)
+  }
+
+  /** Removes a key that is there. */
+  remove(hash: number, key: string): void {
+    const place = this.strings.find(hash, key)
+    if (place === ABSENT) this.#removeOther(hash >>> HASH_SHIFT, key)
+    else this.strings.remove(place, hash, key)
+  }
+
+  #removeOther(bucket: number, key: string): void {
+    const others = this.others[bucket]
+    if (others?.delete(key) && others.size === 0) this.others[bucket] = null
+  }
+}
