@@ -128,18 +128,18 @@ const rows = {
   },
   LOG_DAMAGED: {
     http: 500,
-    what: 'the write-ahead log has damage that no crash explains',
-    todo: 'the file and the place are in the message; give the node empty volumes: it joins again as a new member and fetches the data from its peers',
+    what: 'the write-ahead log has damage that is not one file, or one part, that was lost: who this node is, or what is its log, cannot be told',
+    todo: 'the file and the place are in the message; give the node empty volumes: it joins again as a new member and fetches the data from its peers; with three nodes nothing is lost',
   },
   LOG_DAMAGED_ALONE: {
     http: 500,
-    what: 'the end of the write-ahead log is damaged, and there is no other voter to compare it with',
-    todo: 'acknowledged writes may be among what is lost: restore the volume from a backup; nothing was written',
+    what: 'the write-ahead log is damaged, and this node votes alone: nobody else has what is lost',
+    todo: 'acknowledged writes may be among it: restore the volume from a backup; `lokikv fsck` says what is there; nothing was written',
   },
   CHECKPOINT_DAMAGED: {
     http: 500,
-    what: 'a checkpoint cannot be read, and the log does not reach back far enough to do without it',
-    todo: 'restore the volume from a backup, or give the node empty volumes: it fetches the data from its peers',
+    what: 'no checkpoint can be read that the log could follow, and this node votes alone: nobody else has one',
+    todo: 'restore the volume from a backup; nothing was written',
   },
   CHUNK_DAMAGED: {
     http: 400,

@@ -94,6 +94,7 @@ export class Member {
         keepEntriesBytes: LIMITS.keepEntriesBytes,
       },
       now: performance.now(),
+      start: storage.timeline,
     })
     const member = new Member(options, replica, machine, configuration)
     await member.#replay()
@@ -189,7 +190,8 @@ export class Member {
     const { recovered, log, progress } = this.#options
     const { machine, replica } = this.turn
     const first = machine.applied + 1
-    const last = recovered.state.decided
+    // What was known decided may be beyond a log that lost its end to rot.
+    const last = Math.min(recovered.state.decided, replica.decided)
     const began = performance.now()
     let bytes = 0
     for (let from = first; from <= last; from += REPLAY_SLICE_ENTRIES) {
@@ -292,11 +294,13 @@ export class Member {
   /** Why no checkpoint can be taken at the moment, or null. */
   #noCheckpointNow(): string | null {
     if (this.#fetching) return 'a checkpoint of a peer is being fetched'
-    const { appliedConfiguration, appliedConfigurationStart } = this.turn
-    // A node that joined was told of a configuration that starts somewhere in the log which it still lacks. A
-    // checkpoint from before that point would name it too early, and make voters of nodes that lack the rest.
+    const { appliedConfiguration, appliedConfigurationStart, machine } = this.turn
+    // A node that joined was told of a configuration that starts somewhere in the log which it still lacks; one that
+    // lost a part of its log knows where. A checkpoint from before that point would name it too early, and make
+    // voters of nodes that lack the rest.
     const wasTold = appliedConfigurationStart === 0 && appliedConfiguration.id > 1
-    return wasTold ? 'the node has not come to the configuration that it was told of' : null
+    const isBehind = wasTold || appliedConfigurationStart > machine.applied
+    return isBehind ? 'the node has not come to the configuration that it knows of' : null
   }
 
   /** The log is kept, and the next one is tried when it is due. Everything else is a bug or a broken disk. */

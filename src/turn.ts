@@ -92,6 +92,8 @@ export class Turn {
     this.#inbox = new Inbox(limits)
     this.#limits = limits
     this.#local = new LocalReads(limits.staleReadsMostMilliseconds ?? 0)
+    // What an earlier start of this node has shown was decided: a log that lost its end to rot has to come up to it.
+    this.#local.show(replica.recordedDecided)
     this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity)
     this.#way = new WayToLeader(self)
     this.#decided = machine.applied

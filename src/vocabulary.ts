@@ -97,6 +97,7 @@ export type Entry =
  * - `configuration`: in force from the entry after `start` (the index of the stop-sign; 0 at genesis).
  * - `installed`: a checkpoint up to and including `index` is durable in the checkpoint folder; the log is
  *   empty and goes on at `index + 1`. One atomic act with the state it carries.
+ * - `doubt-over`: everything that was lost to rot is here again (an accept-sync under a larger ballot says so, too).
  */
 export type LogRecord =
   | { readonly kind: 'entries'; readonly entries: readonly Entry[] }
@@ -115,6 +116,7 @@ export type LogRecord =
       readonly configuration: Configuration
       readonly start: LogIndex
     }
+  | { readonly kind: 'doubt-over' }
 
 /** What the records of the log amount to, entries apart. Repeated in the header of every segment. */
 export interface DurableState {
@@ -137,12 +139,14 @@ export const EMPTY_STATE: DurableState = {
 
 /**
  * What storage gives consensus at a start. `entries[0]`, where there is one, has index `first`; everything
- * below `first` is in the checkpoint. `doubtfulFrom`: rot above the decided index begins there (its entries
- * and what follows are not in `entries`); null: no doubt.
+ * below `first` is in the checkpoint. `doubtfulFrom`: entries from there on were lost to rot, decided ones perhaps
+ * among them; null: no doubt. `entries` ends before it, or goes on with what was learned since.
  */
 export interface RecoveredLog {
   readonly state: DurableState
   readonly first: LogIndex
   readonly entries: readonly Entry[]
   readonly doubtfulFrom: LogIndex | null
+  /** In doubt: promises (and what was accepted under them) may be lost, too. */
+  readonly promiseLost?: boolean
 }

@@ -212,8 +212,10 @@ export function onNoLongerHere(replica: Replica, from: NodeId, message: NoLonger
  * lets the checkpoint replace anything.
  */
 export const acceptsCheckpoint = (replica: Replica, index: LogIndex, configuration: Configuration): boolean =>
-  // Only a node that joined late knows of a configuration that started after what it still lacks.
-  mayLearn(replica) && index > replica.known && (configuration.id >= replica.configuration.id || !votes(replica))
+  mayLearn(replica) && index > replica.known && (configuration.id >= replica.configuration.id || knowsLater(replica))
+
+/** Only a node that joined late, or lost what it had, knows of a configuration that started after what it still lacks. */
+const knowsLater = (replica: Replica): boolean => !votes(replica) || replica.doubtfulFrom !== null
 
 /** Replaces the log's beginning; the caller has asked `acceptsCheckpoint` and sees to a newer configuration. */
 export function installCheckpoint(

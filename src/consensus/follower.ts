@@ -6,6 +6,7 @@
  */
 import { type Entry, type LogIndex, type NodeId, compareBallots, logIndex, sameBallot } from '../vocabulary.ts'
 import { hint } from './catch-up.ts'
+import { endDoubt, isForgetful } from './doubt.ts'
 import { holdPrepare, isBound } from './leases.ts'
 import { fits, lastIndex, slice } from './log.ts'
 import type { AcceptDecide, AcceptSync, Beacon, CatchUp, Decide, Prepare, TakeOver } from './messages.ts'
@@ -22,7 +23,8 @@ import {
 } from './state.ts'
 
 export function onPrepare(replica: Replica, from: NodeId, message: Prepare): void {
-  if (message.ballot.node !== from) return
+  // In doubt about its promises it makes none; it asks for Prepare again when it knows them.
+  if (message.ballot.node !== from || isForgetful(replica)) return
   const order = compareBallots(message.ballot, replica.promise)
   if (order < 0) return refuse(replica, from, message.ballot)
   if (order === 0) {
@@ -79,6 +81,7 @@ function sendPromise(replica: Replica, to: NodeId, prepare: Prepare): void {
 
 /** Whether a message of the accept phase is of the ballot promised; refuses older ones, asks for Prepare of newer. */
 function isCurrent(replica: Replica, from: NodeId, ballot: Prepare['ballot']): boolean {
+  if (isForgetful(replica)) return false
   if (ballot.node !== from || replica.phase === 'lead') {
     if (compareBallots(ballot, replica.promise) < 0) refuse(replica, from, ballot)
     return false
@@ -96,6 +99,9 @@ function askForPrepare(replica: Replica, from: NodeId): void {
 
 export function onAcceptSync(replica: Replica, from: NodeId, message: AcceptSync): void {
   if (!isCurrent(replica, from, message.ballot)) return
+  // Made for a promise of before: it may lack what was accepted since, and lost.
+  const { doubtfulFrom } = replica
+  if (doubtfulFrom !== null && message.doubtfulFrom !== doubtfulFrom) return askForPrepare(replica, from)
   if (sameBallot(replica.acceptedBallot, message.ballot)) {
     // In one ballot the log only grows: an AcceptSync that comes again (or after a restart) adds what is new.
     if (message.base > lastIndex(replica.log) + 1) return askForPrepare(replica, from)
@@ -105,7 +111,7 @@ export function onAcceptSync(replica: Replica, from: NodeId, message: AcceptSync
     replaceSuffix(replica, message.ballot, message.base, message.entries)
   }
   replica.phase = 'accept'
-  replica.doubtfulFrom = null
+  endDoubt(replica)
   replica.rejoinedAt ??= message.decided
   follow(replica, message.ballot, message.decided)
 }

@@ -19,7 +19,7 @@ import { hint } from './catch-up.ts'
 import { type Lease, createLease, isBound, releaseLease } from './leases.ts'
 import { entryBytes, entryAt, fits, lastIndex, slice } from './log.ts'
 import type { Accepted, NotAccepted, Promise_, Resend } from './messages.ts'
-import { acceptQuorum, doubtfulQuorum, isVoter, prepareQuorum, reachedBy } from './quorum.ts'
+import { acceptQuorum, intactQuorum, isVoter, prepareQuorum, reachedBy } from './quorum.ts'
 import { confirmReads, failReads, restartReads } from './reads.ts'
 import {
   type Replica,
@@ -72,7 +72,7 @@ export interface Leadership {
   readonly reports: Map<NodeId, number>
 }
 
-/** A node in doubt may have forgotten a ballot of its own, and one that has granted a lease waits for its end. */
+/** The log of a node in doubt may lack what is decided (doubt.ts), and one that has granted a lease waits for its end. */
 export const mayTakeOver = (replica: Replica): boolean =>
   replica.doubtfulFrom === null && !isBound(replica, replica.self)
 
@@ -133,6 +133,8 @@ export function sendPrepare(replica: Replica, to: NodeId): void {
 export function stepDown(replica: Replica): void {
   if (replica.leadership === null) return
   replica.leadership = null
+  // It had rejoined with what it adopted; the next leader may have adopted less.
+  if (replica.decided < (replica.rejoinedAt ?? 0)) replica.rejoinedAt = null
   replica.phase = 'recover'
   failReads(replica)
 }
@@ -152,19 +154,13 @@ export function onPromise(replica: Replica, from: NodeId, message: Promise_): vo
   if (!leadership.progress.has(from)) return
   leadership.promises.set(from, message)
   if (leadership.phase === 'prepare') tryAdopt(replica)
-  else if (isEnough(replica, leadership)) synchronize(replica, from, message)
+  else synchronize(replica, from, message)
 }
 
-/**
- * Whether the promises suffice. Doubtful ones count only where so many are here that an intact copy of every
- * decided entry is among them; that holds for one that comes late, too: it may have forgotten a larger promise.
- */
-function isEnough(replica: Replica, leadership: Leadership): boolean {
-  const doubts = [...leadership.promises.values()].filter((one) => one.doubtfulFrom > 0).length
-  const all = leadership.promises.size + 1
-  if (leadership.phase === 'prepare' && all - doubts >= prepareQuorum(replica.configuration)) return true
-  const needed = doubts > 0 ? doubtfulQuorum(replica.configuration) : prepareQuorum(replica.configuration)
-  return all >= needed
+/** Whether the promises suffice: of those without a doubt, each accept quorum must have one (doubt.ts). */
+function isEnough({ configuration }: Replica, leadership: Leadership): boolean {
+  const intact = [...leadership.promises.values()].filter((one) => one.doubtfulFrom === 0).length
+  return leadership.promises.size + 1 >= prepareQuorum(configuration) && intact + 1 >= intactQuorum(configuration)
 }
 
 /** With a prepare quorum, itself included once its promise is durable: takes the most advanced log and leads. */
@@ -182,12 +178,17 @@ export function tryAdopt(replica: Replica): void {
   adopt(replica, leadership, best?.[1] ?? null)
 }
 
-/** The promise of the largest (accepted ballot, last index), where it is ahead of our own log. */
+/**
+ * The promise of the largest (accepted ballot, last index), where it is ahead of our own log. Doubtful ones do not
+ * count: rot may have left the ballot and taken entries that were accepted in it, or before it. Whatever was decided
+ * was accepted by an intact one of those that `isEnough` wants, in its largest ballot or before.
+ */
 function mostAdvanced(replica: Replica, leadership: Leadership): [NodeId, Promise_] | null {
   let best: [NodeId, Promise_] | null = null
   let ballot = replica.acceptedBallot
   let index = lastIndex(replica.log)
   for (const [from, message] of leadership.promises) {
+    if (message.doubtfulFrom > 0) continue
     const order = compareBallots(message.acceptedBallot, ballot) || message.accepted - index
     if (order <= 0) continue
     best = [from, message]
@@ -215,7 +216,6 @@ function adopt(replica: Replica, leadership: Leadership, best: Promise_ | null):
   const empty = lastIndex(replica.log) === replica.configurationStart
   if (empty) appendAsLeader(replica, { kind: 'commands', index: logIndex(end), payload: new Uint8Array(0) })
   replica.rejoinedAt ??= leadership.adoptedEnd
-  replica.doubtfulFrom = null
   replica.effects.push({ kind: 'became-leader', ballot: leadership.ballot })
   for (const [from, message] of leadership.promises) synchronize(replica, from, message)
   restartReads(replica)
@@ -224,12 +224,15 @@ function adopt(replica: Replica, leadership: Leadership, best: Promise_ | null):
 /**
  * Makes the log of one that has promised a copy of ours. It may leave before our own sync: the ballot is
  * durable, and nothing of it counts for us before storage confirms.
- * The message must reach to `adoptedEnd`: what it replaces may be a copy of something chosen below that.
+ * The message must reach to `adoptedEnd`: what it replaces may be a copy of something chosen below that. For one in
+ * doubt, it must reach to the end of our log: it may have accepted, and lost, any of it (doubt.ts).
  */
 function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
   const leadership = replica.leadership!
   const progress = leadership.progress.get(to)!
   const { ballot, adopted, adoptedEnd } = leadership
+  const { doubtfulFrom } = from
+  const end = doubtfulFrom > 0 ? lastIndex(replica.log) : adoptedEnd
   const valid = sameBallot(from.acceptedBallot, ballot)
     ? from.accepted
     : sameBallot(from.acceptedBallot, adopted.ballot)
@@ -241,8 +244,8 @@ function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
     return sendBehind(replica, to)
   }
   const most = slice(replica.log, base, lastIndex(replica.log), replica.options.maxBatchBytes)
-  const reaches = base + most.length - 1 >= adoptedEnd
-  const entries = reaches ? most : slice(replica.log, base, adoptedEnd, Infinity)
+  const reaches = base + most.length - 1 >= end
+  const entries = reaches ? most : slice(replica.log, base, end, Infinity)
   progress.state = 'syncing'
   progress.next = base + entries.length
   progress.inFlightBytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
@@ -250,7 +253,8 @@ function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
   // Only what was accepted in this very ballot counts already.
   progress.acked = sameBallot(from.acceptedBallot, ballot) ? valid : 0
   progress.sentAt = replica.now
-  send(replica, to, { kind: 'accept-sync', ballot, decided, base, entries }, 'now')
+  const answersDoubt = doubtfulFrom > 0 ? { doubtfulFrom } : {}
+  send(replica, to, { kind: 'accept-sync', ballot, decided, base, entries, ...answersDoubt }, 'now')
 }
 
 /** What it lacks is not in memory here, or too much: it fetches what is decided (and durable) first. */

@@ -24,11 +24,11 @@ export const prepareQuorum = (configuration: Configuration): number =>
   Math.max(majority(configuration.voters.length), configuration.voters.length - acceptQuorum(configuration) + 1)
 
 /**
- * Promises needed where one of them is doubtful (entries, and even promises, may have been lost to rot): then
- * every decided entry has an intact copy among them, as long as at most one storage is damaged.
+ * Promises of voters that have not lost anything to rot, so many of which a leader needs: each accept quorum has one of
+ * them (doubt.ts). With one voter in doubt that is all but it, or fewer.
  */
-export const doubtfulQuorum = (configuration: Configuration): number =>
-  configuration.voters.length - acceptQuorum(configuration) + 2
+export const intactQuorum = (configuration: Configuration): number =>
+  configuration.voters.length - acceptQuorum(configuration) + 1
 
 /**
  * Why so many voters cannot have `accept` as their accept quorum, or null. One would lose what was acknowledged

@@ -8,6 +8,7 @@
  */
 import { type Configuration, type LogIndex, type NodeId, compareBallots, logIndex, nodeId } from '../vocabulary.ts'
 import { hint, pump } from './catch-up.ts'
+import { beginRecall } from './doubt.ts'
 import { createElection } from './election.ts'
 import { appendAsLeader, mayTakeOver, stepDown, takeOver } from './leader.ts'
 import { forgetGrants } from './leases.ts'
@@ -115,6 +116,7 @@ function enter(replica: Replica, previous: Configuration, keepsReads: boolean, a
   replica.phase = votes(replica) ? 'recover' : 'idle'
   const happy = !replica.unreachable.has(agreed)
   replica.election = createElection(self, configuration.id, replica.promise, replica.now, { agreed, happy })
+  beginRecall(replica)
   const named = votes(replica) || isLearner(configuration, self)
   if (named) replica.removed = false
   else if (isVoter(previous, self) || isLearner(previous, self)) {

@@ -17,6 +17,7 @@ import {
 import { ZERO_BALLOT, logIndex, nodeId, sameBallot } from '../vocabulary.ts'
 import { createFetch, installCheckpoint, onDecidedEntries, onFetchDecided, onNoLongerHere } from './catch-up.ts'
 import { acceptsCheckpoint, pump, tickFetch } from './catch-up.ts'
+import { beginRecall, onAskPromise, onTellPromise, tickRecall } from './doubt.ts'
 import { createElection, onDisconnected, onHeartbeatReply, onHeartbeatRequest, onSight } from './election.ts'
 import { settleElection, tickElection } from './election.ts'
 import type { Effect, Event, Milliseconds, Position } from './events.ts'
@@ -66,9 +67,11 @@ export function createReplica(from: {
   readonly recovered: RecoveredLog
   readonly options?: Partial<Options>
   readonly now: Milliseconds
+  /** Another number at each start of this node: answers to questions of an earlier one are none to this. */
+  readonly start?: number
 }): Replica {
-  const { self, recovered, now } = from
-  const { state, entries, first, doubtfulFrom } = recovered
+  const { self, recovered, now, start = 0 } = from
+  const { state, entries, first, doubtfulFrom, promiseLost = false } = recovered
   const configuration = state.configuration
   invariant(configuration !== null, 'a replica has a configuration; before that a node waits')
   const log = createLog(first, entries)
@@ -78,6 +81,7 @@ export function createReplica(from: {
   const named = [...configuration.voters, ...configuration.learners].some((member) => member.id === self)
   const replica: Replica = {
     self,
+    start,
     options: { ...DEFAULT_OPTIONS, ...from.options },
     now,
     // What is known decided from before is for the shell to apply: it learns of it with the first step.
@@ -90,6 +94,8 @@ export function createReplica(from: {
     configuration,
     configurationStart: state.configurationStart,
     doubtfulFrom,
+    promiseLost,
+    recall: null,
     lookedThrough: first - 1,
     durable: last,
     durableBallot: state.acceptedBallot,
@@ -117,6 +123,7 @@ export function createReplica(from: {
     announced: { leader: null, ballot: ZERO_BALLOT },
   }
   replica.grant = grantAtStart(replica)
+  beginRecall(replica)
   return replica
 }
 
@@ -202,6 +209,7 @@ function onTick(replica: Replica): void {
   tickElection(replica)
   tickLeader(replica)
   tickFollower(replica)
+  tickRecall(replica)
   tickLease(replica)
   tickFetch(replica)
   tickReads(replica)
@@ -286,6 +294,10 @@ function route(replica: Replica, from: NodeId, message: Message): void {
       return onReadProbe(replica, from, message)
     case 'read-ack':
       return onReadAck(replica, from, message)
+    case 'ask-promise':
+      return onAskPromise(replica, from, message)
+    case 'tell-promise':
+      return onTellPromise(replica, from, message)
     case 'lease-request':
       return onLeaseRequest(replica, from, message)
     case 'lease-grant':

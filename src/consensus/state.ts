@@ -17,6 +17,7 @@ import {
   sameBallot,
 } from '../vocabulary.ts'
 import type { Fetch, Migration } from './catch-up.ts'
+import type { Recall } from './doubt.ts'
 import type { Election } from './election.ts'
 import type { Effect, Milliseconds, Position } from './events.ts'
 import type { Leadership } from './leader.ts'
@@ -71,6 +72,8 @@ export type Phase = 'idle' | 'recover' | 'promised' | 'accept' | 'lead'
 /** Mutable, owned by the shell, changed by `step` only. */
 export interface Replica {
   readonly self: NodeId
+  /** Another number at each start of this node. */
+  readonly start: number
   readonly options: Options
   now: Milliseconds
   /** Of the step under way, in order. */
@@ -87,6 +90,9 @@ export interface Replica {
   configurationStart: LogIndex
   /** Not null: entries (and promises) after it may be lost to rot; until the next AcceptSync. */
   doubtfulFrom: LogIndex | null
+  promiseLost: boolean
+  /** Not null: what was promised is not known yet. */
+  recall: Recall | null
   /** Decided entries up to here have been looked through for stop-signs. */
   lookedThrough: number
 
@@ -131,7 +137,7 @@ export function send(replica: Replica, to: NodeId, message: Message, when: 'now'
   replica.effects.push({ kind: 'send', to, message, afterSync: when === 'after-sync' })
 }
 
-function persist(replica: Replica, record: LogRecord): void {
+export function persist(replica: Replica, record: LogRecord): void {
   replica.effects.push({ kind: 'persist', record })
 }
 
@@ -254,6 +260,7 @@ export function replaceByCheckpoint(
   replica.recordedDecided = index
   replica.lookedThrough = index
   replica.generation++
+  if (replica.doubtfulFrom !== null) replica.doubtfulFrom = logIndex(Math.max(replica.doubtfulFrom, index + 1))
   persist(replica, { kind: 'installed', index, configuration, start })
   if (kept.length > 0) persist(replica, { kind: 'entries', entries: kept })
 }

@@ -16,7 +16,8 @@
  */
 import { crc32 } from 'node:zlib'
 import { ByteReader, ByteWriter } from '../bytes.ts'
-import { type Message, decodeMessage, encodeMessage } from '../consensus/messages.ts'
+import { decodeMessage, encodeMessage } from '../consensus/message-codec.ts'
+import type { Message } from '../consensus/messages.ts'
 import { LokiError } from '../errors.ts'
 import { type RelayMessage, decodeRelayMessage, encodeRelayMessage } from '../relay-messages.ts'
 import { type ClusterId, type NodeId, type VolumeId, clusterId, nodeId, volumeId } from '../vocabulary.ts'

@@ -12,7 +12,8 @@ import { readSlices } from './checkpoint.ts'
 import type { Disk } from './disk.ts'
 import { loadMeta } from './meta.ts'
 import { RealDisk } from './real-disk.ts'
-import { goodCheckpoints, judge, replayLog } from './recovery.ts'
+import { judge } from './judgement.ts'
+import { goodCheckpoints, replayLog } from './recovery.ts'
 import { inspectVolumes } from './stamp.ts'
 import { green, red, volumeIn } from './tool.ts'
 import { showState } from './waldump.ts'
@@ -69,9 +70,10 @@ async function checkAll(
       `checkpoint ${info.index}: ${info.chunks.length} chunks, ${info.storedBytes} bytes stored, ${info.bytes} in all`,
     )
   }
-  const log = await replayLog(disk, walDirectory, meta?.content.first ?? logIndex(1), volumes.volume)
+  const { first, timeline } = meta?.content ?? { first: logIndex(1), timeline: 0 }
+  const log = await replayLog(disk, walDirectory, first, volumes.volume, { newest: timeline })
   for (const { path, offset, reason } of log.damage) damage(`${path} at ${offset}: ${reason}`)
-  const recovered = judge(log, checkpoints.good.at(-1) ?? null, checkpoints.damage, walDirectory)
+  const recovered = judge(log, checkpoints.good.at(-1) ?? null, checkpoints.damage, walDirectory, volumes.volume)
   if (recovered.doubtfulFrom !== null) {
     damage(`entries from ${recovered.doubtfulFrom} on are doubtful: the leader would send them again`)
   }

@@ -10,6 +10,7 @@
  *   4  decided        uint index
  *   5  configuration  uint start, configuration
  *   6  installed      uint index, uint start, configuration
+ *   7  doubt-over     nothing
  *
  * State, in the header of a segment and in state frames:
  *   ballot promise, ballot accepted, uint decided, uint configuration start, uint8 has configuration, configuration?
@@ -28,6 +29,7 @@ const ACCEPT_SYNC = 3
 const DECIDED = 4
 const CONFIGURATION = 5
 const INSTALLED = 6
+const DOUBT_OVER = 7
 
 function writeEntries(writer: ByteWriter, entries: readonly Entry[]): void {
   writer.uint(entries.length)
@@ -61,6 +63,9 @@ export function writeRecord(writer: ByteWriter, record: LogRecord): void {
       return
     case 'installed':
       writeConfiguration(writer.uint8(INSTALLED).uint(record.index).uint(record.start), record.configuration)
+      return
+    case 'doubt-over':
+      writer.uint8(DOUBT_OVER)
       return
     default:
       unreachable(record)
@@ -105,6 +110,8 @@ function readRecord(reader: ByteReader, kind: number): LogRecord {
       const start = logIndex(reader.uint())
       return { kind: 'installed', index, start, configuration: readConfiguration(reader) }
     }
+    case DOUBT_OVER:
+      return { kind: 'doubt-over' }
     default:
       throw new LokiError('FRAME_MALFORMED', `unknown kind of record ${kind}`)
   }
@@ -135,6 +142,7 @@ export const larger = (a: Ballot, b: Ballot): Ballot => (compareBallots(a, b) >=
 export function stateAfter(state: DurableState, record: LogRecord): DurableState {
   switch (record.kind) {
     case 'entries':
+    case 'doubt-over':
       return state
     case 'promise':
       return { ...state, promise: larger(record.ballot, state.promise) }
@@ -163,6 +171,8 @@ export interface LogPosition {
   readonly last: LogIndex
   /** Entries from here on were lost to rot; until a leader's accept-sync. */
   readonly doubtfulFrom: LogIndex | null
+  /** In doubt: whether promises may be lost, too. */
+  readonly promiseLost: boolean
 }
 
 /** Whether `record` replaces a part of the log, and so has to open a segment on a new timeline. */
@@ -173,6 +183,8 @@ export function isCut(position: LogPosition, record: LogRecord): boolean {
 /** A checkpoint up to `index` covers what was lost up to there, and says nothing about what was lost above. */
 export const doubtAbove = (doubtfulFrom: LogIndex | null, index: number): LogIndex | null =>
   doubtfulFrom === null ? null : logIndex(Math.max(doubtfulFrom, index + 1))
+
+const NO_DOUBT = { doubtfulFrom: null, promiseLost: false } as const
 
 /** A leader's log ends a doubt; decided entries that were learned under the ballot it had do not. */
 export const endsDoubt = (before: DurableState, accepted: Ballot): boolean =>
@@ -209,15 +221,18 @@ export function advance(position: LogPosition, record: LogRecord): LogPosition {
         ...position,
         state: next,
         last: logIndex(record.base + record.entries.length - 1),
-        doubtfulFrom: endsDoubt(state, record.ballot) ? null : position.doubtfulFrom,
+        ...(endsDoubt(state, record.ballot) ? NO_DOUBT : {}),
       }
     case 'installed':
       return {
+        ...position,
         state: next,
         first: logIndex(record.index + 1),
         last: record.index,
         doubtfulFrom: doubtAbove(position.doubtfulFrom, record.index),
       }
+    case 'doubt-over':
+      return { ...position, ...NO_DOUBT }
     case 'decided':
     case 'configuration':
       return { ...position, state: next }

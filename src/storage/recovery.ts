@@ -6,13 +6,18 @@
  *   2 meta          identity and first index; the control file must not contradict them (meta.ts)
  *   3 checkpoints   the newest one that is whole
  *   4 replay        every segment in order, verified; the torn tail of the newest one is left out
- *   5 judgement     what damage means: covered by the checkpoint, refused, or doubtful
+ *   5 judgement     what damage means: covered by the checkpoint, doubtful (the peers have what is lost), or refused
+ *                   (judgement.ts)
  *   6 house         finish what a crash interrupted: stamps, lame meta slot, temporary files, head truncation
  *   7 timeline      a new segment on a new timeline continues the log (storage.ts opens it)
+ *
+ * What rot took is never guessed. The log ends before the first entry that is lost, decided or not, and the node is
+ * in doubt from there: consensus brings the rest from a leader (consensus/doubt.ts). The segment of step 7 begins
+ * at that entry, and so supersedes whatever the damaged files still hold above it.
  */
 import { ByteReader } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
-import { type DurableState, EMPTY_STATE, type Entry, type LogIndex, type RecoveredLog } from '../vocabulary.ts'
+import { type DurableState, EMPTY_STATE, type Entry, type LogIndex } from '../vocabulary.ts'
 import { logIndex } from '../vocabulary.ts'
 import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './checkpoint.ts'
 import { type Disk, readWhole } from './disk.ts'
@@ -20,15 +25,16 @@ import { FRAME_STATE, type FrameHeader, type Stop } from './frames.ts'
 import { type KeyRing, NO_KEYS } from './keys.ts'
 import { doubtAbove, endsDoubt, readRecords, readState, stateAfter } from './records.ts'
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
-import { readSegment, segmentsAmong } from './segment.ts'
+import { readSegment, segmentName, segmentsAmong } from './segment.ts'
 import { Marks, type Unsealed } from './segment-index.ts'
 import { type ChainPart, cipherOf, loadSegments, readSegmentHeader } from './segment-reader.ts'
 
-/** Damage in a file of the log: where, and what it means in a word. */
+/** Damage in a file of the log: where, and what it means in a word. Nothing below entry `index` was lost by it. */
 export interface Damage {
   readonly path: string
   readonly offset: number
   readonly reason: string
+  readonly index: LogIndex
 }
 
 /** What the segments amount to. `entries` rise by index; gaps are what rot took. */
@@ -41,7 +47,13 @@ export interface ReplayedLog {
   /** Rot at the end of the newest segment: entries from `next` on may be lost. */
   readonly lostTail: boolean
   readonly doubtfulFrom: LogIndex | null
+  readonly promiseLost: boolean
+  /** No whole state was found behind damage at this entry: promises may be lost, and what was accepted in which ballot. */
+  readonly stateLostAt: LogIndex | null
   readonly damage: readonly Damage[]
+  /** Damage of files that later segments have superseded: what was lost there is here again. */
+  readonly healed: readonly Damage[]
+  /** Oldest first; those without a header that can be read are among them. */
   readonly segments: readonly SegmentName[]
   /** Segments without a frame that a later one has replaced. */
   readonly dead: readonly SegmentName[]
@@ -70,18 +82,28 @@ class Replay {
   entries: Entry[] = []
   lostTail = false
   doubtfulFrom: LogIndex | null = null
+  promiseLost = false
+  stateLostAt: LogIndex | null = null
   damage: Damage[] = []
+  healed: Damage[] = []
+  readonly #firstOfMeta: LogIndex
 
   constructor(first: LogIndex) {
     this.first = first
+    this.#firstOfMeta = first
   }
 
   enter(decoded: DecodedHeader): void {
     const { header } = decoded
     this.truncate(header.base)
-    this.first = Math.max(this.first, header.first)
+    // Not the larger of this and the one before: a log whose checkpoints are lost begins anew, below.
+    this.first = Math.max(this.#firstOfMeta, header.first)
     this.lostTail = false
+    this.stateLostAt = null
     this.doubtfulFrom = header.doubtfulFrom
+    this.promiseLost = header.promiseLost
+    this.healed.push(...this.damage.filter(({ index }) => index >= header.base))
+    this.damage = this.damage.filter(({ index }) => index < header.base)
     this.state = { ...header.state, decided: logIndex(Math.max(header.state.decided, this.state.decided)) }
   }
 
@@ -97,8 +119,21 @@ class Replay {
     }
   }
 
+  rot(path: string, offset: number, reason: string): void {
+    this.damage.push({ path, offset, reason, index: logIndex(this.next) })
+    this.stateLostAt ??= logIndex(this.next)
+    this.lostTail = true
+  }
+
+  /** A segment that begins at `base` is lost as a whole. */
+  lose(path: string, base: LogIndex, reason: string): void {
+    this.truncate(base)
+    this.rot(path, 0, reason)
+  }
+
   frame(header: FrameHeader, payload: Buffer): void {
     if (header.kind === FRAME_STATE) {
+      this.stateLostAt = null
       this.state = readState(new ByteReader(payload))
       this.next = header.last + 1
       return
@@ -110,8 +145,9 @@ class Replay {
       if (record.kind === 'accept-sync') {
         this.truncate(record.base)
         this.#append(record.entries)
-        if (endsDoubt(before, record.ballot)) this.doubtfulFrom = null
+        if (endsDoubt(before, record.ballot)) this.#endDoubt()
       }
+      if (record.kind === 'doubt-over') this.#endDoubt()
       if (record.kind === 'installed') {
         this.entries = []
         this.first = Math.max(this.first, record.index + 1)
@@ -122,11 +158,26 @@ class Replay {
     // Behind damage, a frame says how far the log went, although it may carry no entry.
     this.next = header.last + 1
   }
+
+  get found() {
+    const { state, entries, lostTail, doubtfulFrom, promiseLost, stateLostAt, damage, healed } = this
+    const first = logIndex(this.first)
+    const kept = entries.length > 0 && entries[0]!.index < first ? dropBelow(entries, first) : entries
+    const next = logIndex(this.next)
+    return { state, first, entries: kept, next, lostTail, doubtfulFrom, promiseLost, stateLostAt, damage, healed }
+  }
+
+  #endDoubt(): void {
+    this.doubtfulFrom = null
+    this.promiseLost = false
+  }
 }
 
 export interface ReplayOptions {
   readonly keys?: KeyRing
   readonly progress?: (progress: StartProgress) => void
+  /** There was a segment of this timeline. */
+  readonly newest?: number
 }
 
 /** Step 4. Throws `LOG_DAMAGED` where the files do not make one log, `FORMAT_TOO_NEW`, and `ENCRYPTION_KEY_…`. */
@@ -137,14 +188,10 @@ export async function replayLog(
   volume: string,
   options: ReplayOptions = {},
 ): Promise<ReplayedLog> {
-  const { keys = NO_KEYS, progress } = options
+  const { keys = NO_KEYS, progress, newest = 0 } = options
   const replay = new Replay(first)
-  const { segments, dead, headers } = await openChain(disk, directory, volume, first)
-  const chain = segments.map((name, at): ChainPart => {
-    const following = segments[at + 1]
-    const known = following === undefined ? null : headers.get(following.name)!.header.previous
-    return { name, path: `${directory}/${name.name}`, decoded: headers.get(name.name)!, known }
-  })
+  const { found, segments, dead, headers, lost } = await openChain(disk, directory, volume, first)
+  const chain = partsOf(segments, headers, directory)
   // Every key is here before anything is read: what a start refuses, it refuses at once.
   for (const { decoded, path } of chain) cipherOf(decoded, keys, path)
   let link: SegmentLink | null = null
@@ -153,8 +200,14 @@ export async function replayLog(
   let entriesRead = 0
   const totalBytes = chain.reduce((sum, { known }) => sum + (known?.end ?? 0), 1)
   const unsealed: Unsealed[] = []
+  let at = 0
+  const loseUpTo = (end: number): void => {
+    for (const { name, base } of segments.slice(at, end)) replay.lose(`${directory}/${name}`, base, lost.get(name)!)
+    at = end + 1
+  }
   for await (const segment of loadSegments(disk, keys, chain, first)) {
     const { path, bytes, decoded, known, cipher, from } = segment
+    loseUpTo(segments.indexOf(segment.name))
     replay.enter(decoded)
     const marks = new Marks(decoded.size)
     const damages = replay.damage.length
@@ -167,8 +220,7 @@ export async function replayLog(
         marks.frame(item.header.offset, item.header.previous, replay.next)
         replay.frame(item.header, item.payload!)
       } else if (item.kind === 'rot') {
-        replay.damage.push({ path, offset: item.from, reason: item.reason })
-        replay.lostTail = true
+        replay.rot(path, item.from, item.reason)
       } else if (item.kind === 'foreign') {
         throw new LokiError('LOG_DAMAGED', `${path} at ${item.end}: what follows was not chained to what is before`)
       } else {
@@ -187,71 +239,123 @@ export async function replayLog(
     const percent = Math.floor((100 * bytesRead) / totalBytes)
     progress?.({ part: 'log', entries: entriesRead, bytes: bytesRead, percent })
   }
-  const { state, entries, lostTail, doubtfulFrom, damage } = replay
+  if (at < segments.length) newestEmpty = false
+  loseUpTo(segments.length)
+  if ((segments.at(-1)?.timeline ?? newest) < newest) {
+    replay.rot(directory, 0, `the newest segment, of timeline ${newest}, is missing`)
+  }
+  if (segments.length > 0 && link === null) {
+    throw new LokiError('LOG_DAMAGED', `${directory}: no segment has a header that can be read`)
+  }
   return {
-    state,
-    first: logIndex(replay.first),
-    entries: entries.length > 0 && entries[0]!.index < replay.first ? dropBelow(entries, replay.first) : entries,
-    next: logIndex(replay.next),
-    lostTail,
-    doubtfulFrom,
-    damage,
-    segments,
+    ...replay.found,
+    segments: found.filter((segment) => segments.includes(segment)),
     dead,
     link,
     newestEmpty,
     unsealed,
-    newestPrevious: segments.length === 0 ? null : headers.get(segments.at(-1)!.name)!.header.previous,
+    newestPrevious: headers.get(segments.at(-1)?.name ?? '')?.header.previous ?? null,
   }
 }
 
-const dropBelow = (entries: readonly Entry[], first: number): Entry[] => entries.filter((entry) => entry.index >= first)
-
-interface Chain {
-  readonly segments: readonly SegmentName[]
-  readonly dead: readonly SegmentName[]
-  readonly headers: ReadonlyMap<string, DecodedHeader>
+/** The segments of the chain that can be read, with the end that the next one, where it can be read, gives them. */
+function partsOf(
+  segments: readonly SegmentName[],
+  headers: ReadonlyMap<string, DecodedHeader>,
+  directory: string,
+): ChainPart[] {
+  return segments.flatMap((name, at) => {
+    const decoded = headers.get(name.name)
+    const known = headers.get(segments[at + 1]?.name ?? '')?.header.previous ?? null
+    return decoded === undefined ? [] : [{ name, path: `${directory}/${name.name}`, decoded, known }]
+  })
 }
 
-/** Reads the headers and follows the links from the newest segment back. */
+export const dropBelow = (entries: readonly Entry[], first: number): Entry[] =>
+  entries.filter((entry) => entry.index >= first)
+
+interface Chain {
+  readonly found: readonly SegmentName[]
+  /** The chain, oldest first; some of it may be lost. */
+  readonly segments: readonly SegmentName[]
+  readonly dead: readonly SegmentName[]
+  /** Of the segments whose header is whole. */
+  readonly headers: ReadonlyMap<string, DecodedHeader>
+  /** Why the others have none. */
+  readonly lost: ReadonlyMap<string, string>
+}
+
+/**
+ * Reads the headers and follows the links from the newest segment back. A segment whose header is rotten, or whose
+ * file is gone, is lost as a whole: the one before it is the next older file, and the header behind it has the state.
+ */
 async function openChain(disk: Disk, directory: string, volume: string, first: LogIndex): Promise<Chain> {
   const found = segmentsAmong((await disk.list(directory)) ?? [])
   const headers = new Map<string, DecodedHeader>()
-  for (const segment of found) headers.set(segment.name, await readHeader(disk, directory, segment, volume))
+  const lost = new Map<string, string>()
+  for (const segment of found) {
+    const header = await readHeader(disk, directory, segment, volume)
+    if (typeof header === 'string') lost.set(segment.name, header)
+    else headers.set(segment.name, header)
+  }
   const segments: SegmentName[] = []
   const dead: SegmentName[] = []
+  /** Everything before a segment that begins at or below the first index holds only what is gone. */
+  const reachesFirst = (): boolean => segments.some(({ base }) => base <= first)
   let wanted: SegmentLink | null | undefined
+  const miss = ({ timeline, base }: SegmentLink): void => {
+    if (reachesFirst()) return
+    const name = segmentName(timeline, base)
+    lost.set(name, 'the file is missing')
+    segments.unshift({ timeline, base, name })
+    wanted = undefined
+  }
   for (const segment of found.toReversed()) {
+    if (wanted && isBehind(segment, wanted)) miss(wanted)
+    const header = headers.get(segment.name)
     const isWanted = wanted === undefined || (wanted?.timeline === segment.timeline && wanted.base === segment.base)
-    if (!isWanted) {
+    if (!isWanted || (header === undefined && reachesFirst())) {
       dead.push(segment)
       continue
     }
     segments.unshift(segment)
-    wanted = headers.get(segment.name)!.header.previous
+    wanted = header?.header.previous
   }
+  if (wanted) miss(wanted)
   // What is in no chain may be left of a head truncation (older than the chain, which then reaches the first
-  // index without it), or an empty segment that was replaced (newer). Anything else means that a file is missing.
-  const reachesFirst = segments.some(({ base }) => base <= first)
+  // index without it), an empty segment that was replaced, or rotten and superseded. Anything else is of another log.
   for (const segment of dead) {
+    if (lost.has(segment.name)) continue
     const newer = segment.timeline > segments[0]!.timeline
-    if (newer ? await isEmptySegment(disk, directory, segment, headers) : reachesFirst) continue
+    if (newer ? await isEmptySegment(disk, directory, segment, headers) : reachesFirst()) continue
     throw new LokiError('LOG_DAMAGED', `${directory}/${segment.name} is in no chain with the newest segment`)
   }
-  return { segments, dead, headers }
+  return { found, segments, dead, headers, lost }
 }
 
-async function readHeader(disk: Disk, directory: string, name: SegmentName, volume: string): Promise<DecodedHeader> {
+const isBehind = (segment: SegmentName, link: SegmentLink): boolean =>
+  segment.timeline < link.timeline || (segment.timeline === link.timeline && segment.base < link.base)
+
+/** The header, or why it is rotten. Throws `VOLUME_MISMATCH`, `FORMAT_TOO_NEW`. */
+async function readHeader(
+  disk: Disk,
+  directory: string,
+  name: SegmentName,
+  volume: string,
+): Promise<DecodedHeader | string> {
   const path = `${directory}/${name.name}`
-  const decoded = await readSegmentHeader(disk, path)
-  const { header } = decoded
-  if (header.volume !== volume) {
-    throw new LokiError('VOLUME_MISMATCH', `${path} belongs to volume ${header.volume}, this is ${volume}`)
+  try {
+    const decoded = await readSegmentHeader(disk, path)
+    const { header } = decoded
+    if (header.volume !== volume) {
+      throw new LokiError('VOLUME_MISMATCH', `${path} belongs to volume ${header.volume}, this is ${volume}`)
+    }
+    if (header.timeline !== name.timeline || header.base !== name.base) return 'it has the header of another segment'
+    return decoded
+  } catch (error) {
+    if (error instanceof LokiError && error.code === 'LOG_DAMAGED') return error.message
+    throw error
   }
-  if (header.timeline !== name.timeline || header.base !== name.base) {
-    throw new LokiError('LOG_DAMAGED', `${path} has the header of another segment`)
-  }
-  return decoded
 }
 
 async function isEmptySegment(
@@ -285,81 +389,4 @@ export async function goodCheckpoints(
     }
   }
   return { good, damage }
-}
-
-/** Step 5. What consensus may rely on. Throws `LOG_DAMAGED`, `LOG_DAMAGED_ALONE`, `CHECKPOINT_DAMAGED`. */
-export function judge(
-  log: ReplayedLog,
-  checkpoint: CheckpointInfo | null,
-  checkpointDamage: readonly string[],
-  directory: string,
-): RecoveredLog {
-  let state = log.state
-  let first: number = log.first
-  let entries = log.entries
-  const covered = checkpoint?.index ?? 0
-  if (first > covered + 1) {
-    const why = checkpointDamage.length > 0 ? checkpointDamage.join('; ') : 'there is no checkpoint'
-    throw new LokiError('CHECKPOINT_DAMAGED', `${why}; the log begins at ${first}`)
-  }
-  let { next } = log
-  if (checkpoint !== null && covered > state.decided) {
-    // A checkpoint that is durable although the log does not know it yet: what it covers is decided.
-    state = { ...state, decided: checkpoint.index }
-    first = covered + 1
-    entries = dropBelow(entries, first)
-    if (state.configuration === null || checkpoint.configuration.id > state.configuration.id) {
-      state = { ...state, configuration: checkpoint.configuration, configurationStart: checkpoint.start }
-      // What was accepted above it stays, it may have been chosen; but not what an earlier configuration accepted.
-      if (state.acceptedBallot.configuration < checkpoint.configuration.id && log.damage.length === 0) {
-        entries = []
-        next = logIndex(first)
-      }
-    }
-  }
-  let gapFrom: number | null = null
-  for (const gap of gapsOf(first, entries, next, log.lostTail)) {
-    if (gap.from <= covered) first = Math.min(gap.to, covered) + 1
-    if (gap.to > covered) gapFrom ??= Math.max(gap.from, covered + 1)
-  }
-  if (first > log.first) entries = dropBelow(entries, first)
-  const place = log.damage[0] ? `${log.damage[0].path} at ${log.damage[0].offset}: ${log.damage[0].reason}` : directory
-  if (gapFrom !== null && gapFrom <= state.decided) {
-    throw new LokiError(
-      'LOG_DAMAGED',
-      `${place}; entries from ${gapFrom} on are lost, up to ${state.decided} is decided`,
-    )
-  }
-  const doubts = [gapFrom, doubtAbove(log.doubtfulFrom, first - 1)].filter((index) => index !== null)
-  if (gapFrom !== null) {
-    if ((state.configuration?.voters.length ?? 1) === 1) {
-      throw new LokiError('LOG_DAMAGED_ALONE', `${place}; entries from ${gapFrom} on are lost`)
-    }
-    const from = gapFrom
-    entries = entries.filter((entry) => entry.index < from)
-  }
-  return {
-    state,
-    first: logIndex(first),
-    entries,
-    doubtfulFrom: doubts.length === 0 ? null : logIndex(Math.min(...doubts)),
-  }
-}
-
-interface Gap {
-  readonly from: number
-  readonly to: number
-}
-
-/** Ranges of indices that the log had and rot took, in order. */
-function gapsOf(first: number, entries: readonly Entry[], next: number, lostTail: boolean): Gap[] {
-  const gaps: Gap[] = []
-  let expected = first
-  for (const entry of entries) {
-    if (entry.index > expected) gaps.push({ from: expected, to: entry.index - 1 })
-    expected = entry.index + 1
-  }
-  if (expected < next) gaps.push({ from: expected, to: next - 1 })
-  if (lostTail) gaps.push({ from: Math.max(expected, next), to: Number.POSITIVE_INFINITY })
-  return gaps
 }

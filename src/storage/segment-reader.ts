@@ -74,11 +74,16 @@ export async function loadSegment(
   const file = await disk.open(path, 'read')
   try {
     const size = await file.size()
+    const found = await readIndex(file, size, decoded.seed)
     if (known === null) {
       const bytes = withoutZeros(await file.read(0, size))
+      // What follows a sealed one is lost: the index says where it ends.
+      if (typeof found === 'object') {
+        const { timeline, base } = part.name
+        return { ...part, known: { timeline, base, ...found }, bytes, from: null, cipher, indexFault: null }
+      }
       return { ...part, bytes, from: null, cipher, indexFault: 'it is the newest' }
     }
-    const found = await readIndex(file, size, decoded.seed)
     const fault = indexFault(found, known.end, known.check)
     const mark = fault === null && typeof found === 'object' ? markFor(found, first) : null
     if (mark === null || mark.offset >= known.end) {

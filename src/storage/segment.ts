@@ -7,7 +7,8 @@
  *       12  4   bytes of this header, a multiple of 512
  *       16  4   CRC-32 of the header with these four bytes as zeros; the seed of every frame of the segment
  *       20  4   flags: 1 the first write of frames was made with the header, before the segment appeared;
- *               2 frames may be compressed; 4 every frame is sealed with a key
+ *               2 frames may be compressed; 4 every frame is sealed with a key; 8 where there is a doubt: promises
+ *               may be lost, too
  *       24  string volume, string cluster ("" before the node has one)
  *           uint timeline, uint base, uint first index of the log, uint doubtful from (0: no doubt)
  *           uint previous timeline, uint previous base (both 0: none), uint previous end, uint32 previous check
@@ -52,7 +53,8 @@ const FIXED_BYTES = 24
 const BORN_WITH_FRAME = 1
 const COMPRESSED = 2
 const ENCRYPTED = 4
-const FLAGS = BORN_WITH_FRAME | COMPRESSED | ENCRYPTED
+const PROMISE_LOST = 8
+const FLAGS = BORN_WITH_FRAME | COMPRESSED | ENCRYPTED | PROMISE_LOST
 /** A header that claims more is damage. */
 export const MAXIMUM_HEADER_BYTES = 1024 * 1024
 
@@ -73,6 +75,8 @@ export interface SegmentHeader {
   /** First index of the log when the segment began. */
   readonly first: LogIndex
   readonly doubtfulFrom: LogIndex | null
+  /** In doubt: whether promises may be lost, too. */
+  readonly promiseLost: boolean
   /** Null in the first segment of a volume. */
   readonly previous: SegmentLink | null
   /** Whether the first frame was durable before the segment got its name: it can be rotten, but not torn. */
@@ -106,7 +110,10 @@ export function segmentsAmong(names: readonly string[]): SegmentName[] {
 /** The bytes of a header, and the seed of the segment's frames. */
 export function encodeSegmentHeader(header: SegmentHeader): { readonly bytes: Buffer; readonly seed: number } {
   const writer = new ByteWriter()
-  const packing = (header.compressed ? COMPRESSED : 0) | (header.key === null ? 0 : ENCRYPTED)
+  const packing =
+    (header.compressed ? COMPRESSED : 0) |
+    (header.key === null ? 0 : ENCRYPTED) |
+    (header.promiseLost ? PROMISE_LOST : 0)
   writer
     .raw(MAGIC)
     .uint32(packing === 0 ? FORMAT_PLAIN : FORMAT)
@@ -176,6 +183,7 @@ export function decodeSegmentHeader(bytes: Buffer, path: string): DecodedHeader 
     first,
     doubtfulFrom: doubt === 0 ? null : logIndex(doubt),
     previous: link.timeline === 0 ? null : { ...link, check },
+    promiseLost: (flags & PROMISE_LOST) !== 0,
     bornWithFrame: (flags & BORN_WITH_FRAME) !== 0,
     compressed: (flags & COMPRESSED) !== 0,
     state: readState(reader),

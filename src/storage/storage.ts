@@ -14,8 +14,9 @@ import { type CheckpointHead, type CheckpointInfo, encodeManifest, isCheckpointN
 import { decodeManifest, readSlices, readChunk, removeCheckpoint, writeCheckpointFiles } from './checkpoint.ts'
 import type { Disk } from './disk.ts'
 import { Meta, loadMeta } from './meta.ts'
+import { judge } from './judgement.ts'
 import { type KeyRing, NO_KEYS } from './keys.ts'
-import { type ReplayedLog, type StartProgress, goodCheckpoints, judge, replayLog } from './recovery.ts'
+import { type ReplayedLog, type StartProgress, goodCheckpoints, replayLog } from './recovery.ts'
 import { segmentsAmong } from './segment.ts'
 import { SpaceWatch } from './space.ts'
 import { inspectVolumes } from './stamp.ts'
@@ -121,20 +122,26 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   const newest = checkpoints.good.at(-1) ?? null
   for (const damage of checkpoints.damage) log('a checkpoint is damaged', { damage })
   // 4 replay
-  const replayed = await replayLog(disk, walDirectory, loaded?.content.first ?? logIndex(1), volumes.volume, {
+  const { first, timeline: inMeta } = loaded?.content ?? { first: logIndex(1), timeline: timeline(0) }
+  const replayed = await replayLog(disk, walDirectory, first, volumes.volume, {
     keys,
+    newest: Math.max(inMeta, identity === null ? 0 : (options.lastTimeline ?? 0)),
     ...(options.progress ? { progress: options.progress } : {}),
   })
   if (identity !== null && replayed.segments.length === 0) {
     throw new LokiError('LOG_DAMAGED', `${walDirectory} has an identity and no segment`)
   }
   // 5 judgement
-  const recovered = judge(replayed, newest, checkpoints.damage, walDirectory)
+  const recovered = judge(replayed, newest, checkpoints.damage, walDirectory, volumes.volume)
   for (const damage of replayed.damage) log('the log is damaged', damage)
+  if (recovered.doubtfulFrom !== null) {
+    const { doubtfulFrom: from, promiseLost = false, state } = recovered
+    log('entries were lost to rot: the leader sends them again', { from, decided: state.decided, promiseLost })
+  }
   // 6 house
   await volumes.stamp()
   await removeLeftovers(options, newest)
-  const above = await largestTimeline(options, replayed, loaded?.content.timeline ?? 0)
+  const above = await largestTimeline(options, replayed, inMeta)
   const meta =
     loaded === null
       ? await Meta.create(disk, walDirectory, {
@@ -155,6 +162,8 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   for (const dead of [...replayed.dead, ...(replayed.newestEmpty ? replayed.segments.slice(-1) : [])]) {
     await disk.unlink(`${walDirectory}/${dead.name}`)
   }
+  // A log that begins anew, because no checkpoint is left that its first entry could follow.
+  if (recovered.first < meta.content.first) await meta.update({ first: recovered.first, timeline: wal.timeline })
   const storage = new Storage(options, meta, wal, recovered, checkpoints.good)
   await storage.moveHead(meta.content.first)
   wal.seal(replayed.unsealed.filter(({ name }) => wal.segments.some((segment) => segment.name === name)))
@@ -208,7 +217,7 @@ function openWal(
 ): Wal {
   const { disk, walDirectory: directory, segmentBytes, onFatal } = options
   const pause = options.pause ?? (() => sleep(2))
-  const { state, first, entries, doubtfulFrom } = recovered
+  const { state, first, entries, doubtfulFrom, promiseLost = false } = recovered
   const last = logIndex(entries.at(-1)?.index ?? first - 1)
   // A newest segment without a frame is replaced: a crash loop must not leave a file for each start.
   const kept = replayed.newestEmpty ? replayed.segments.slice(0, -1) : replayed.segments
@@ -219,7 +228,7 @@ function openWal(
     { disk, directory, segmentBytes, volume, onFatal, pause, sync, compression, keys },
     meta.content.identity?.cluster ?? null,
     line,
-    { state, first, last, doubtfulFrom },
+    { state, first, last, doubtfulFrom, promiseLost },
     link,
     kept,
   )

@@ -149,8 +149,9 @@ export class Wal {
     this.#older = [...older]
   }
 
+  /** Of the newest segment that is durable: what names it elsewhere must not name one that a crash could take back. */
   get timeline(): Timeline {
-    return this.#timeline
+    return this.#segment?.name.timeline ?? this.#timeline
   }
 
   /** Behind everything that was given, durable or not. */
@@ -340,6 +341,7 @@ export class Wal {
       base,
       first: position.first,
       doubtfulFrom: position.doubtfulFrom,
+      promiseLost: position.promiseLost,
       previous,
       bornWithFrame: taken !== null,
       compressed: compression !== 'none',

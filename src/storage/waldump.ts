@@ -96,6 +96,8 @@ function showRecord(record: LogRecord): string {
       return `configuration ${showConfiguration(record.configuration)} from ${record.start}`
     case 'installed':
       return `installed up to ${record.index}, configuration ${showConfiguration(record.configuration)}`
+    case 'doubt-over':
+      return 'doubt-over'
     default:
       return record satisfies never
   }

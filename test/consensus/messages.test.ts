@@ -5,7 +5,8 @@
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { ByteReader, ByteWriter } from '../../src/bytes.ts'
-import { type Message, decodeMessage, encodeMessage } from '../../src/consensus/messages.ts'
+import { decodeMessage, encodeMessage } from '../../src/consensus/message-codec.ts'
+import type { Message } from '../../src/consensus/messages.ts'
 import { LokiError } from '../../src/errors.ts'
 import { type Entry, configurationId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
 
@@ -68,13 +69,16 @@ const arbitrary: Record<Message['kind'], fc.Arbitrary<Message>> = {
   promise: fc
     .tuple(entries, fc.record({ ballot, acceptedBallot: ballot, decided: index, accepted: index, doubtfulFrom: index }))
     .map(([some, rest]) => ({ kind: 'promise', ...rest, base: some.from, entries: some.entries })),
-  'accept-sync': fc.tuple(entries, ballot, index).map(([some, of, decided]) => ({
+  'accept-sync': fc.tuple(entries, ballot, index, fc.option(index)).map(([some, of, decided, doubtfulFrom]) => ({
     kind: 'accept-sync',
     ballot: of,
     decided,
     base: some.from,
     entries: some.entries,
+    ...(doubtfulFrom ? { doubtfulFrom } : {}),
   })),
+  'ask-promise': fc.record({ kind: of('ask-promise'), configuration, start: uint }),
+  'tell-promise': fc.record({ kind: of('tell-promise'), configuration, start: uint, promise: ballot }),
   'accept-decide': fc
     .tuple(entries, ballot, index)
     .map(([some, of, decided]) => ({ kind: 'accept-decide', ballot: of, decided, entries: some.entries })),

@@ -2,8 +2,8 @@
  * What the log of one node amounts to on its disk: the storage model of the simulator, for the consensus core.
  *
  * Records that were synced stay. A frame is all or nothing, but for one thing: a record that replaces a part of
- * the log opens a new segment, and a crash may come just before it. Rot takes away the end of what was synced,
- * and leaves a doubt from there on.
+ * the log opens a new segment, and a crash may come just before it. Rot takes away a part of what was synced, decided
+ * entries or checkpoints too, and leaves a doubt from there on.
  */
 import assert from 'node:assert/strict'
 import { lastIndex, type Log, append, createLog, entryAt, sameEntry, truncateFrom } from '../../src/consensus/log.ts'
@@ -18,6 +18,7 @@ import {
   compareBallots,
   logIndex,
 } from '../../src/vocabulary.ts'
+import type { Random } from './random.ts'
 
 export interface Checkpoint {
   readonly index: LogIndex
@@ -40,6 +41,7 @@ export class DurableLog {
   image: Image
   checkpoint: Checkpoint | null = null
   doubtfulFrom: LogIndex | null = null
+  promiseLost = false
   /** The state at some point in the past, and the synced records since: where rot may go back to. */
   #past: Image
   #since: LogRecord[] = []
@@ -75,52 +77,72 @@ export class DurableLog {
   }
 
   #keep(record: LogRecord): void {
+    const before = this.image.state.acceptedBallot
     apply(this.image, record)
-    if (record.kind === 'accept-sync') this.doubtfulFrom = null
+    const isAhead = record.kind === 'accept-sync' && compareBallots(record.ballot, before) > 0
+    if (isAhead || record.kind === 'doubt-over') {
+      this.doubtfulFrom = null
+      this.promiseLost = false
+    }
+    if (record.kind === 'installed' && this.doubtfulFrom !== null) {
+      this.doubtfulFrom = logIndex(Math.max(this.doubtfulFrom, record.index + 1))
+    }
     this.#since.push(record)
     while (this.#since.length > 60) apply(this.#past, this.#since.shift()!)
   }
 
-  /** Loses the last `count` synced records to rot; false where there is nothing to lose. */
-  rot(count: number): boolean {
+  /** Rot takes something that was durable: the end, the middle of the log, or every checkpoint. False: it takes nothing. */
+  rot(random: Random): boolean {
+    const { configuration } = this.image.state
+    // A node that votes alone refuses to start with such damage.
+    if (configuration === null || configuration.voters.length === 1) return false
+    const kind = random.integer(0, 3)
+    if (this.checkpoint !== null && kind === 0) return this.#doubt(this.image.state, 1, [], false)
+    const { state, log } = this.image
+    if (kind <= 1 && log.entries.length > 0) {
+      const left = random.integer(0, log.entries.length - 1)
+      return this.#doubt(state, log.first, log.entries.slice(0, left), false)
+    }
+    return this.#loseEnd(random.integer(1, 10))
+  }
+
+  /** The last `count` synced records are gone, whatever they were. */
+  #loseEnd(count: number): boolean {
     const left = this.#since.length - count
-    if (count < 1 || left < 0 || this.checkpoint !== null) return false
+    if (left < 0 || this.checkpoint !== null) return false
     if (this.#since.slice(left).some((record) => record.kind === 'installed')) return false
     const image = copy(this.#past)
     for (const record of this.#since.slice(0, left)) apply(image, record)
     const { state, log } = image
-    // A node that votes alone refuses to start with such damage.
     if (state.configuration === null || state.configuration.voters.length === 1) return false
-    this.image = image
-    this.#since.length = left
-    this.doubtfulFrom = logIndex(Math.max(lastIndex(log), state.decided) + 1)
+    return this.#doubt(state, log.first, log.entries, true)
+  }
+
+  #doubt(state: DurableState, first: number, entries: readonly Entry[], promiseLost: boolean): boolean {
+    this.image = { state, log: createLog(logIndex(first), entries) }
+    if (first === 1) this.checkpoint = null
+    const from = lastIndex(this.image.log) + 1
+    this.doubtfulFrom = logIndex(Math.min(from, this.doubtfulFrom ?? from))
+    this.promiseLost ||= promiseLost
+    this.#past = copy(this.image)
+    this.#since = []
     return true
   }
 
-  /** As src/storage/recovery.ts: a checkpoint may be durable although the log does not know of it yet. */
   recover(): RecoveredLog {
-    const { checkpoint, image } = this
-    if (checkpoint !== null && checkpoint.index > image.state.decided) {
-      const { index: decided, configuration, start: configurationStart } = checkpoint
-      const isLater = configuration.id > (image.state.configuration?.id ?? 0)
-      image.state = { ...image.state, decided, ...(isLater ? { configuration, configurationStart } : {}) }
-      // What an earlier configuration accepted above it cannot have been chosen.
-      if (isLater && image.state.acceptedBallot.configuration < configuration.id && this.doubtfulFrom === null) {
-        image.log = createLog(logIndex(decided + 1), [])
-      }
-    }
-    const { state, log } = image
-    return { state, first: logIndex(log.first), entries: [...log.entries], doubtfulFrom: this.doubtfulFrom }
+    const { doubtfulFrom, promiseLost } = this
+    const { state, log } = this.image
+    return { state, first: logIndex(log.first), entries: [...log.entries], doubtfulFrom, promiseLost }
   }
 
   /** A checkpoint is durable and the log before it is gone. */
   truncateHead(checkpoint: Checkpoint): void {
     this.checkpoint = checkpoint
-    for (const image of [this.image, this.#past]) {
-      const drop = checkpoint.index + 1 - image.log.first
-      if (drop <= 0) continue
-      image.log = createLog(logIndex(checkpoint.index + 1), image.log.entries.slice(drop))
-    }
+    const { log } = this.image
+    const drop = checkpoint.index + 1 - log.first
+    if (drop > 0) this.image.log = createLog(logIndex(checkpoint.index + 1), log.entries.slice(drop))
+    this.#past = copy(this.image)
+    this.#since = []
   }
 
   /** Whether the entry is durable here, in the log or in a checkpoint. */
@@ -147,7 +169,7 @@ function apply(image: Image, record: LogRecord): void {
       image.state = { ...state, promise: record.ballot }
       return
     case 'accept-sync':
-      assert(record.base > state.decided, 'an accept-sync replaces what is known decided')
+      assert(record.base > Math.min(state.decided, lastIndex(log)), 'an accept-sync replaces what is known decided')
       assert(record.base <= lastIndex(log) + 1, 'an accept-sync leaves a gap')
       truncateFrom(log, record.base)
       append(
@@ -163,6 +185,8 @@ function apply(image: Image, record: LogRecord): void {
       return
     case 'configuration':
       image.state = { ...state, configuration: record.configuration, configurationStart: record.start }
+      return
+    case 'doubt-over':
       return
     case 'installed':
       image.log = createLog(logIndex(record.index + 1), [])

@@ -68,9 +68,9 @@ export class SimNode {
     this.#pending = []
     this.#waiting = []
     this.#frame = null
-    this.replica = createReplica({ self: this.id, recovered, options: this.#options, now })
+    this.replica = createReplica({ self: this.id, recovered, options: this.#options, now, start: this.incarnation })
     assert(
-      recovered.doubtfulFrom !== null || compareBallots(this.replica.promise, this.saidPromise) >= 0,
+      recovered.promiseLost || compareBallots(this.replica.promise, this.saidPromise) >= 0,
       `node ${this.id} has forgotten a promise`,
     )
   }
@@ -120,6 +120,7 @@ export class SimNode {
     const last = log.first + log.entries.length - 1
     if (message.kind === 'promise') {
       assert(compareBallots(state.promise, message.ballot) >= 0, 'a promise leaves before it is durable')
+      assert(compareBallots(message.ballot, this.saidPromise) >= 0, 'a promise is given below one that was given')
       const same = generation === this.replica!.generation
       assert(!same || last >= message.accepted, 'a promise speaks of a log that is not durable')
       if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
@@ -127,6 +128,7 @@ export class SimNode {
       assert(compareBallots(state.promise, message.ballot) >= 0, 'a ballot is used before it is durable')
       if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
     } else if (message.kind === 'accepted') {
+      assert(compareBallots(message.ballot, this.saidPromise) >= 0, 'accepted below what was promised')
       assert(compareBallots(state.acceptedBallot, message.ballot) === 0, 'accepted of a ballot that is not durable')
       assert(last >= message.index, 'accepted before it is durable')
     }

@@ -160,19 +160,26 @@ export class ShellNode {
     platter.capacity = kind === 'full' ? platter.used() + count : Infinity
   }
 
-  /** Rot, while the node is down: one bit of one file is another, most often where the log ends. */
+  /** Rot, while the node is down: a bit of a file, most often of the log, or a bit of every checkpoint. */
   damage(random: Random): string | null {
-    const platter = this.#platter
-    const files = platter.paths().filter((path) => platter.peek(path)!.length > 0)
-    const newest = files.filter((path) => path.endsWith('.wal')).slice(-1)
-    const path = random.pick(random.chance(0.8) ? newest : files)
-    if (this.phase !== 'down' || path === undefined) return null
-    const bytes = platter.peek(path)!
+    if (this.phase !== 'down') return null
+    const files = this.#platter.paths().filter((path) => this.#platter.peek(path)!.length > 0)
+    const log = files.filter((path) => path.endsWith('.wal'))
+    const checkpoints = files.filter((path) => /checkpoints.*(data|manifest)$/.test(path))
+    if (checkpoints.length > 0 && random.chance(0.2)) {
+      return checkpoints.map((path) => this.#flip(random, path)).join(', ')
+    }
+    const path = random.pick(random.chance(0.5) ? log.slice(-1) : random.chance(0.7) ? log : files)
+    return path === undefined ? null : this.#flip(random, path)
+  }
+
+  #flip(random: Random, path: string): string {
+    const bytes = this.#platter.peek(path)!
     let used = bytes.length
     while (used > 1 && bytes[used - 1] === 0) used--
     const at = random.chance(0.5) ? random.integer(Math.max(0, used - 300), used - 1) : random.integer(0, used - 1)
     bytes[at]! ^= 1 << random.integer(0, 7)
-    platter.poke(path, bytes)
+    this.#platter.poke(path, bytes)
     return `${path} at ${at} of ${used}`
   }
 
@@ -246,10 +253,16 @@ export class ShellNode {
     const machine = await restoreMachine(storage)
     const configuration = recovered.state.configuration!
     const now = this.#monotonic()
-    const replica = createReplica({ self: this.id, recovered, options: host.settings.consensus, now })
-    const kept = recovered.doubtfulFrom !== null || compareBallots(replica.promise, this.saidPromise) >= 0
+    const replica = createReplica({
+      self: this.id,
+      recovered,
+      options: host.settings.consensus,
+      now,
+      start: storage.timeline,
+    })
+    const kept = recovered.promiseLost || compareBallots(replica.promise, this.saidPromise) >= 0
     assert(kept, `node ${this.id} has forgotten a promise`)
-    this.saidPromise = replica.promise
+    if (compareBallots(replica.promise, this.saidPromise) > 0) this.saidPromise = replica.promise
     const relay = new Relay({ node: this.id, incarnation: firstIncarnation(storage.timeline) }, host.settings.relay)
     const applied = storage.checkpoint ?? { configuration, start: recovered.state.configurationStart }
     this.turn = new Turn(this.id, replica, machine, relay, applied, this.#ports(life, storage), host.settings.turn)
@@ -342,6 +355,9 @@ export class ShellNode {
     if (message.kind === 'promise' || message.kind === 'prepare') {
       const isDurable = compareBallots(state.promise, message.ballot) >= 0
       if (!isDurable) this.#host.fail(new Error(`node ${this.id}: a ${message.kind} leaves before it is durable`))
+      if (message.kind === 'promise' && compareBallots(message.ballot, this.saidPromise) < 0) {
+        this.#host.fail(new Error(`node ${this.id}: a promise is given below one that was given`))
+      }
       if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
     } else if (message.kind === 'accepted') {
       const isDurable = compareBallots(state.acceptedBallot, message.ballot) === 0 && lastIndex(log) >= message.index
@@ -373,7 +389,8 @@ export class ShellNode {
 
   checkpoint(): void {
     if (this.#checkpointing || this.turn === null) return
-    if (this.turn.machine.applied <= (this.storage!.checkpoint?.index ?? 0)) return
+    const { machine, appliedConfigurationStart } = this.turn
+    if (machine.applied <= Math.max(this.storage!.checkpoint?.index ?? 0, appliedConfigurationStart - 1)) return
     this.#checkpointing = true
     this.#guard(this.#takeCheckpoint(this.incarnation), this.incarnation)
   }

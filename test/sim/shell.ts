@@ -8,7 +8,7 @@
  * It is asynchronous because storage is: after an act that settled a promise, everything that follows from it
  * runs to its end before time goes on.
  */
-import { acceptQuorum, doubtfulQuorum, prepareQuorum } from '../../src/consensus/quorum.ts'
+import { acceptQuorum, intactQuorum, prepareQuorum } from '../../src/consensus/quorum.ts'
 import { isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { FrameDecoder, FrameWriter } from '../../src/edge/peer-frames.ts'
 import type { LokiError } from '../../src/errors.ts'
@@ -302,8 +302,8 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     const { configuration } = this.checker
     const there = configuration.voters.filter(({ id }) => this.nodes.get(id)!.phase !== 'refused')
     const doubtful = there.filter(({ id }) => (this.nodes.get(id)!.replica?.doubtfulFrom ?? null) !== null)
-    const elects =
-      there.length - doubtful.length >= prepareQuorum(configuration) || there.length >= doubtfulQuorum(configuration)
+    const intact = there.length - doubtful.length
+    const elects = there.length >= prepareQuorum(configuration) && intact >= intactQuorum(configuration)
     return !elects || there.length < acceptQuorum(configuration)
   }
 

@@ -100,7 +100,6 @@ export class Simulation extends World<SimNode> implements Host {
     this.note(node.id, 'start', 'START')
     node.clockRate = 1 + (this.random.integer(-2, 2) / 2) * this.plan.clockRateError
     node.start(this.monotonic(node))
-    if (node.disk.doubtfulFrom !== null) node.saidPromise = node.replica!.promise
     this.#tick(node, node.incarnation)
     this.reconnectToAll(node.id)
     this.faults.happens(node)
@@ -143,7 +142,7 @@ export class Simulation extends World<SimNode> implements Host {
   }
 
   damage(node: SimNode): string | null {
-    return node.disk.rot(this.random.integer(1, 10)) ? `from ${node.disk.doubtfulFrom}` : null
+    return node.disk.rot(this.random) ? `from ${node.disk.doubtfulFrom}` : null
   }
 
   // ---- checkpoints ----

@@ -7,7 +7,8 @@ import { LokiError } from '../../src/errors.ts'
 import { InvariantViolation } from '../../src/invariant.ts'
 import { check } from '../../src/storage/fsck.ts'
 import { openStorage } from '../../src/storage/storage.ts'
-import { clusterId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
+import { dump } from '../../src/storage/waldump.ts'
+import { type LogRecord, clusterId, logIndex, nodeId, timeline, volumeId } from '../../src/vocabulary.ts'
 import { type Step, newProgress, receiveFromPeer, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
@@ -22,23 +23,35 @@ import {
   untrue,
 } from './sweeps.ts'
 
-const write = (...records: Parameters<typeof sample.written>[1][]): Step => ({ kind: 'write', records })
+/** This volume is the only voter. */
+const alone: LogRecord = {
+  kind: 'configuration',
+  configuration: {
+    ...sample.configuration(1, 1),
+    voters: [{ id: nodeId(2), volume: sample.VOLUME, address: 'node-2:7400' }],
+  },
+  start: logIndex(0),
+}
+
+const write = (...records: LogRecord[]): Step => ({ kind: 'write', records })
 
 describe('bit flips', () => {
   test('in every third byte of every file', { timeout: 60_000 }, async () => {
     const seen = await flipSweep(3)
-    for (const outcome of ['whole', 'doubtful', 'LOG_DAMAGED', 'VOLUME_MISMATCH'])
-      expect(seen.get(outcome)).toBeGreaterThan(10)
+    // Of a log among others nothing is refused: only the stamps are.
+    expect([...seen.keys()].sort()).toEqual(['VOLUME_MISMATCH', 'doubtful', 'whole'])
+    for (const outcome of ['whole', 'doubtful', 'VOLUME_MISMATCH']) expect(seen.get(outcome)).toBeGreaterThan(10)
   })
 
   test('one voter alone refuses rot at the end of its log, with its own code', async () => {
-    const { disk } = await prepared([write(sample.genesis(1), sample.decided(0)), write(sample.appended(1, 2))])
+    const { disk } = await prepared([write(alone), write(sample.appended(1, 2))])
     const path = disk.paths().findLast((name) => name.endsWith('.wal'))!
     const bytes = disk.peek(path)!
     const at = bytes.lastIndexOf('payload 2')
     bytes[at]! ^= 1
     disk.poke(path, bytes)
     expect(await opened(disk)).toMatchObject({ kind: 'refused', code: 'LOG_DAMAGED_ALONE' })
+    expect((await check(disk, '/data/wal', '/data/checkpoints')).at(-1)!.level).toBe('refused')
   })
 
   test('doubt survives restarts, until an accept-sync ends it', async () => {
@@ -69,9 +82,94 @@ describe('bit flips', () => {
   })
 })
 
+describe('rot in what is decided', () => {
+  /** Twelve entries, all decided, over segments of a few entries each; a promise in the newest. */
+  const history: Step[] = [
+    { kind: 'identity' },
+    write(sample.genesis(3), sample.promised(2)),
+    ...Array.from({ length: 12 }, (_, at) => write(sample.appended(at + 1, at + 1, ' r'.repeat(700)))),
+    { kind: 'restart' },
+    write(sample.decided(12), sample.promised(5)),
+  ]
+  const segments = (disk: SimulatedDisk): string[] => disk.paths().filter((path) => path.endsWith('.wal'))
+  const baseOf = (path: string): number => Number(path.slice(-20, -4))
+  const flip = (disk: SimulatedDisk, path: string, at: number): void => {
+    const bytes = disk.peek(path)!
+    bytes[at]! ^= 1
+    disk.poke(path, bytes)
+  }
+  const state = { decided: 12, promise: sample.ballot(5) }
+
+  test('the log ends before the first entry that is lost, and what was promised is not', async () => {
+    const { disk } = await prepared(history)
+    const [, , third] = segments(disk)
+    const bytes = disk.peek(third!)!
+    const at = bytes.indexOf('payload ')
+    const index = Number(/^payload (\d+)/.exec(bytes.toString('latin1', at))![1])
+    flip(disk, third!, at + 20)
+    expect(await opened(disk)).toMatchObject({
+      kind: 'recovered',
+      recovered: { first: 1, doubtfulFrom: index, promiseLost: false, state },
+    })
+    // Started once, the damaged file is superseded: no further start finds damage that matters.
+    const again = await openStorage(simulated(disk))
+    expect(again.recovered).toMatchObject({ doubtfulFrom: index, state })
+    await sample.written(again, sample.appended(index, 12), { kind: 'doubt-over' })
+    await again.close()
+    const healed = await openStorage(simulated(disk))
+    expect(healed.recovered).toMatchObject({ doubtfulFrom: null, promiseLost: false, state })
+    expect(healed.recovered.entries.map((entry) => entry.index)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12])
+  })
+
+  test('a rotten header, or a missing file, is the loss of that segment', async () => {
+    const { disk } = await prepared(history)
+    for (const path of segments(disk)) {
+      const isNewest = path === segments(disk).at(-1)
+      for (const damage of ['header', 'file']) {
+        const copy = disk.survivor(() => 0)
+        if (damage === 'header') flip(copy, path, 40)
+        else copy.poke(path, null)
+        const newest = timeline(Number(segments(disk).at(-1)!.slice(-31, -21)))
+        for (let start = 0; start < 2; start++) {
+          const { recovered } = await openStorage(simulated(copy, { lastTimeline: newest }))
+          const { doubtfulFrom, promiseLost, entries } = recovered
+          const found = { path, damage, doubtfulFrom, promiseLost, last: entries.length }
+          const lost = baseOf(path)
+          expect(found).toEqual({ path, damage, doubtfulFrom: lost, promiseLost: isNewest, last: lost - 1 })
+        }
+      }
+    }
+  })
+
+  test('a promise that is lost with its second copy is admitted, although no entry is missing', async () => {
+    const { disk } = await prepared(
+      [
+        { kind: 'identity' },
+        write(sample.genesis(3), sample.promised(2)),
+        write(sample.appended(1, 1)),
+        write(sample.promised(7)),
+        write(sample.appended(2, 3)),
+      ],
+      { segmentBytes: 1024 * 1024 },
+    )
+    const path = segments(disk).at(-1)!
+    const bytes = disk.peek(path)!
+    // Both copies, from where the promise was written to where the next entry is.
+    const frames: { offset: number; what: string }[] = []
+    for await (const line of dump(disk, '/data/wal')) {
+      if (line.kind === 'frame') frames.push({ offset: line.offset, what: line.records.join() })
+    }
+    const from = frames.find(({ what }) => /^promise \S*7/.test(what))!.offset
+    bytes.fill(0x5a, from, frames.find(({ what }) => what.includes('entries 2'))!.offset)
+    disk.poke(path, bytes)
+    expect(await opened(disk)).toMatchObject({ kind: 'recovered', recovered: { doubtfulFrom: 2, promiseLost: true } })
+    expect(await opened(disk)).toMatchObject({ kind: 'recovered', recovered: { doubtfulFrom: 2, promiseLost: true } })
+  })
+})
+
 test('lost sectors: rot, unless they are of the last write', async () => {
   const seen = await lostSectorSweep()
-  expect([...seen].sort()).toEqual(['LOG_DAMAGED', 'doubtful', 'whole'])
+  expect([...seen].sort()).toEqual(['doubtful', 'whole'])
 })
 
 test('frames and segments of another life of the volume are not believed', async () => {
@@ -126,14 +224,6 @@ describe('what is refused, and with which code', () => {
   const refusals: Readonly<Record<string, [string, (disk: SimulatedDisk) => void, object?]>> = {
     'two bad meta slots': ['META_DAMAGED', (disk) => disk.poke('/data/wal/meta', Buffer.alloc(8192))],
     'no meta beside a log': ['META_DAMAGED', (disk) => disk.poke('/data/wal/meta', null)],
-    'a missing segment': [
-      'LOG_DAMAGED',
-      (disk) =>
-        disk.poke(
-          disk.paths().find((path) => path.endsWith('.wal'))!,
-          null,
-        ),
-    ],
     'no segment at all': [
       'LOG_DAMAGED',
       (disk) => {
@@ -217,13 +307,46 @@ describe('checkpoints', () => {
     await expect(checkpointSweep()).resolves.toBeUndefined()
   })
 
-  test('two damaged ones are refused where the log does not reach back', async () => {
-    const { disk } = await prepared(history)
+  const rotten = async (first: LogRecord): Promise<SimulatedDisk> => {
+    const { disk } = await prepared([write(first, sample.appended(1, 9), sample.decided(9)), ...history.slice(1)])
     for (const id of ['0000000000000004', '0000000000000008']) {
       disk.poke(`/data/checkpoints/${id}/manifest`, Buffer.from('nothing'))
     }
+    return disk
+  }
+
+  test('two damaged ones: one voter alone is refused where the log does not reach back', async () => {
+    const disk = await rotten(alone)
     expect(await opened(disk)).toMatchObject({ kind: 'refused', code: 'CHECKPOINT_DAMAGED' })
     expect((await check(disk, '/data/wal', '/data/checkpoints')).at(-1)!.level).toBe('refused')
+  })
+
+  test('two damaged ones: among others it begins anew, in doubt from the first entry, until it has a checkpoint', async () => {
+    const disk = await rotten(sample.genesis(3))
+    for (let start = 0; start < 3; start++) {
+      const storage = await openStorage(simulated(disk))
+      expect(storage.recovered).toMatchObject({ first: 1, entries: [], doubtfulFrom: 1 })
+      // What is known decided, and promised, is not forgotten.
+      expect(storage.recovered.state.decided).toBe(9)
+      expect(storage.checkpoint).toBeNull()
+      await storage.close()
+    }
+    let storage = await openStorage(simulated(disk))
+    // The peers may have the log from its beginning …
+    await sample.written(storage, sample.appended(1, 2))
+    await storage.close()
+    storage = await openStorage(simulated(disk))
+    expect(storage.recovered.entries.map(({ index }) => index)).toEqual([1, 2])
+    expect(storage.recovered.doubtfulFrom).toBe(1)
+    // … or a checkpoint.
+    await receiveFromPeer(storage, 20)
+    await sample.written(storage, sample.installed(20))
+    await sample.written(storage, sample.acceptSync(9, 21, 21, ' nine'))
+    await storage.close()
+    storage = await openStorage(simulated(disk))
+    expect(storage.recovered).toMatchObject({ first: 21, doubtfulFrom: null })
+    expect(storage.recovered.entries.map(({ index }) => index)).toEqual([21])
+    expect(storage.checkpoint?.index).toBe(20)
   })
 
   test('rot in entries that a checkpoint covers costs nothing', async () => {

@@ -163,6 +163,7 @@ test('headers, meta slots and stamps come back as they were', () => {
     doubtfulFrom: fc.option(fc.integer({ min: 1 }).map(logIndex)),
     previous: fc.option(link),
     bornWithFrame: fc.boolean(),
+    promiseLost: fc.boolean(),
     compressed: fc.boolean(),
     key: fc.option(key),
     state,

@@ -38,6 +38,8 @@ export function modelAfter(model: Model, record: LogRecord): Model {
   const entries = new Map(model.entries)
   const { state } = model
   switch (record.kind) {
+    case 'doubt-over':
+      return model
     case 'promise':
       return { ...model, state: { ...state, promise: record.ballot } }
     case 'decided':

@@ -56,13 +56,20 @@ export async function opened(disk: SimulatedDisk, change = {}): Promise<Outcome>
 
 /** Null if what was recovered is the whole truth, or a part of it that admits to be one. */
 export function untrue(recovered: RecoveredLog, truth: Model, canBeTorn: boolean): string | null {
-  const { doubtfulFrom, entries, first, state } = recovered
+  const { doubtfulFrom, entries, first } = recovered
   const last = entries.at(-1)?.index ?? first - 1
   if (doubtfulFrom === null && last === truth.last) return differs(recovered, truth, 0)
   if (doubtfulFrom === null && !canBeTorn) return `entries behind ${last} are missing without a word`
-  if (doubtfulFrom !== null && doubtfulFrom <= state.decided) return 'doubt below the decided index'
   if (doubtfulFrom !== null && last !== doubtfulFrom - 1) return `doubtful from ${doubtfulFrom}, last ${last}`
   const cut: Model = { ...truth, last, entries: new Map([...truth.entries].filter(([index]) => index <= last)) }
+  // What may be lost beside the entries is admitted to be.
+  const { promise, acceptedBallot } = recovered.state
+  if (recovered.promiseLost)
+    return differs(
+      { ...recovered, doubtfulFrom: null },
+      { ...cut, state: { ...cut.state, promise, acceptedBallot } },
+      0,
+    )
   return differs({ ...recovered, doubtfulFrom: null }, cut, 0)
 }
 
