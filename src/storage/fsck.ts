@@ -1,5 +1,5 @@
 /**
- * `lokikv fsck <folder> [<checkpoint folder>] [--json]`: verifies stamps, meta, log and checkpoints of a node
+ * `lokikv fsck <folder> [<checkpoint folder>]`: verifies stamps, meta, log and checkpoints of a node
  * that does not run, and says what its next start would make of them. Reads only.
  *
  * `<folder>` has `wal` and `checkpoints` in it, or is the WAL volume and the second folder the other one.
@@ -10,13 +10,27 @@ import { LokiError, explain } from '../errors.ts'
 import { logIndex } from '../vocabulary.ts'
 import { readSlices } from './checkpoint.ts'
 import type { Disk } from './disk.ts'
+import { type KeyRing, NO_KEYS } from './keys.ts'
 import { loadMeta } from './meta.ts'
 import { RealDisk } from './real-disk.ts'
 import { judge } from './judgement.ts'
 import { goodCheckpoints, replayLog } from './recovery.ts'
 import { inspectVolumes } from './stamp.ts'
-import { green, red, volumeIn } from './tool.ts'
+import { green, keysOf, parseArguments, red, runTool, volumeIn } from './tool.ts'
 import { showState } from './waldump.ts'
+
+const USAGE = `usage: lokikv fsck <folder> [<checkpoint folder>] [--json] [--keys <folder>]
+
+Verifies stamps, meta, log and checkpoints of a node that does not run, and says what its next start would make of
+them. Reads only.
+
+  <folder>         has 'wal' and 'checkpoints' in it, or is the WAL volume and the second folder the other one
+  --keys <folder>  the keys of volumes that are encrypted (by default LOKIKV_KEYS_DIRECTORY)
+  --json           one JSON object a line
+
+Exit code: 0 everything is whole, 1 there is damage and the node would start, 2 its start would be refused, 64 for
+wrong use.
+`
 
 export interface Finding {
   /** `damage`: the node starts in spite of it; `refused`: it does not. */
@@ -25,10 +39,15 @@ export interface Finding {
 }
 
 /** Everything there is to say about a pair of volumes. Throws nothing that the volumes can cause. */
-export async function check(disk: Disk, walDirectory: string, checkpointDirectory: string): Promise<Finding[]> {
+export async function check(
+  disk: Disk,
+  walDirectory: string,
+  checkpointDirectory: string,
+  keys: KeyRing = NO_KEYS,
+): Promise<Finding[]> {
   const findings: Finding[] = []
   try {
-    await checkAll(disk, walDirectory, checkpointDirectory, findings)
+    await checkAll(disk, walDirectory, checkpointDirectory, findings, keys)
   } catch (error) {
     if (!(error instanceof LokiError)) throw error
     findings.push({ level: 'refused', text: explain(error) })
@@ -41,6 +60,7 @@ async function checkAll(
   walDirectory: string,
   checkpointDirectory: string,
   findings: Finding[],
+  keys: KeyRing,
 ): Promise<void> {
   const good = (text: string): unknown => findings.push({ level: 'good', text })
   const damage = (text: string): unknown => findings.push({ level: 'damage', text })
@@ -62,7 +82,7 @@ async function checkAll(
   if (meta === null) good('meta: none yet, the first start did not finish')
   else if (meta.lame === 'damaged') damage('meta: one of the two slots is damaged; a start writes it again')
   else good(`meta: first index ${meta.content.first}, node ${meta.content.identity?.node ?? 'without identity'}`)
-  const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory)
+  const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory, keys)
   for (const text of checkpoints.damage) damage(`${text}; a start uses the one before`)
   for (const info of checkpoints.good) {
     for await (const _ of readSlices(disk, checkpointDirectory, info));
@@ -71,7 +91,9 @@ async function checkAll(
     )
   }
   const { first, timeline } = meta?.content ?? { first: logIndex(1), timeline: 0 }
-  const log = await replayLog(disk, walDirectory, first, volumes.volume, { newest: timeline })
+  const log = await replayLog(disk, walDirectory, first, volumes.volume, { keys, whole: true, newest: timeline })
+  for (const { path, reason } of log.damagedIndices)
+    damage(`${path}: ${reason}; a start writes it again, nothing is lost`)
   for (const { path, offset, reason } of log.damage) damage(`${path} at ${offset}: ${reason}`)
   const recovered = judge(log, checkpoints.good.at(-1) ?? null, checkpoints.damage, walDirectory, volumes.volume)
   if (recovered.doubtfulFrom !== null) {
@@ -82,33 +104,25 @@ async function checkAll(
 }
 
 /** The command line tool; gives the exit code. */
-export async function fsck(argv: readonly string[]): Promise<number> {
-  const folders = argv.filter((argument) => !argument.startsWith('--'))
-  const json = argv.includes('--json')
-  if (folders.length < 1 || folders.length > 2 || argv.length > folders.length + (json ? 1 : 0)) {
-    process.stderr.write('usage: lokikv fsck <folder> [<checkpoint folder>] [--json]\n')
-    return 64
-  }
-  const disk = new RealDisk()
-  try {
+export function fsck(argv: readonly string[]): Promise<number> {
+  return runTool(argv, USAGE, async () => {
+    const given = parseArguments(argv, ['--json'], ['--keys'])
+    const { folders } = given
+    if (folders.length < 1 || folders.length > 2) throw new LokiError('TOOL_USAGE', 'one or two folders expected')
+    const disk = new RealDisk()
     const wal = await volumeIn(disk, folders[0]!, 'wal')
     const checkpoints = await volumeIn(disk, folders[1] ?? folders[0]!, 'checkpoints')
     if (checkpoints === wal) {
-      process.stderr.write(
-        `there is no wal and checkpoints in ${wal}; name both volumes: lokikv fsck <wal> <checkpoints>\n`,
-      )
-      return 64
+      const message = `there is no wal and checkpoints in ${wal}; name both volumes: lokikv fsck <wal> <checkpoints>`
+      throw new LokiError('TOOL_USAGE', message)
     }
-    const findings = await check(disk, wal, checkpoints)
+    const findings = await check(disk, wal, checkpoints, keysOf(given) ?? NO_KEYS)
     const marks = { good: green('good   '), damage: red('damage '), refused: red('refused') }
     for (const finding of findings) {
-      process.stdout.write(json ? `${JSON.stringify(finding)}\n` : `${marks[finding.level]}  ${finding.text}\n`)
+      const line = `${marks[finding.level]}  ${finding.text}`
+      process.stdout.write(`${given.flags.has('--json') ? JSON.stringify(finding) : line}\n`)
     }
     if (findings.some(({ level }) => level === 'refused')) return 2
     return findings.some(({ level }) => level === 'damage') ? 1 : 0
-  } catch (error) {
-    if (!(error instanceof LokiError)) throw error
-    process.stderr.write(`${explain(error)}\n`)
-    return 64
-  }
+  })
 }

@@ -64,6 +64,8 @@ export interface ReplayedLog {
   readonly newestPrevious: SegmentLink | null
   /** Segments that are whole and have no index: a crash came between, or an earlier version wrote them. */
   readonly unsealed: readonly Unsealed[]
+  /** Rot in an index, which costs nothing but the time of reading the segment. */
+  readonly damagedIndices: readonly Damage[]
 }
 
 /** How far step 4 is. */
@@ -176,6 +178,8 @@ class Replay {
 export interface ReplayOptions {
   readonly keys?: KeyRing
   readonly progress?: (progress: StartProgress) => void
+  /** Reads what lies below the first entry, too: to verify it. */
+  readonly whole?: boolean
   /** There was a segment of this timeline. */
   readonly newest?: number
 }
@@ -188,7 +192,7 @@ export async function replayLog(
   volume: string,
   options: ReplayOptions = {},
 ): Promise<ReplayedLog> {
-  const { keys = NO_KEYS, progress, newest = 0 } = options
+  const { keys = NO_KEYS, progress, newest = 0, whole = false } = options
   const replay = new Replay(first)
   const { found, segments, dead, headers, lost } = await openChain(disk, directory, volume, first)
   const chain = partsOf(segments, headers, directory)
@@ -200,12 +204,13 @@ export async function replayLog(
   let entriesRead = 0
   const totalBytes = chain.reduce((sum, { known }) => sum + (known?.end ?? 0), 1)
   const unsealed: Unsealed[] = []
+  const damagedIndices: Damage[] = []
   let at = 0
   const loseUpTo = (end: number): void => {
     for (const { name, base } of segments.slice(at, end)) replay.lose(`${directory}/${name}`, base, lost.get(name)!)
     at = end + 1
   }
-  for await (const segment of loadSegments(disk, keys, chain, first)) {
+  for await (const segment of loadSegments(disk, keys, chain, whole ? 0 : first)) {
     const { path, bytes, decoded, known, cipher, from } = segment
     loseUpTo(segments.indexOf(segment.name))
     replay.enter(decoded)
@@ -230,6 +235,9 @@ export async function replayLog(
     }
     if (stop.kind !== 'rot') replay.lostTail = false
     newestEmpty = frames === 0 && stop.kind === 'end'
+    if (segment.indexFault !== null && known !== null && segment.hadIndex) {
+      damagedIndices.push({ path, offset: known.end, reason: segment.indexFault })
+    }
     if (segment.indexFault !== null && replay.damage.length === damages && !(newestEmpty && known === null)) {
       const { end, check } = link!
       unsealed.push({ name: segment.name.name, seed: decoded.seed, end, check, marks: marks.list })
@@ -254,6 +262,7 @@ export async function replayLog(
     link,
     newestEmpty,
     unsealed,
+    damagedIndices,
     newestPrevious: headers.get(segments.at(-1)?.name ?? '')?.header.previous ?? null,
   }
 }

@@ -25,6 +25,8 @@ export interface LoadedSegment extends ChainPart {
   readonly cipher: FileCipher | null
   /** Why it has no index that can be used; null: it has one. */
   readonly indexFault: string | null
+  /** Whether there is something where the index should be. */
+  readonly hadIndex: boolean
 }
 
 /** `ENCRYPTION_KEY_…` where its key is not here, null where it has none. */
@@ -80,20 +82,28 @@ export async function loadSegment(
       // What follows a sealed one is lost: the index says where it ends.
       if (typeof found === 'object') {
         const { timeline, base } = part.name
-        return { ...part, known: { timeline, base, ...found }, bytes, from: null, cipher, indexFault: null }
+        return { ...part, known: { timeline, base, ...found }, bytes, from: null, cipher, indexFault: null, hadIndex: true }
       }
-      return { ...part, bytes, from: null, cipher, indexFault: 'it is the newest' }
+      return { ...part, bytes, from: null, cipher, indexFault: 'it is the newest', hadIndex: false }
     }
     const fault = indexFault(found, known.end, known.check)
+    const hadIndex = found !== 'none'
     const mark = fault === null && typeof found === 'object' ? markFor(found, first) : null
     if (mark === null || mark.offset >= known.end) {
-      return { ...part, bytes: await file.read(0, known.end), from: null, cipher, indexFault: fault }
+      return { ...part, bytes: await file.read(0, known.end), from: null, cipher, indexFault: fault, hadIndex }
     }
     // Memory that is never touched is never taken.
     const bytes = Buffer.alloc(known.end)
     const got = await file.read(mark.offset, known.end - mark.offset)
     got.copy(bytes, mark.offset)
-    return { ...part, bytes: bytes.subarray(0, mark.offset + got.length), from: mark, cipher, indexFault: fault }
+    return {
+      ...part,
+      bytes: bytes.subarray(0, mark.offset + got.length),
+      from: mark,
+      cipher,
+      indexFault: fault,
+      hadIndex,
+    }
   } finally {
     await file.close()
   }

@@ -134,6 +134,7 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   // 5 judgement
   const recovered = judge(replayed, newest, checkpoints.damage, walDirectory, volumes.volume)
   for (const damage of replayed.damage) log('the log is damaged', damage)
+  for (const index of replayed.damagedIndices) log('the index of a segment is bad and written again', index)
   if (recovered.doubtfulFrom !== null) {
     const { doubtfulFrom: from, promiseLost = false, state } = recovered
     log('entries were lost to rot: the leader sends them again', { from, decided: state.decided, promiseLost })

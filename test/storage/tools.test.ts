@@ -1,12 +1,13 @@
 /** The command line tools, the archive, and a checkpoint that cannot be written. */
-import { spawnSync } from 'node:child_process'
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { checkpointTool } from '../../src/checkpoint-inspect.ts'
+import { fsck } from '../../src/storage/fsck.ts'
 import { RealDisk } from '../../src/storage/real-disk.ts'
 import { openStorage } from '../../src/storage/storage.ts'
-import type { DumpLine } from '../../src/storage/waldump.ts'
+import { type DumpLine, waldump } from '../../src/storage/waldump.ts'
 import { logIndex } from '../../src/vocabulary.ts'
 import { simulated, slicesOf } from './history.ts'
 import * as sample from './samples.ts'
@@ -18,11 +19,35 @@ beforeEach(async () => {
 })
 afterEach(() => rm(folder, { recursive: true, force: true }))
 
-function run(tool: 'waldump' | 'fsck', ...argv: string[]): { status: number | null; text: string } {
-  const code = `import { ${tool} } from './src/storage/${tool}.ts'; process.exitCode = await ${tool}(process.argv.slice(1))`
-  const result = spawnSync(process.execPath, ['--input-type=module', '-e', code, '--', ...argv], { encoding: 'utf8' })
-  return { status: result.status, text: result.stdout + result.stderr }
+const TOOLS: Readonly<Record<string, (argv: readonly string[]) => Promise<number>>> = {
+  waldump,
+  fsck,
+  checkpoint: checkpointTool,
 }
+
+/** In this process: a new one for each would take most of the time. */
+async function run(tool: string, ...argv: string[]): Promise<{ status: number; text: string }> {
+  let text = ''
+  const take = (chunk: string | Uint8Array): boolean => {
+    text += String(chunk)
+    return true
+  }
+  const spies = [process.stdout, process.stderr].map((stream) => vi.spyOn(stream, 'write').mockImplementation(take))
+  try {
+    const status = await TOOLS[tool]!(argv)
+    return { status, text }
+  } finally {
+    for (const spy of spies) spy.mockRestore()
+  }
+}
+
+const lines = (text: string): unknown[] =>
+  text
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as unknown)
+
+const FIXTURE = join(import.meta.dirname, '../fixtures/data-encrypted')
 
 async function prepare(): Promise<void> {
   const storage = await openStorage(sample.options(new RealDisk(), folder))
@@ -34,26 +59,23 @@ async function prepare(): Promise<void> {
 
 test('waldump shows every frame, and why reading stops', async () => {
   await prepare()
-  const lines = run('waldump', folder, '--json')
-  expect(lines.status).toBe(0)
-  const parsed = lines.text
-    .trim()
-    .split('\n')
-    .map((line) => JSON.parse(line) as DumpLine)
+  const dumped = await run('waldump', folder, '--json')
+  expect(dumped.status).toBe(0)
+  const parsed = lines(dumped.text) as DumpLine[]
   expect(parsed.map(({ kind }) => kind)).toEqual(['segment', 'frame', 'frame', 'frame', 'frame', 'frame', 'stop'])
   const records = parsed.flatMap((line) => (line.kind === 'frame' ? line.records : []))
   expect(records).toContain('accept-sync 1.3.0.1 from 1: entries 1 to 5')
   expect(records).toContain('decided 4')
   expect(parsed.at(-1)).toMatchObject({ kind: 'stop', reason: 'nothing was written behind' })
-  expect(run('waldump', folder).text).toContain('entries 6 to 8')
-  expect(run('waldump').status).toBe(64)
-  expect(run('waldump', join(folder, 'nowhere')).text).toContain('NOT_FOUND')
+  expect((await run('waldump', folder)).text).toContain('entries 6 to 8')
+  expect((await run('waldump')).status).toBe(64)
+  expect((await run('waldump', join(folder, 'nowhere'))).text).toContain('NOT_FOUND')
 })
 
 test('fsck tells whole, damaged and refused apart by its exit code', async () => {
   await prepare()
-  expect(run('fsck', folder)).toMatchObject({ status: 0 })
-  expect(run('fsck', join(folder, 'wal'), join(folder, 'checkpoints')).status).toBe(0)
+  expect(await run('fsck', folder)).toMatchObject({ status: 0 })
+  expect((await run('fsck', join(folder, 'wal'), join(folder, 'checkpoints'))).status).toBe(0)
   const wal = join(folder, 'wal')
   const name = (await readdir(wal)).find((each) => each.endsWith('.wal'))!
   const bytes = await readFile(join(wal, name))
@@ -63,19 +85,115 @@ test('fsck tells whole, damaged and refused apart by its exit code', async () =>
     await writeFile(join(wal, name), copy)
   }
   await damage('payload 7')
-  const doubtful = run('fsck', folder)
+  const doubtful = await run('fsck', folder)
   expect(doubtful.status).toBe(1)
   expect(doubtful.text).toContain('doubtful')
   await damage('payload 3')
-  const decided = run('fsck', folder, '--json')
+  const decided = await run('fsck', folder, '--json')
   expect(decided.status).toBe(1)
   expect(decided.text).toContain('doubtful')
   expect(await readFile(join(wal, name))).toHaveLength(bytes.length)
-  expect(run('fsck', join(folder, 'wal'))).toMatchObject({
+  expect(await run('fsck', join(folder, 'wal'))).toMatchObject({
     status: 64,
     text: expect.stringContaining('name both volumes'),
   })
-  expect(run('fsck').status).toBe(64)
+  expect((await run('fsck')).status).toBe(64)
+})
+
+test('every tool has help, and wrong use is told with a code', async () => {
+  for (const tool of [['waldump'], ['fsck'], ['checkpoint', 'inspect']] as [string, ...string[]][]) {
+    const help = await run(...tool, '--help')
+    expect(help).toMatchObject({ status: 0, text: expect.stringContaining(`usage: lokikv ${tool.join(' ')} <folder>`) })
+    expect(help.text).toContain('Exit code')
+    const unknown = await run(...tool, folder, '--jsno')
+    expect(unknown).toMatchObject({ status: 64, text: expect.stringContaining('TOOL_USAGE: unknown option --jsno') })
+    expect(await run(...tool, folder, '--keys')).toMatchObject({
+      status: 64,
+      text: expect.stringContaining('needs a value'),
+    })
+    expect((await run(...tool)).status).toBe(64)
+  }
+  expect((await run('checkpoint', 'inspcet', folder)).status).toBe(64)
+  expect((await run('waldump', folder, '--from', 'x')).text).toContain('TOOL_USAGE: --from: an index expected')
+})
+
+test('waldump shows frames from an entry on, and opens what is sealed with the keys', async () => {
+  const data = join(FIXTURE, 'data')
+  const keys = join(FIXTURE, 'keys')
+  const opened = await run('waldump', data, '--json', '--keys', keys, '--from', '45')
+  expect(opened.status).toBe(0)
+  const frames = (lines(opened.text) as DumpLine[]).flatMap((line) => (line.kind === 'frame' ? [line] : []))
+  expect(frames[0]!.records).toEqual(['entries 45 to 45'])
+  const closed = await run('waldump', data, '--json')
+  expect(closed.status).toBe(0)
+  const all = lines(closed.text) as DumpLine[]
+  expect(all.every((line) => line.kind !== 'frame' || (line.sealed && line.records.length === 0))).toBe(true)
+  expect(all.flatMap((line) => (line.kind === 'segment' ? [line.key] : []))).toEqual(
+    expect.arrayContaining(['old', 'new']),
+  )
+  expect(await run('waldump', join(data, 'wal/archive'), '--keys', keys)).toMatchObject({
+    status: 0,
+    text: expect.stringContaining('entries 3 to 3'),
+  })
+  const other = await run('waldump', data, '--keys', folder)
+  expect(other).toMatchObject({ status: 1, text: expect.stringContaining('ENCRYPTION_KEY_MISSING') })
+})
+
+test('checkpoint inspect counts and verifies', async () => {
+  const keys = ['--keys', join(FIXTURE, 'keys')]
+  const whole = await run('checkpoint', 'inspect', join(FIXTURE, 'data'), '--json', ...keys)
+  expect(whole.status).toBe(0)
+  expect(lines(whole.text)).toMatchObject([
+    { index: 25, whole: true, key: 'old', chunks: 1, sessions: 2 },
+    {
+      index: 45,
+      whole: true,
+      key: 'new',
+      configuration: { id: 2, start: 40, voters: [1, 2, 3] },
+      collections: { '': { keys: 15, types: { string: 10, hash: 2, set: 1, list: 2 } } },
+    },
+  ])
+  expect((await run('checkpoint', 'inspect', join(FIXTURE, 'data'), ...keys)).text).toContain("collection '': 15 keys")
+  expect(await run('checkpoint', 'inspect', join(FIXTURE, 'data'))).toMatchObject({
+    status: 1,
+    text: expect.stringContaining('ENCRYPTION_KEY_MISSING'),
+  })
+  await cp(join(FIXTURE, 'data'), folder, { recursive: true })
+  const path = join(folder, 'checkpoints/0000000000000045/data')
+  const bytes = await readFile(path)
+  bytes[99]! ^= 1
+  await writeFile(path, bytes)
+  const damaged = await run('checkpoint', 'inspect', folder, '--json', ...keys)
+  expect(damaged.status).toBe(1)
+  expect(lines(damaged.text)).toMatchObject([
+    { whole: true },
+    { whole: false, reason: expect.stringContaining('chunk 0 is damaged') as unknown },
+  ])
+  expect((await run('checkpoint', 'inspect', join(folder, 'wal'))).text).toContain('there is no checkpoint')
+})
+
+test('fsck opens what is sealed, and tells rot in an index from rot in frames', async () => {
+  const keys = ['--keys', join(FIXTURE, 'keys')]
+  await cp(join(FIXTURE, 'data'), folder, { recursive: true })
+  expect(await run('fsck', folder, ...keys)).toMatchObject({ status: 0 })
+  expect(await run('fsck', folder)).toMatchObject({
+    status: 2,
+    text: expect.stringContaining('ENCRYPTION_KEY_MISSING'),
+  })
+  const name = (await readdir(join(folder, 'wal'))).find((each) => each.endsWith('.wal'))!
+  const bytes = await readFile(join(folder, 'wal', name))
+  const flipped = (at: number): Buffer => {
+    const copy = Buffer.from(bytes)
+    copy[at]! ^= 1
+    return copy
+  }
+  await writeFile(join(folder, 'wal', name), flipped(bytes.indexOf('LOKIINDX') + 20))
+  expect(await run('fsck', folder, ...keys)).toMatchObject({
+    status: 1,
+    text: expect.stringMatching(/its index is damaged; a start writes it again/),
+  })
+  await writeFile(join(folder, 'wal', name), flipped(600))
+  expect((await run('fsck', folder, ...keys)).text).toContain('a frame is damaged or missing')
 })
 
 test('segments that are no longer needed go to the archive, where one is kept', async () => {
