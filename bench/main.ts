@@ -106,7 +106,7 @@ function table(runs: readonly Run[], peers: readonly Peer[], reference: string):
 
 const QUIETLY = { encoding: 'utf8', stdio: 'pipe' } as const
 
-function commit(): string {
+export function commit(): string {
   try {
     const head = execFileSync('git', ['rev-parse', '--short', 'HEAD'], QUIETLY).trim()
     const changed = execFileSync('git', ['status', '--porcelain'], QUIETLY) !== ''
@@ -116,7 +116,7 @@ function commit(): string {
   }
 }
 
-function machine(): string {
+export function machine(): string {
   const all = cpus()
   return `${all.length} × ${all[0]?.model ?? 'unknown CPU'}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${process.platform}, Node.js ${process.version}`
 }

@@ -1,174 +1,89 @@
 /**
- * `node bench/storage.ts [folder]`: the storage beside the physical limit, measured in the same run.
- *
- * Appends: turns of 1 to 256 entries of 100 bytes, one after the other, by the thread pool and as measured
- * (`auto`), beside a bare loop of write + fdatasync of the same bytes over blocks that were written before; rounds
- * are interleaved and medians reported. Then replay, a checkpoint of compressible values and its load, and the
- * time of a turn while a checkpoint is taken.
+ * `node bench/storage.ts [--only appends,replay,checkpoint,load] [--turns 500] [--rounds 5] [--no-save] [folder]`: the
+ * storage beside its physical limits, measured in the same run, each line with its bar and whether it is met. Results
+ * go to bench/results/ with machine and commit. Exit code 1 where a bar is missed.
  */
-import * as fs from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { RealDisk } from '../src/storage/real-disk.ts'
-import { type Storage, type StorageOptions, openStorage } from '../src/storage/storage.ts'
-import type { LogRecord } from '../src/vocabulary.ts'
-import { configurationId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
+import { parseArgs } from 'node:util'
+import { commit, machine } from './main.ts'
+import { measureCheckpoint, measureLoad } from './storage-checkpoint.ts'
+import { measureAppends, measureReplay } from './storage-log.ts'
 
-const TURNS = 500
-const ROUNDS = 3
-const ENTRY_BYTES = 100
-const MIB = 1024 * 1024
-const payload = Buffer.alloc(ENTRY_BYTES, 'v')
-const configuration = { id: configurationId(1), voters: [], learners: [], preferredLeader: nodeId(0) }
+/** A line of the table. */
+export interface Row {
+  readonly what: string
+  readonly measured: string
+  /** The limit or the peer that it is measured beside; '' where there is none. */
+  readonly beside: string
+  /** What is compared with the bar; null where the peer is missing. */
+  readonly value: number | null
+  readonly bar: number
+  readonly better: 'larger' | 'smaller'
+}
 
-const folder = fs.mkdtempSync(join(process.argv[2] ?? tmpdir(), 'bench-storage-'))
+const isMet = ({ value, bar, better }: Row): boolean | null =>
+  value === null ? null : better === 'larger' ? value >= bar : value <= bar
 
-function open(name: string, change: Partial<StorageOptions> = {}): Promise<Storage> {
-  return openStorage({
-    disk: new RealDisk(),
-    walDirectory: join(folder, name, 'wal'),
-    checkpointDirectory: join(folder, name, 'checkpoints'),
-    segmentBytes: 64 * MIB,
-    archive: false,
-    random: () => volumeId('b'.repeat(32)),
-    onFatal: (error) => {
-      throw error
+function line(row: Row): string {
+  const verdict = { true: 'yes', false: 'NO', null: 'skipped' }[String(isMet(row)) as 'true' | 'false' | 'null']
+  const bar = `${row.better === 'larger' ? '≥' : '≤'} ${row.bar}`
+  return `| ${row.what} | ${row.measured} | ${row.beside} | ${row.value?.toFixed(2) ?? '–'} | ${bar} | ${verdict} |`
+}
+
+function save(text: string, rows: readonly Row[]): void {
+  const folder = join(import.meta.dirname, 'results')
+  mkdirSync(folder, { recursive: true })
+  const name = `${new Date().toISOString().slice(0, 16).replaceAll(':', '')}-storage`
+  writeFileSync(join(folder, `${name}.md`), text)
+  writeFileSync(join(folder, `${name}.json`), `${JSON.stringify(rows, null, 1)}\n`)
+  console.log(`written: bench/results/${name}.md and .json`)
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    allowNegative: true,
+    options: {
+      only: { type: 'string', default: 'appends,replay,checkpoint,load' },
+      turns: { type: 'string', default: '500' },
+      rounds: { type: 'string', default: '5' },
+      save: { type: 'boolean', default: true },
     },
-    ...change,
   })
-}
-
-/** Milliseconds of each turn. */
-async function time(turns: number, turn: () => Promise<void>): Promise<number[]> {
-  const times: number[] = []
-  for (let count = 0; count < turns; count++) {
-    const began = performance.now()
-    await turn()
-    times.push(performance.now() - began)
+  const folder = mkdtempSync(join(positionals[0] ?? tmpdir(), 'bench-storage-'))
+  const rounds = Number(values.rounds)
+  const parts: Readonly<Record<string, () => Promise<Row[]>>> = {
+    appends: () => measureAppends(folder, Number(values.turns), rounds),
+    replay: () => measureReplay(folder, rounds),
+    checkpoint: () => measureCheckpoint(folder, rounds),
+    load: () => measureLoad(folder, rounds),
   }
-  return times
-}
-
-const sum = (times: readonly number[]): number => times.reduce((a, b) => a + b, 0)
-const percentile = (times: readonly number[], part: number): number =>
-  times.toSorted((a, b) => a - b)[Math.min(times.length - 1, Math.floor(times.length * part))]!
-const median = (values: readonly number[]): number => percentile(values, 0.5)
-
-function bareLoop(bytes: number): { turn: () => Promise<void>; close: () => void } {
-  const file = fs.openSync(join(folder, 'bare'), 'w+')
-  fs.writeSync(file, Buffer.alloc(32 * MIB))
-  fs.fdatasyncSync(file)
-  const buffer = Buffer.alloc(bytes, 1)
-  let offset = 0
-  return {
-    turn: () =>
-      new Promise((resolve) => {
-        fs.write(file, buffer, 0, bytes, offset, () => fs.fdatasync(file, () => resolve()))
-        offset = (offset + bytes) % (31 * MIB)
-      }),
-    close: () => fs.closeSync(file),
-  }
-}
-
-class Log {
-  readonly storage: Storage
-  #last: number
-  constructor(storage: Storage) {
-    this.storage = storage
-    this.#last = storage.status().last
-  }
-  append(entries: number): Promise<void> {
-    const records: LogRecord[] = [
-      {
-        kind: 'entries',
-        entries: Array.from({ length: entries }, () => ({ kind: 'commands', index: logIndex(++this.#last), payload })),
-      },
-    ]
-    return new Promise((resolve) => this.storage.write(records, resolve))
-  }
-  get last(): number {
-    return this.#last
-  }
-}
-
-async function appends(): Promise<void> {
-  const pool = new Log(await open('pool', { sync: 'pool' }))
-  const auto = new Log(await open('auto', { sync: 'auto' }))
-  for (const log of [pool, auto]) await time(400, () => log.append(300))
-  process.stdout.write('turns a second        bare      pool      auto   pool/bare  auto/bare\n')
-  for (const entries of [1, 16, 64, 256]) {
-    const rates: [number[], number[], number[]] = [[], [], []]
-    const bare = bareLoop(entries * (ENTRY_BYTES + 5) + 64)
-    for (let round = 0; round < ROUNDS; round++) {
-      const turns = [bare.turn, () => pool.append(entries), () => auto.append(entries)]
-      for (const [at, turn] of turns.entries()) rates[at]!.push((TURNS / sum(await time(TURNS, turn))) * 1000)
+  const text = [
+    `# Storage, ${new Date().toISOString()}`,
+    '',
+    `commit ${commit()}; ${machine()}; ${rounds} interleaved rounds, medians`,
+    '',
+    '| what | measured | beside | compared | bar | met |',
+    '|---|---|---|---|---|---|',
+  ]
+  console.log(text.join('\n'))
+  const rows: Row[] = []
+  try {
+    for (const [name, measure] of Object.entries(parts)) {
+      if (!values.only.split(',').includes(name)) continue
+      for (const row of await measure()) {
+        rows.push(row)
+        text.push(line(row))
+        console.log(line(row))
+      }
     }
-    bare.close()
-    const [limit, byPool, byAuto] = rates.map(median) as [number, number, number]
-    const cells = [limit, byPool, byAuto].map((rate) => rate.toFixed(0).padStart(10)).join('')
-    const ratios = [byPool / limit, byAuto / limit].map((ratio) => ratio.toFixed(2).padStart(11)).join('')
-    process.stdout.write(`${String(entries).padStart(4)} entries   ${cells}${ratios}\n`)
+  } finally {
+    rmSync(folder, { recursive: true, force: true })
   }
-  const { bytes } = pool.storage.status()
-  await pool.storage.close()
-  await auto.storage.close()
-  const began = performance.now()
-  const again = await open('pool')
-  const seconds = (performance.now() - began) / 1000
-  const count = again.recovered.entries.length
-  process.stdout.write(
-    `replay: ${count} entries, ${(bytes / MIB).toFixed(0)} MiB in ${seconds.toFixed(2)} s: ` +
-      `${(count / seconds / 1e6).toFixed(2)} million a second\n`,
-  )
-  await again.close()
+  if (values.save) save(`${text.join('\n')}\n`, rows)
+  return rows.some((row) => isMet(row) === false) ? 1 : 0
 }
 
-function* slices(): Generator<Buffer> {
-  for (let slice = 0; slice < 1000; slice++) {
-    const lines = Array.from({ length: 1000 }, (_, at) => `key:${slice * 1000 + at} ${'value '.repeat(16)}`)
-    yield Buffer.from(lines.join('\n'))
-  }
-}
-
-async function checkpoint(): Promise<void> {
-  const log = new Log(await open('checkpoint'))
-  await time(400, () => log.append(16))
-  const quiet = await time(2000, () => log.append(16))
-  const source = slices()
-  const taking = { done: false }
-  const began = performance.now()
-  const head = { index: logIndex(log.last), configuration, start: logIndex(0) }
-  const checkpointed = log.storage
-    .writeCheckpoint(
-      head,
-      () => source.next().value ?? null,
-      () => new Promise((resolve) => setImmediate(resolve)),
-    )
-    .then((info) => {
-      taking.done = true
-      return info
-    })
-  const busy: number[] = []
-  while (!taking.done) busy.push(...(await time(50, () => log.append(16))))
-  const info = await checkpointed
-  const took = performance.now() - began
-  process.stdout.write(
-    `checkpoint: ${(info.bytes / MIB).toFixed(0)} MiB in ${took.toFixed(0)} ms, ` +
-      `stored ${(info.storedBytes / info.bytes).toFixed(3)} of it\n` +
-      `turn, p50 and p99.9 in ms: alone ${median(quiet).toFixed(2)} ${percentile(quiet, 0.999).toFixed(2)}, ` +
-      `beside a checkpoint ${median(busy).toFixed(2)} ${percentile(busy, 0.999).toFixed(2)}\n`,
-  )
-  const loading = performance.now()
-  let bytes = 0
-  for await (const slice of log.storage.readCheckpoint()) bytes += slice.length
-  const seconds = (performance.now() - loading) / 1000
-  process.stdout.write(`load, without the machine: ${(bytes / MIB / seconds).toFixed(0)} MiB a second\n`)
-  await log.storage.close()
-}
-
-try {
-  await appends()
-  await checkpoint()
-} finally {
-  fs.rmSync(folder, { recursive: true, force: true })
-}
+if (import.meta.main) process.exitCode = await main()

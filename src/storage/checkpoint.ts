@@ -43,6 +43,8 @@ const MANIFEST_NUMBER = Number.MAX_SAFE_INTEGER
 const NOTHING = new Uint8Array()
 /** Slices are gathered into chunks of about this size before compression. */
 const CHUNK_TARGET_BYTES = 1024 * 1024
+/** Unpacked in pieces of this size: nearly every chunk in one. */
+const UNPACK_BYTES = CHUNK_TARGET_BYTES + 256 * 1024
 /** The data is synced each time so much was written, so that no sync of the log waits behind a heap of it. */
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
 /** No honest chunk unpacks to more; guards the memory against a damaged or hostile one. */
@@ -212,14 +214,25 @@ export async function readChunk(
   throw new LokiError('CHECKPOINT_DAMAGED', `${path}: chunk ${number} is damaged`)
 }
 
+async function readUnpacked(disk: Disk, directory: string, info: CheckpointInfo, chunk: number): Promise<Buffer> {
+  const packed = (await readChunk(disk, directory, info, chunk))!
+  return decompress(packed, { maxOutputLength: MAXIMUM_CHUNK_BYTES, chunkSize: UNPACK_BYTES })
+}
+
 /** The slices of a checkpoint, verified, in the order in which the machine gave them. Throws `CHECKPOINT_DAMAGED`. */
 export async function* readSlices(disk: Disk, directory: string, info: CheckpointInfo): AsyncGenerator<Buffer, void> {
   const hash = createHash('sha256')
   let slices = 0
+  // The next chunk is read and unpacked while the caller has this one. An error waits for its turn.
+  const unpacked = (chunk: number): Promise<Buffer> => {
+    const plain = readUnpacked(disk, directory, info, chunk)
+    plain.catch(() => {})
+    return plain
+  }
+  let ahead = info.chunks.length > 0 ? unpacked(0) : null
   for (let chunk = 0; chunk < info.chunks.length; chunk++) {
-    const packed = (await readChunk(disk, directory, info, chunk))!
-    const plain = await decompress(packed, { maxOutputLength: MAXIMUM_CHUNK_BYTES })
-    const reader = new ByteReader(plain)
+    const reader = new ByteReader((await ahead)!)
+    if (chunk + 1 < info.chunks.length) ahead = unpacked(chunk + 1)
     while (reader.remaining > 0) {
       const slice = reader.raw(reader.uint32())
       hash.update(slice)
@@ -285,7 +298,10 @@ export async function writeCheckpointFiles(
   let slices = 0
   let total = 0
   const flush = async (): Promise<void> => {
-    const packed = await compress(writer.view(), { params: { [constants.ZSTD_c_compressionLevel]: 1 } })
+    const packed = await compress(writer.view(), {
+      chunkSize: CHUNK_TARGET_BYTES,
+      params: { [constants.ZSTD_c_compressionLevel]: 1 },
+    })
     writer.reset()
     const piece = sealPiece(cipher, packed, chunks.length)
     if (cipher !== null) addChunk(chunks, packed)
