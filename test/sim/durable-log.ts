@@ -103,16 +103,22 @@ export class DurableLog {
       const left = random.integer(0, log.entries.length - 1)
       return this.#doubt(state, log.first, log.entries.slice(0, left), false)
     }
-    return this.#loseEnd(random.integer(1, 10))
+    return this.loseEnd(random.integer(1, 10), random.chance(0.5))
   }
 
-  /** The last `count` synced records are gone, whatever they were. */
-  #loseEnd(count: number): boolean {
-    const left = this.#since.length - count
+  /**
+   * The last `count` synced records are gone, whatever they were. `keepsBallot`: back to the last accept-sync, whose
+   * ballot stays (it is in the header of a segment) while the entries that came with it are gone.
+   */
+  loseEnd(count: number, keepsBallot = false): boolean {
+    const sync = this.#since.findLast((record) => record.kind === 'accept-sync')
+    const left = keepsBallot && sync ? this.#since.indexOf(sync) : this.#since.length - count
     if (left < 0 || this.checkpoint !== null) return false
     if (this.#since.slice(left).some((record) => record.kind === 'installed')) return false
     const image = copy(this.#past)
-    for (const record of this.#since.slice(0, left)) apply(image, record)
+    const kept = this.#since.slice(0, left)
+    if (keepsBallot && sync?.kind === 'accept-sync') kept.push({ ...sync, entries: [] })
+    for (const record of kept) apply(image, record)
     const { state, log } = image
     if (state.configuration === null || state.configuration.voters.length === 1) return false
     return this.#doubt(state, log.first, log.entries, true)
