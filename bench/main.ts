@@ -11,7 +11,8 @@ import { parseArgs } from 'node:util'
 import { measureKeys } from './keys.ts'
 import { type LoadOptions, runLoad } from './load.ts'
 import { measurePath } from './path.ts'
-import { type Peer, type PeerKind, etcd, lokikv, redis, redisWait } from './peers.ts'
+import { measureOpenLoop } from './open.ts'
+import { type Peer, type PeerKind, etcd, lokikv, lokikvWithLeases, redis, redisWait } from './peers.ts'
 import { drawBars } from './picture.ts'
 import { profileCluster } from './profile.ts'
 
@@ -73,6 +74,7 @@ export function median(values: readonly number[]): number {
 
 /** Whether the case says anything of the peer. */
 function isFor(one: Case, peer: Peer): boolean {
+  if (peer.name === lokikvWithLeases.name && (one.load.mix !== 'get' || one.spread)) return false
   if (one.spread) return peer.allTargets.length > 1
   // One stream of HTTP/2 for each command in flight: etcd knows no pipeline.
   return peer.load.protocol !== 'etcd' || (one.load.pipeline ?? 1) === 1
@@ -126,6 +128,9 @@ interface BenchOptions {
   readonly rounds: number
   /** Only cases whose name contains this. */
   readonly only: string
+  /** Only peers whose name contains one of these. */
+  readonly peers: readonly string[]
+  readonly warmUpSeconds: number
   readonly save: boolean
   /** Binary of etcd. */
   readonly etcd: string | undefined
@@ -133,7 +138,8 @@ interface BenchOptions {
 
 /** All peers, one after the other in each round; every peer keeps running, but idle. */
 async function comparePeers(options: BenchOptions): Promise<number> {
-  const kinds: readonly PeerKind[] = [lokikv(3), lokikv(1), etcd(options.etcd), redisWait, redis]
+  const all: readonly PeerKind[] = [lokikv(3), lokikvWithLeases, lokikv(1), etcd(options.etcd), redisWait, redis]
+  const kinds = all.filter(({ name }) => options.peers.some((part) => name.includes(part)))
   const cases = CASES.filter((one) => one.name.includes(options.only))
   const peers: Peer[] = []
   const runs: Run[] = []
@@ -146,7 +152,14 @@ async function comparePeers(options: BenchOptions): Promise<number> {
     // Caches, compilers and files are warm before anything counts, and every key is there.
     for (const peer of peers) {
       const { load } = peer
-      await runLoad({ targets: [peer.target], clients: 64, pipeline: 16, seconds: 3, warmUpSeconds: 0, ...load })
+      await runLoad({
+        targets: [peer.target],
+        clients: 64,
+        pipeline: 16,
+        seconds: options.warmUpSeconds,
+        warmUpSeconds: 0,
+        ...load,
+      })
     }
     for (const one of cases) {
       for (let round = 1; round <= options.rounds; round++) {
@@ -172,7 +185,7 @@ async function comparePeers(options: BenchOptions): Promise<number> {
   } finally {
     for (const peer of peers) await peer.stop()
   }
-  return 0
+  return runs.length > 0 && runs.every((run) => Object.keys(run.errors).length === 0) ? 0 : 1
 }
 
 async function save(text: string, runs: readonly Run[]): Promise<void> {
@@ -213,6 +226,16 @@ async function showPath(): Promise<number> {
   return 0
 }
 
+async function showOpenLoop(seconds: number): Promise<number> {
+  const report = await measureOpenLoop(seconds)
+  const ratio = (report.p999Milliseconds / report.p50Milliseconds).toFixed(1)
+  console.log(
+    `peak ${report.peakPerSecond} a second; at ${report.perSecond} a second for ${seconds} s, a checkpoint every 10 s: ` +
+      `p50 ${report.p50Milliseconds} ms, p99.9 ${report.p999Milliseconds} ms (${ratio} times), errors ${JSON.stringify(report.errors)}`,
+  )
+  return Object.keys(report.errors).length === 0 ? 0 : 1
+}
+
 async function showProfiles(options: BenchOptions): Promise<number> {
   const folder = await mkdtemp(join(tmpdir(), 'lokikv-profiles-'))
   const load = { clients: 64, mix: 'set', seconds: options.seconds }
@@ -222,12 +245,15 @@ async function showProfiles(options: BenchOptions): Promise<number> {
 
 const HELP = `npm run bench [-- peers] [options]: three nodes, one node, etcd and Redis side by side
 npm run bench -- keys: memory with a million keys, and how long a start with them takes, beside Redis
+npm run bench -- open: latencies at half of the peak rate for a minute, with checkpoints
 npm run bench -- path: CPU time of our own code, in one process; means something on a busy machine, too
-npm run bench -- profile: CPU profiles of leader and follower under SET with 64 clients, and their top as text
+npm run bench -- profile: CPU profiles and flame graphs of leader and follower under SET with 64 clients
 
-  --seconds n     of each run (3)
+  --seconds n     of each run (3; 'open': 60)
   --rounds n      runs of each case and peer, interleaved (3)
   --only text     only cases whose name contains the text
+  --peers a,b     only systems whose name contains one of these
+  --warm-up n     seconds of load before anything counts (3)
   --keys n        of 'bench -- keys' (1000000)
   --etcd file     binary of etcd; otherwise one from the PATH or ~/.cache/kube/bin
   --no-save       do not write bench/results/`
@@ -238,21 +264,32 @@ async function main(argv: string[]): Promise<number> {
     allowPositionals: true,
     allowNegative: true,
     options: {
-      seconds: { type: 'string', default: '3' },
+      seconds: { type: 'string' },
       rounds: { type: 'string', default: '3' },
       only: { type: 'string', default: '' },
       save: { type: 'boolean', default: true },
       keys: { type: 'string', default: '1000000' },
+      peers: { type: 'string', default: '' },
+      'warm-up': { type: 'string', default: '3' },
       etcd: { type: 'string' },
       help: { type: 'boolean', default: false },
     },
   })
   const what = positionals[0] ?? 'peers'
   const { only, save } = values
-  const options = { seconds: Number(values.seconds), rounds: Number(values.rounds), only, save, etcd: values.etcd }
+  const options = {
+    seconds: Number(values.seconds ?? 3),
+    rounds: Number(values.rounds),
+    only,
+    peers: values.peers.split(','),
+    warmUpSeconds: Number(values['warm-up']),
+    save,
+    etcd: values.etcd,
+  }
   if (!values.help) {
     if (what === 'peers') return comparePeers(options)
     if (what === 'keys') return (await measureKeys(Number(values.keys))).length > 0 ? 0 : 1
+    if (what === 'open') return showOpenLoop(values.seconds === undefined ? 60 : Number(values.seconds))
     if (what === 'path') return showPath()
     if (what === 'profile') return showProfiles(options)
   }

@@ -55,13 +55,19 @@ function residentOf(pid: number): number {
 const sum = (pids: readonly number[], of: (pid: number) => number): number =>
   pids.reduce((total, pid) => total + of(pid), 0)
 
-/** `size` nodes of ours with default settings; the target is the leader. */
-export const lokikv = (size: number): PeerKind => {
-  const name = size === 1 ? 'LokiKV, one node' : `LokiKV, ${size} nodes`
+/** `size` nodes of ours with default settings but those given; the target is the leader. */
+export const lokikv = (
+  size: number,
+  special: { readonly suffix?: string; readonly settings?: object } = {},
+): PeerKind => {
+  const name = (size === 1 ? 'LokiKV, one node' : `LokiKV, ${size} nodes`) + (special.suffix ?? '')
   return {
     name,
     async start() {
-      const cluster = await Cluster.create({ settings: { walSegmentBytes: 67_108_864 }, watchesReadiness: false })
+      const cluster = await Cluster.create({
+        settings: { walSegmentBytes: 67_108_864, ...special.settings },
+        watchesReadiness: false,
+      })
       try {
         await cluster.bootstrap(size)
         const { node, status } = await cluster.leader()
@@ -88,6 +94,9 @@ export const lokikv = (size: number): PeerKind => {
     },
   }
 }
+
+/** Three nodes whose leader answers reads alone while it has a lease; the same for writes. */
+export const lokikvWithLeases = lokikv(3, { suffix: ' with leases', settings: { leaseMilliseconds: 200 } })
 
 /** Daemons in folders of their own, killed with this process at the latest. */
 class Daemons {

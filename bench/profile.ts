@@ -1,26 +1,13 @@
 /**
  * `npm run bench -- profile`: CPU profiles of a leader and of a follower under load, and where their time goes as
- * text. The profiles are written as `.cpuprofile` files, which the developer tools of any Chromium show as a flame
- * graph. Times are self times: what a function spent in its own code, not in what it called.
+ * text and as flame graphs. The profiles themselves are written, too, for the developer tools of a browser. Times are self times: what a function spent in its own code, not in what it called.
  */
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Cluster, eventually } from '../test/cluster/harness.ts'
 import type { NodeProcess } from '../test/cluster/process.ts'
+import { type CpuProfile, drawFlames, placeOf } from './flame.ts'
 import { type LoadOptions, runLoad } from './load.ts'
-
-interface CallFrame {
-  readonly functionName: string
-  readonly url: string
-  readonly lineNumber: number
-}
-
-/** As the profiler of V8 gives it; times in microseconds. */
-export interface CpuProfile {
-  readonly nodes: readonly { readonly id: number; readonly callFrame: CallFrame }[]
-  readonly samples: readonly number[]
-  readonly timeDeltas: readonly number[]
-}
 
 export interface SelfTime {
   readonly where: string
@@ -38,12 +25,6 @@ export function selfTimes(profile: CpuProfile): SelfTime[] {
   return [...total]
     .map(([where, milliseconds]) => ({ where, milliseconds }))
     .toSorted((a, b) => b.milliseconds - a.milliseconds)
-}
-
-function placeOf({ functionName, url, lineNumber }: CallFrame): string {
-  const name = functionName === '' ? '(anonymous)' : functionName
-  if (url === '') return name
-  return `${name}  ${url.replace(/^.*\/(src|node_modules)\//, '$1/')}:${lineNumber + 1}`
 }
 
 /** One conversation with the inspector of a process that was started with `--inspect`. */
@@ -123,7 +104,10 @@ export async function profileCluster(options: ProfileOptions): Promise<void> {
       inspector.close()
       const file = join(folder, `${name}.cpuprofile`)
       await writeFile(file, JSON.stringify(profile))
-      console.log(`\n${name} (${file})\n${describe(selfTimes(profile), report.operations, lines)}`)
+      await writeFile(join(folder, `${name}.svg`), drawFlames(`CPU time of a ${name}`, profile))
+      console.log(
+        `\n${name} (${file}, flame graph: ${name}.svg)\n${describe(selfTimes(profile), report.operations, lines)}`,
+      )
     }
   } finally {
     await cluster.dispose()

@@ -10,6 +10,7 @@ import { median } from '../bench/main.ts'
 import { measurePath } from '../bench/path.ts'
 import { drawBars } from '../bench/picture.ts'
 import { selfTimes } from '../bench/profile.ts'
+import { drawFlames } from '../bench/flame.ts'
 import { ReplyScanner } from '../bench/reply-scanner.ts'
 import { RespConnection, RespDecoder, RespError, type RespReply, encodeCommand, textOf } from '../bench/resp-client.ts'
 
@@ -189,6 +190,27 @@ test('self times are summed by place, the most first', () => {
   expect(selfTimes(profile)).toEqual([
     { where: 'late  src/a.ts:7', milliseconds: 5 },
     { where: 'early  src/a.ts:7', milliseconds: 2 },
+  ])
+})
+
+test('the flame graph has a box for every function, as wide as its time, and none for waiting', () => {
+  const frame = (functionName: string) => ({ functionName, url: 'file:///x/src/a.ts', lineNumber: 6 })
+  const nodes = [
+    { id: 1, callFrame: frame('(root)'), children: [2, 4] },
+    { id: 2, callFrame: frame('outer<T>'), children: [3] },
+    { id: 3, callFrame: frame('inner') },
+    { id: 4, callFrame: { functionName: '(idle)', url: '', lineNumber: -1 } },
+  ]
+  const svg = drawFlames('a < b', { nodes, samples: [2, 3, 4], timeDeltas: [1000, 3000, 96_000] })
+  const boxes = [...svg.matchAll(/<title>(\S+?) .*? ([\d.]+) %, (\d+) ms/g)].map(([, name, share, time]) => [
+    name,
+    share,
+    time,
+  ])
+  expect(boxes).toEqual([
+    ['inner', '75.0', '3'],
+    ['outer&lt;T>', '100.0', '4'],
+    ['(root)', '100.0', '4'],
   ])
 })
 
