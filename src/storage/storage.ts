@@ -101,7 +101,7 @@ export async function openStorage(options: StorageOptions): Promise<Storage> {
 
 async function openVolumes(options: StorageOptions): Promise<Storage> {
   const { disk, walDirectory, checkpointDirectory, segmentBytes } = options
-  if (segmentBytes < SEGMENT_BYTES_MINIMUM || segmentBytes > SEGMENT_BYTES_MAXIMUM) {
+  if (!(segmentBytes >= SEGMENT_BYTES_MINIMUM && segmentBytes <= SEGMENT_BYTES_MAXIMUM)) {
     const range = `${SEGMENT_BYTES_MINIMUM} to ${SEGMENT_BYTES_MAXIMUM}`
     throw new LokiError('CONFIGURATION_INVALID', `segmentBytes is ${segmentBytes}, allowed is ${range}`)
   }

@@ -41,6 +41,8 @@ import { Marks, type Unsealed, sealSegment } from './segment-index.ts'
 
 /** Turns are gathered into one frame up to about here; a single record may be larger. */
 const FRAME_TARGET_BYTES = 16 * 1024 * 1024
+/** Entries of one record. Above what nodes send each other (LIMITS.peerFrameBytes); a frame has room for it. */
+export const RECORD_BYTES_MAXIMUM = 768 * 1024 * 1024
 const WRITER_BYTES = 256 * 1024
 const PREPARED_FILE = 'next.tmp'
 const ZERO_SLICE_BYTES = 256 * 1024
@@ -181,7 +183,11 @@ export class Wal {
   write(records: readonly LogRecord[], done: () => void): void {
     invariant(!this.#closed, 'the log is closed')
     let given = this.#given
-    for (const record of records) given = advance(given, record)
+    for (const record of records) {
+      const bytes = entryBytes(record)
+      invariant(bytes <= RECORD_BYTES_MAXIMUM, `a record has ${bytes} bytes, allowed are ${RECORD_BYTES_MAXIMUM}`)
+      given = advance(given, record)
+    }
     this.#given = given
     this.#queue.push({ records, from: 0, done })
     if (!this.#running && !this.#failed) {
@@ -463,6 +469,13 @@ export class Wal {
     await this.#segment?.file.close()
     this.#segment = null
   }
+}
+
+function entryBytes(record: LogRecord): number {
+  if (record.kind !== 'entries' && record.kind !== 'accept-sync') return 0
+  let bytes = 0
+  for (const entry of record.entries) if (entry.kind === 'commands') bytes += entry.payload.length
+  return bytes
 }
 
 /** The next segment, made beforehand. */

@@ -1,12 +1,14 @@
 /** The storage on the real disk: what is written comes back, in every shape that consensus asks for. */
-import { createHash } from 'node:crypto'
-import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { KeyRing } from '../../src/storage/keys.ts'
 import { RealDisk } from '../../src/storage/real-disk.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
-import { logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
+import { RECORD_BYTES_MAXIMUM } from '../../src/storage/wal.ts'
+import { type Entry, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
 import * as sample from './samples.ts'
 
 let folder: string
@@ -101,6 +103,70 @@ describe('log', () => {
     await storage.close()
     const again = await open({ segmentBytes: 4096 })
     expect(again.recovered.entries).toHaveLength(200)
+    await again.close()
+  })
+})
+
+describe('limits', () => {
+  test('segments of a size that is not allowed are refused with the range', async () => {
+    for (const segmentBytes of [0, 4095, 1024 ** 3 + 1, 4 * 1024 ** 3 + 1, Number.NaN]) {
+      await expect(open({ segmentBytes })).rejects.toMatchObject({
+        code: 'CONFIGURATION_INVALID',
+        message: expect.stringContaining('4096 to 1073741824') as unknown,
+      })
+    }
+    expect(await readdir(folder)).toEqual([])
+  })
+
+  test('an entry may be many times as large as a segment, with compression and a key, too', async () => {
+    await writeFile(join(folder, 'key'), randomBytes(32))
+    const payload = Buffer.alloc(48 * 1024 * 1024, 'a large value ')
+    payload.set(randomBytes(1024 * 1024), 5_000_000)
+    const settings = [{}, { compression: 'zstd', keys: new KeyRing(folder, 'key') }]
+    for (const [at, change] of settings.entries()) {
+      const storage = await open({ segmentBytes: 1024 * 1024, ...change })
+      if (at === 0) await sample.written(storage, sample.genesis(3))
+      const large = { ...sample.entry(at * 3 + 2), payload } as Entry
+      await sample.written(storage, sample.appended(at * 3 + 1, at * 3 + 1))
+      await sample.written(storage, { kind: 'entries', entries: [large] })
+      await sample.written(storage, sample.appended(at * 3 + 3, at * 3 + 3))
+      await storage.close()
+    }
+    const again = await open({ keys: new KeyRing(folder) })
+    expect(again.recovered.entries.map(({ index }) => index)).toEqual([1, 2, 3, 4, 5, 6])
+    for (const at of [1, 4]) {
+      const entry = again.recovered.entries[at] as Extract<Entry, { kind: 'commands' }>
+      expect(payload.equals(entry.payload)).toBe(true)
+    }
+    await again.close()
+  })
+
+  test('a record beyond the limit is refused before anything is written, and nothing is lost', async () => {
+    const storage = await open()
+    await sample.written(storage, sample.genesis(3), sample.appended(1, 2))
+    const before = storage.status()
+    // Memory that is never touched.
+    const payload = Buffer.alloc(RECORD_BYTES_MAXIMUM / 2 + 1)
+    const entries = [3, 4].map((index) => ({ ...sample.entry(index), payload }) as Entry)
+    expect(() => storage.write([{ kind: 'entries', entries }], () => {})).toThrow(/allowed are 805306368/)
+    await sample.written(storage, sample.appended(3, 3))
+    expect(storage.status().frames).toBe(before.frames + 1)
+    await storage.close()
+    const again = await open()
+    expect(sample.shown(again.recovered)).toEqual(sample.shown({ entries: sample.entries(1, 3) }))
+    await again.close()
+  })
+
+  test('records that were given at once and are too much for one frame are several frames', async () => {
+    const storage = await open({ segmentBytes: 64 * 1024 * 1024 })
+    await sample.written(storage, sample.genesis(3))
+    const { frames } = storage.status()
+    const payload = 'x'.repeat(10 * 1024 * 1024)
+    await sample.written(storage, ...[1, 2, 3, 4].map((index) => sample.appended(index, index, payload)))
+    expect(storage.status().frames).toBe(frames + 2)
+    await storage.close()
+    const again = await open()
+    expect(again.recovered.entries).toHaveLength(4)
     await again.close()
   })
 })
