@@ -37,8 +37,7 @@ function partitionOf(random: Random): Partition {
   }
 }
 
-const leaders = (told: string): string[] =>
-  [...told.matchAll(/^node (\d+) leads and decides$/gm)].map(([, id]) => id!)
+const leaders = (told: string): string[] => [...told.matchAll(/^node (\d+) leads and decides$/gm)].map(([, id]) => id!)
 
 describe('partial partitions', () => {
   for (let seed = 1; seed <= SEEDS; seed += 10) {

@@ -2,7 +2,8 @@
  * Clients of the shell simulator: connections to any node, with several commands in flight, and everything they
  * did and saw as one history. What a connection can judge by itself it judges at once:
  *
- * - a reply comes once, and only to a command that waits for one; a command never fails;
+ * - a reply comes once, and only to a command that waits for one; a command never fails, but for one thing: where a
+ *   leap of time has ended the session of its node, its outcome may be unknown, and then it was applied;
  * - on keys that only this connection writes, every command is applied once and in order, and reads see them;
  * - a read of a node's own state never goes back behind what that node has shown before.
  *
@@ -52,6 +53,9 @@ export interface World {
   count(what: string): void
 }
 
+const isUnknown = (reply: Reply): boolean =>
+  typeof reply === 'object' && reply !== null && 'message' in reply && reply.message.startsWith('OUTCOME_UNKNOWN')
+
 const bytes = (words: readonly string[]): Buffer[] => words.map((word) => Buffer.from(word))
 
 const text = (reply: Reply): string | null => (reply instanceof Uint8Array ? Buffer.from(reply).toString() : null)
@@ -87,6 +91,8 @@ export class Connection implements Origin {
     if (!this.isOpen) throw new Violation(`${this.name}: a reply from a process that has ended`)
     if (pending === undefined) throw new Violation(`${this.name}: a second reply to command ${tag}`)
     this.pending.delete(tag)
+    // What is unknown is what it gave: the keys of this connection show whether it was applied, and once.
+    if (isUnknown(reply)) return this.#clients.outcomeUnknown()
     if (typeof reply === 'object' && reply !== null && 'kind' in reply) {
       throw new Violation(`${this.name}: ${pending.what} is answered ${JSON.stringify(reply)}`)
     }
@@ -157,6 +163,10 @@ export class Clients {
   /** The order of everything that clients do and see. */
   tick(): number {
     return ++this.#clock
+  }
+
+  outcomeUnknown(): void {
+    this.#world.count('outcomes unknown')
   }
 
   answeredBy(node: ShellNode): void {

@@ -9,6 +9,8 @@ export interface ShellPlan extends WorldPlan {
   readonly clients: number
   /** Mean time between two acts of a client. */
   readonly thinkMilliseconds: number
+  /** How many of the faults of a wall clock are leaps beyond the life of a session. */
+  readonly leapChance: number
   /** Messages travel as bytes. */
   readonly wire: boolean
   readonly settings: ShellSettings
@@ -35,6 +37,7 @@ export function shellPlanOf(seed: number): ShellPlan {
       slowChance: level(0.04),
     },
     wire: random.chance(0.3),
+    leapChance: new Random(seed ^ 0x1ea8).pick([0, 0.3])!,
     syncMilliseconds: 0.5 + random.next() * 8,
     rates: {
       crash: level(4),

@@ -10,11 +10,13 @@
  */
 import { acceptQuorum, intactQuorum, prepareQuorum } from '../../src/consensus/quorum.ts'
 import { isLeader, statusOf } from '../../src/consensus/replica.ts'
+import { SESSION_EXPIRY_MILLISECONDS } from '../../src/machine/sessions.ts'
 import { FrameDecoder, FrameWriter } from '../../src/edge/peer-frames.ts'
 import type { LokiError } from '../../src/errors.ts'
 import type { PeerMessage } from '../../src/turn-ports.ts'
 import type { Configuration, Member, NodeId, VolumeId } from '../../src/vocabulary.ts'
 import { Violation } from './checker.ts'
+import { Random } from './random.ts'
 import { Clients } from './shell-clients.ts'
 import { type ShellHost, ShellNode, type ShellSettings } from './shell-node.ts'
 import { type Fault, ELECTION_MILLISECONDS } from './plan.ts'
@@ -26,6 +28,7 @@ const WALL_CLOCK_MILLISECONDS = 1_800_000_000_000
 /** States are compared at every so manieth index. */
 const HASH_EVERY_ENTRIES = 8
 const FRAME_BYTES = 1 << 24
+const LEAP_MILLISECONDS = 2 * SESSION_EXPIRY_MILLISECONDS
 
 export class ShellSimulation extends World<ShellNode> implements ShellHost {
   readonly settings: ShellSettings
@@ -34,6 +37,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   #stirred = false
   #failure: { readonly error: unknown } | null = null
   readonly #clockOffset = new Map<NodeId, number>()
+  readonly #leaps: Random
   readonly #hashes = new Map<number, { readonly hash: string; readonly by: NodeId }>()
   #volumes = 0
   #peaceAt = Infinity
@@ -41,6 +45,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   constructor(plan: ShellPlan, traceLimit = TRACE_LINES) {
     super(plan, traceLimit)
     this.#shellPlan = plan
+    this.#leaps = new Random(plan.seed ^ 0x1ea9)
     this.settings = plan.settings
     this.clients = new Clients(plan.clients, this.random, this)
     const genesis = this.genesis()
@@ -225,6 +230,18 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     })
   }
 
+  /**
+   * All clocks are far ahead, and who leads next has started since and believes its own: the log ends the sessions of
+   * nodes outside the configuration.
+   */
+  #leap(): void {
+    this.count('leaps')
+    for (const { id } of this.nodes.values()) {
+      this.#clockOffset.set(id, (this.#clockOffset.get(id) ?? 0) + LEAP_MILLISECONDS)
+    }
+    for (const { id } of this.checker.configuration.voters) this.faults.inflict('crash', this.nodes.get(id)!)
+  }
+
   checkpoint(node: ShellNode): void {
     node.checkpoint()
   }
@@ -237,7 +254,8 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     const { random } = this
     switch (fault) {
       case 'clock':
-        this.#clockOffset.set(node.id, (random.next() - 0.5) * 2000)
+        if (this.#leaps.chance(this.#shellPlan.leapChance)) this.#leap()
+        else this.#clockOffset.set(node.id, (random.next() - 0.5) * 2000)
         return
       case 'crashInDisk':
         // At any step of the disk, those of a start included.
