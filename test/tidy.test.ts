@@ -5,6 +5,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { describe, expect, it } from 'vitest'
+import { NODE_OPTIONS } from '../src/contract.ts'
 
 const root = join(import.meta.dirname, '..')
 const MAX_LINES = 500
@@ -128,6 +129,10 @@ describe('tidy', () => {
   it(`no file is longer than ${MAX_LINES} lines`, () => {
     const long = all.filter(({ text }) => text.split('\n').length > MAX_LINES)
     expect(long.map(({ path, text }) => `${path}: ${text.split('\n').length}`)).toEqual([])
+  })
+
+  it('the image tells Node.js what src/contract.ts says', () => {
+    expect(readFileSync(join(root, 'Dockerfile'), 'utf8')).toContain(`\nENV NODE_OPTIONS=${NODE_OPTIONS}\n`)
   })
 
   it('there is no room called utils', () => {
