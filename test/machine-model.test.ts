@@ -227,9 +227,10 @@ describe('the machine', () => {
         const { applied } = driver.machine
         const checkpoint = driver.machine.beginCheckpoint()
         const chunks: Buffer[] = []
-        for (const step of during) {
+        for (const [at, step] of during.entries()) {
           run(step)
-          const chunk = checkpoint.next()
+          // Most of what happens meets buckets that are still to be written.
+          const chunk = at % 8 === 7 ? checkpoint.next() : null
           if (chunk !== null) chunks.push(chunk)
         }
         for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(chunk)
@@ -240,7 +241,7 @@ describe('the machine', () => {
         const after = driver.machine.hash()
         expect(Machine.restore(OPTIONS, checkpointOf(driver.machine)).hash()).toBe(after)
       }),
-      { numRuns: 50 },
+      { numRuns: 60 },
     )
   })
 })

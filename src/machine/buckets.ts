@@ -1,6 +1,6 @@
 /**
  * What a collection holds, until it is emptied: short strings in a table outside the heap, everything else as records
- * on it. PURE. In 4096 buckets, which are the unit of copy-on-write for checkpoints: what is kept for each is here.
+ * on it. PURE. In 4096 buckets, which checkpoints write one by one: what is kept for each is here.
  */
 import { BUCKETS, HASH_SHIFT } from './hash.ts'
 import { type KeyRecord, isShort } from './records.ts'

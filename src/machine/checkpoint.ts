@@ -12,8 +12,10 @@
  *     3 bucket      string collection, uint index, uint removed version, uint records, record… (records.ts)
  *     4 end         uint keys, uint buckets
  *
- * The header is first, the end last. What a checkpoint holds is the state at its start: whoever changes a bucket
- * that has not been written yet has it written first (`write`), and emptying a collection swaps its root.
+ * The header is first, the end last. What a checkpoint holds is the state at its start: before a key changes whose
+ * bucket has not been written yet, what was there is kept (`keep`): of short strings the one that changes (what is
+ * newer than the start is known by its version, so that each is kept once), of everything else the whole of the bucket,
+ * in its order. Emptying a collection swaps its root.
  * Readers throw `LokiError('FRAME_MALFORMED')`.
  */
 import { ByteReader, ByteWriter } from '../bytes.ts'
@@ -21,11 +23,12 @@ import { LokiError } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import { type VolumeId, logIndex, volumeId } from '../vocabulary.ts'
 import { Buckets } from './buckets.ts'
-import { BUCKETS } from './hash.ts'
-import { readRecord, writeRecord, writeString } from './records.ts'
+import { BUCKETS, HASH_SHIFT } from './hash.ts'
+import { type KeyRecord, readRecord, writeRecord, writeString } from './records.ts'
 import { readSessions, writeSessions } from './sessions.ts'
 import type { MachineState } from './state.ts'
 import { Collection } from './store.ts'
+import { ABSENT } from './string-table.ts'
 
 const VERSION = 1
 const SECTION_HEADER = 1
@@ -35,8 +38,18 @@ const SECTION_END = 4
 
 /** A chunk is handed out when it has about this size. A bucket is never split, so a chunk may be larger. */
 const CHUNK_BYTES = 65_536
+/** Room for what is kept of a bucket, at first. */
+const KEPT_BYTES = 256
 /** Records that one call of `next` writes at most, beyond its last bucket: about a millisecond. */
 const SLICE_RECORDS = 2000
+
+/** What has changed in a bucket since the start, as it was. */
+interface Kept {
+  readonly removedVersion: number
+  /** Encoded: all that is no short string, then short strings that are gone or newer by now. */
+  readonly records: ByteWriter
+  count: number
+}
 
 interface Root {
   readonly collection: Collection
@@ -47,8 +60,10 @@ export class CheckpointWriter {
   readonly #state: MachineState
   readonly #epoch: number
   readonly #roots: Root[] = []
-  /** Keys at the start. */
+  /** Keys at the start, and the newest version of any. */
   readonly #keys: number
+  readonly #version: number
+  readonly #kept = new Map<Buckets, Map<number, Kept>>()
   #bucketsWritten = 0
   #out = new ByteWriter(CHUNK_BYTES * 2)
   #ready: Buffer[] = []
@@ -68,6 +83,7 @@ export class CheckpointWriter {
       this.#roots.push({ collection, buckets: collection.buckets })
     }
     this.#keys = store.keys
+    this.#version = store.version
   }
 
   /** The next chunk, or null after the last one. */
@@ -85,7 +101,7 @@ export class CheckpointWriter {
       const bucket = this.#bucket
       if (buckets.epochs[bucket]! < this.#epoch) {
         records += buckets.size(bucket)
-        if (buckets.hasNews(bucket)) this.write(collection, buckets, bucket)
+        this.#write(collection, buckets, bucket)
         buckets.epochs[bucket] = this.#epoch
       }
       this.#advance()
@@ -101,11 +117,58 @@ export class CheckpointWriter {
     if (this.#state.store.checkpoint === this) this.#state.store.checkpoint = null
   }
 
-  /** Called by the store before it changes a bucket that this checkpoint has not written. */
-  write(collection: Collection, buckets: Buckets, bucket: number): void {
-    writeBucket(this.#out, collection.name, buckets, bucket)
+  /** Called by the store before it changes a key whose bucket this checkpoint has not written. */
+  keep(buckets: Buckets, hash: number, key: string): void {
+    const kept = this.#keptOf(buckets, hash >>> HASH_SHIFT)
+    const { strings } = buckets
+    const place = strings.find(hash, key)
+    if (place === ABSENT || strings.version(place) > this.#version) return
+    writeString(kept.records, strings, place)
+    kept.count++
+  }
+
+  #keptOf(buckets: Buckets, bucket: number): Kept {
+    let ofBuckets = this.#kept.get(buckets)
+    if (ofBuckets === undefined) this.#kept.set(buckets, (ofBuckets = new Map<number, Kept>()))
+    const known = ofBuckets.get(bucket)
+    if (known !== undefined) return known
+    const others = buckets.others[bucket] ?? new Map<string, KeyRecord>()
+    const removedVersion = buckets.removedVersions[bucket]!
+    const kept = { removedVersion, records: new ByteWriter(KEPT_BYTES), count: others.size }
+    for (const [key, record] of others) writeRecord(kept.records, key, record)
+    ofBuckets.set(bucket, kept)
+    return kept
+  }
+
+  #write(collection: Collection, buckets: Buckets, bucket: number): void {
+    const ofBuckets = this.#kept.get(buckets)
+    const kept = ofBuckets?.get(bucket)
+    if (kept === undefined) {
+      if (!buckets.hasNews(bucket)) return
+      writeBucket(this.#out, collection.name, buckets, bucket)
+    } else {
+      ofBuckets!.delete(bucket)
+      if (!this.#writeAsItWas(collection.name, buckets, bucket, kept)) return
+    }
     this.#bucketsWritten++
     if (this.#out.length >= CHUNK_BYTES) this.#cut()
+  }
+
+  /** False where there was nothing to say of the bucket. */
+  #writeAsItWas(collection: string, { strings, clearedVersion }: Buckets, bucket: number, kept: Kept): boolean {
+    let count = kept.count
+    for (let at = 0; at < strings.count(bucket); at++) {
+      if (strings.version(strings.placeAt(bucket, at)) <= this.#version) count++
+    }
+    if (count === 0 && kept.removedVersion === clearedVersion) return false
+    const out = this.#out
+    out.uint8(SECTION_BUCKET).string(collection).uint(bucket).uint(kept.removedVersion).uint(count)
+    for (let at = 0; at < strings.count(bucket); at++) {
+      const place = strings.placeAt(bucket, at)
+      if (strings.version(place) <= this.#version) writeString(out, strings, place)
+    }
+    out.raw(kept.records.view())
+    return true
   }
 
   #advance(): void {

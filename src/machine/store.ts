@@ -2,9 +2,9 @@
  * The collections and what is common to them: time, memory, expiry, versions, checkpoints. PURE.
  *
  * A collection is a hash map in buckets, chosen by the first bits of a 32-bit hash over the key's bytes (hash.ts,
- * buckets.ts). Buckets are the unit of copy-on-write: whoever changes one calls `Collection.#willChangeBucket` first,
- * and a running checkpoint writes it before the change (see checkpoint.ts). The order of hashes is the order of SCAN,
- * so a cursor is a hash and means the same on every node.
+ * buckets.ts). Whoever changes a key calls `Collection.#willChange` first, and a running checkpoint that has not written
+ * the bucket yet keeps what was there (see checkpoint.ts). The order of hashes is the order of SCAN, so a cursor is a
+ * hash and means the same on every node.
  *
  * Invariants: `usedBytes` is the sum of `recordBytes` over all records, `keys` their number (keys that are due
  * and not yet removed included); every record with an expiry has an item in the heap.
@@ -16,8 +16,8 @@ import { type AggregateRecord, type KeyRecord, recordBytes } from './records.ts'
 import { ABSENT, SHORT_BYTES } from './string-table.ts'
 
 /** A running checkpoint, as the store sees it. */
-export interface BucketWriter {
-  write(collection: Collection, buckets: Buckets, bucket: number): void
+export interface BeforeImages {
+  keep(buckets: Buckets, hash: number, key: string): void
 }
 
 export class Store {
@@ -32,7 +32,7 @@ export class Store {
   expiring = 0
   /** Number of the newest checkpoint. */
   epoch = 0
-  checkpoint: BucketWriter | null = null
+  checkpoint: BeforeImages | null = null
 
   constructor() {
     this.collections.set('', new Collection(this, ''))
@@ -118,7 +118,7 @@ export class Collection {
   put(key: string, record: KeyRecord): void {
     record.version = this.store.version
     const hash = hashOf(key)
-    this.#willChangeBucket(hash >>> HASH_SHIFT)
+    this.#willChange(hash, key)
     const before = this.buckets.get(hash, key)
     if (before !== null) this.#count(key, before, -1)
     this.#count(key, record, 1)
@@ -136,7 +136,7 @@ export class Collection {
       this.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds: 0 })
       return
     }
-    this.#willChangeBucket(hash >>> HASH_SHIFT)
+    this.#willChange(hash, key)
     const more = value.length - strings.valueLength(place)
     this.usedBytes += more
     this.store.usedBytes += more
@@ -145,7 +145,7 @@ export class Collection {
 
   /** Must be called before a hash, list or set is changed in place, then `changed` after it. */
   willChange(key: string, record: AggregateRecord): void {
-    this.#willChangeBucket(bucketOf(key))
+    this.#willChange(hashOf(key), key)
     this.#count(key, record, -1)
   }
 
@@ -179,7 +179,7 @@ export class Collection {
     const record = this.peek(key)
     if (record === null) return
     const hash = hashOf(key)
-    this.#willChangeBucket(hash >>> HASH_SHIFT)
+    this.#willChange(hash, key)
     this.#count(key, record, -1)
     this.buckets.remove(hash, key)
     this.buckets.removedVersions[hash >>> HASH_SHIFT] = this.store.version
@@ -206,11 +206,12 @@ export class Collection {
     return true
   }
 
-  #willChangeBucket(bucket: number): void {
+  #willChange(hash: number, key: string): void {
     const { store, buckets } = this
+    const bucket = hash >>> HASH_SHIFT
     if (buckets.epochs[bucket]! >= store.epoch) return
-    if (buckets.hasNews(bucket)) store.checkpoint?.write(this, buckets, bucket)
-    buckets.epochs[bucket] = store.epoch
+    if (store.checkpoint === null) buckets.epochs[bucket] = store.epoch
+    else store.checkpoint.keep(buckets, hash, key)
   }
 
   #count(key: string, record: KeyRecord, sign: 1 | -1): void {
