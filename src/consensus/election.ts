@@ -229,7 +229,9 @@ function isHappy(replica: Replica, replies: readonly HeartbeatReply[]): boolean 
   }
   if (replies.some((reply) => reply.happy && compareBallots(reply.leader, own) > 0)) return true
   const leadership = replica.leadership
-  if (leadership?.phase === 'prepare') {
+  // It has left, for news of the next configuration, and what it left for does not come.
+  if (leadership === null) return false
+  if (leadership.phase === 'prepare') {
     const { electionTimeoutMilliseconds: timeout } = replica.options
     const preparing = replica.now - leadership.since
     if (leadership.agreed && preparing <= 3 * timeout) return true

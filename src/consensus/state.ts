@@ -185,7 +185,9 @@ export function replaceSuffix(replica: Replica, ballot: Ballot, from: LogIndex, 
   recordDecided(replica)
   truncateFrom(log, base)
   append(log, rest)
-  // What is gone was not decided: nobody waits for it to be.
+  // What was learned of the next configuration is not in the log of a leader of this one, and is learned again.
+  replica.known = logIndex(Math.min(replica.known, lastIndex(log)))
+  // What else is gone was not decided: nobody waits for it to be.
   if (replica.rejoinedAt !== null) replica.rejoinedAt = logIndex(Math.min(replica.rejoinedAt, lastIndex(log)))
   replica.acceptedBallot = ballot
   replica.durable = logIndex(Math.min(replica.durable, base - 1))

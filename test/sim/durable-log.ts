@@ -137,8 +137,22 @@ export class DurableLog {
 
   recover(): RecoveredLog {
     const { doubtfulFrom, promiseLost } = this
+    this.#adoptCheckpoint()
     const { state, log } = this.image
     return { state, first: logIndex(log.first), entries: [...log.entries], doubtfulFrom, promiseLost }
+  }
+
+  /** As src/storage/recovery.ts: a checkpoint may be durable although the log does not know of it yet. */
+  #adoptCheckpoint(): void {
+    const { checkpoint, image } = this
+    if (checkpoint === null || checkpoint.index <= image.state.decided || this.doubtfulFrom !== null) return
+    const { index: decided, configuration, start: configurationStart } = checkpoint
+    const isLater = configuration.id > (image.state.configuration?.id ?? 0)
+    image.state = { ...image.state, decided, ...(isLater ? { configuration, configurationStart } : {}) }
+    // What an earlier configuration accepted above it cannot have been chosen.
+    if (isLater && image.state.acceptedBallot.configuration < configuration.id) {
+      image.log = createLog(logIndex(decided + 1), [])
+    }
   }
 
   /** A checkpoint is durable and the log before it is gone. */

@@ -85,13 +85,15 @@ export class Faults<N extends WorldNode> {
     const world = this.#world
     const { random } = world
     world.count('ambushes')
+    // Long enough, at times, for the others to go on without it.
+    const milliseconds = random.next() * random.pick([100, 400, 1200])!
     switch (random.integer(0, 4)) {
       case 0:
-        return this.#crash(node, random.next() * 300)
+        return this.#crash(node, milliseconds / 2)
       case 1:
-        return world.pause(node, random.next() * 300)
+        return world.pause(node, milliseconds)
       case 2:
-        return world.slowDisk(node, random.next() * 300)
+        return world.slowDisk(node, milliseconds)
       case 3: {
         // It hears everybody and nobody hears it, or the other way round, or both.
         const others = [...world.nodes.keys()].filter((id) => id !== node.id)
@@ -101,7 +103,7 @@ export class Faults<N extends WorldNode> {
           if (kind !== 1) links.push([node.id, id])
           if (kind !== 0) links.push([id, node.id])
         }
-        return this.#cut(links, random.next() * 400)
+        return this.#cut(links, milliseconds)
       }
       default: {
         // It keeps one friend.
@@ -110,7 +112,7 @@ export class Faults<N extends WorldNode> {
           [node.id, id],
           [id, node.id],
         ])
-        return this.#cut(links, random.next() * 400)
+        return this.#cut(links, milliseconds)
       }
     }
   }

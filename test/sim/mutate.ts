@@ -117,8 +117,8 @@ function main(): void {
       of: { type: 'string', default: '0/1' },
     },
   })
-  const [share, shares] = values.of.split('/').map(Number)
-  const wanted = MUTATIONS.filter(({ name }, at) => name.includes(values.only) && at % shares! === share)
+  const [share = 0, shares = 1] = values.of.split('/').map(Number)
+  const wanted = MUTATIONS.filter(({ name }, at) => name.includes(values.only) && at % shares === share)
   const workshop = new Workshop()
   const rows: string[] = []
   let missed = 0

@@ -67,7 +67,7 @@ export function adversaryOf(
     ambushChance: random.pick([0, 0, 0.05, 0.2, 0.4])!,
     clockRateError: random.pick([0, 0.001, CLOCK_RATE_ERROR, CLOCK_RATE_ERROR])!,
     flexibleChance: random.pick([0, 0.5])!,
-    leaseMilliseconds: random.pick([0, 20, 60, 90])!,
+    leaseMilliseconds: random.pick([0, 30, 90, 300])!,
   }
 }
 

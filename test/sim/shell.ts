@@ -21,6 +21,7 @@ import { Clients } from './shell-clients.ts'
 import { type ShellHost, ShellNode, type ShellSettings } from './shell-node.ts'
 import { type Fault, ELECTION_MILLISECONDS } from './plan.ts'
 import { type ShellPlan, shellPlanOf } from './shell-plan.ts'
+import type { Outcome } from './simulation.ts'
 import { type Order, TICK_MILLISECONDS, World, volumeOf } from './world.ts'
 
 const TRACE_LINES = 500
@@ -382,29 +383,18 @@ function onTheWire(message: PeerMessage): () => PeerMessage {
   }
 }
 
-export interface ShellOutcome {
-  readonly seed: number
-  readonly operations: number
-  readonly steps: number
-  readonly decided: number
-  readonly configurations: number
-  /** What happened, how often. */
-  readonly counts: Readonly<Record<string, number>>
-  readonly violation: { readonly message: string; readonly trace: string } | null
-}
-
 /** Runs one seed; a violation of an invariant, or of one inside the code, is part of the outcome. */
 export async function runShellSeed(
   seed: number,
   traceLines = 60,
   simulation = new ShellSimulation(shellPlanOf(seed)),
-): Promise<ShellOutcome> {
-  let violation: ShellOutcome['violation'] = null
+): Promise<Outcome> {
+  let violation: Outcome['violation'] = null
   try {
     await simulation.run()
   } catch (error) {
     const what = error instanceof Violation ? error.message : ((error as Error).stack ?? String(error))
-    violation = { message: what, trace: `${simulation.trace.text(traceLines)}\n${simulation.picture()}` }
+    violation = { message: what, trace: simulation.ending(traceLines) }
   }
   const { clients, steps, checker, counts } = simulation
   return {
@@ -414,6 +404,7 @@ export async function runShellSeed(
     decided: checker.decided.length,
     configurations: checker.configurations.length,
     counts,
+    trace: simulation.ending(traceLines),
     violation,
   }
 }

@@ -10,10 +10,11 @@ import type { Message } from '../../src/consensus/messages.ts'
 import { acceptsCheckpoint, acceptsProposals, isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { type Configuration, type LogRecord, type NodeId, EMPTY_STATE, logIndex, nodeId } from '../../src/vocabulary.ts'
 import { lastIndex } from '../../src/consensus/log.ts'
+import { isVoter } from '../../src/consensus/quorum.ts'
 import { Violation } from './checker.ts'
 import { type Checkpoint, DurableLog } from './durable-log.ts'
 import { type Host, SimNode } from './node.ts'
-import { type Fault, type WorldPlan as Plan, planOf } from './plan.ts'
+import { type Fault, type WorldPlan as Plan, ELECTION_MILLISECONDS, planOf } from './plan.ts'
 import { describe, describeBallot, describeRecords } from './trace.ts'
 import { type Order, TICK_MILLISECONDS, World, member } from './world.ts'
 
@@ -226,10 +227,14 @@ export class Simulation extends World<SimNode> implements Host {
     while (!reached.yet && this.schedule.next());
   }
 
-  /** The storage of the only voter is damaged: it must not go on, and a person has to decide. */
+  /** The storage of one of at most two voters is damaged: a person has to decide. */
   isStuck(): boolean {
-    const { voters } = this.checker.configuration
-    return voters.length === 1 && (this.nodes.get(voters[0]!.id)!.replica?.doubtfulFrom ?? null) !== null
+    const { damaged } = this.faults
+    if (damaged === null || this.now < this.plan.faultMilliseconds + 20 * ELECTION_MILLISECONDS) return false
+    // The last change may wait for the voters of before.
+    const latest = this.checker.configurations.slice(-2).map((one) => one.configuration)
+    const doubtful = (this.nodes.get(damaged)!.replica?.doubtfulFrom ?? null) !== null
+    return doubtful && latest.some((one) => one.voters.length < 3 && isVoter(one, damaged))
   }
 
   /** One leader, everything decided everywhere, and something new gets decided. */
@@ -319,6 +324,8 @@ export interface Outcome {
   readonly configurations: number
   /** What happened, how often. */
   readonly counts: Readonly<Record<string, number>>
+  /** The last lines of what happened. */
+  readonly trace: string
   readonly violation: { readonly message: string; readonly trace: string } | null
 }
 
@@ -329,7 +336,7 @@ export function runSeed(seed: number, traceLines = 60, simulation = new Simulati
     simulation.run()
   } catch (error) {
     const what = error instanceof Violation ? error.message : ((error as Error).stack ?? String(error))
-    violation = { message: what, trace: `${simulation.trace.text(traceLines)}\n${simulation.picture()}` }
+    violation = { message: what, trace: simulation.ending(traceLines) }
   }
   const { operations, steps, checker, counts } = simulation
   return {
@@ -339,6 +346,7 @@ export function runSeed(seed: number, traceLines = 60, simulation = new Simulati
     decided: checker.decided.length,
     configurations: checker.configurations.length,
     counts,
+    trace: simulation.ending(traceLines),
     violation,
   }
 }

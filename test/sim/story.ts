@@ -13,6 +13,7 @@
  *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
  *   clock 1 0.95           (its rate from now on)            pause 1 | wake 1 | wake 1 then read 1   (before what waits for it)
  *   (start takes `name=value` and `1.name=value`, options of the core)   fill 1 200      show flight | show migration
+ *   rot 2 3 | rot 2 entries (a crash; the last three records are lost, or what came with the last AcceptSync and later)
  *   checkpoint 1           delete 2                         show            messages on | messages off | decided off
  *   expect progress within 100   (some leader, and it decides)
  *   expect stale read 1    (a read that the checker refuses: this world is worse than promised)
@@ -31,6 +32,7 @@ import {
 } from '../../src/consensus/replica.ts'
 import {
   type Configuration,
+  type LogRecord,
   type NodeId,
   EMPTY_STATE,
   compareBallots,
@@ -41,12 +43,14 @@ import {
 import { Checker } from './checker.ts'
 import { DurableLog } from './durable-log.ts'
 import { type Host, SimNode } from './node.ts'
-import { describe } from './trace.ts'
+import { type Mark, Trace, describe, describeRecords } from './trace.ts'
 import { member } from './world.ts'
 
 const STEP_MILLISECONDS = 10
 
 interface Flying {
+  /** For the trace: when it arrived. */
+  readonly arrives: number[]
   readonly from: NodeId
   readonly to: NodeId
   readonly message: Message
@@ -69,6 +73,8 @@ function options(words: readonly string[]): Pick<Configuration, 'acceptQuorum' |
 class Story implements Host {
   readonly nodes = new Map<NodeId, SimNode>()
   now = 0
+  readonly trace = new Trace(1_000_000)
+  #moments = 0
   #checker: Checker | null = null
   #flying: Flying[] = []
   #cut = new Set<string>()
@@ -78,7 +84,7 @@ class Story implements Host {
   /** Of one node, or (null) of all. */
   readonly #settings: { readonly id: number | null; readonly name: string; readonly value: number }[] = []
   #clocks = new Map<NodeId, { readonly rate: number; readonly since: number; readonly shows: number }>()
-  #syncs: SimNode[] = []
+  #syncs: { readonly node: SimNode; readonly records: readonly LogRecord[] }[] = []
   #lines: string[] = []
   #loud = false
   #showsDecided = true
@@ -93,11 +99,22 @@ class Story implements Host {
     if (lost >= 0) this.#lose.splice(lost, 1)
     const gone = lost >= 0 || this.#cut.has(link)
     if (this.#loud || lost >= 0) this.#lines.push(`${node.id} -> ${to} ${describe(message)}${gone ? ' (lost)' : ''}`)
-    if (!gone) this.#flying.push({ from: node.id, to, message })
+    const arrives: number[] = []
+    this.trace.add({ kind: 'message', at: this.#moment(), from: node.id, to, message, arrives })
+    if (!gone) this.#flying.push({ arrives, from: node.id, to, message })
   }
 
-  syncing(node: SimNode): void {
-    this.#syncs.push(node)
+  syncing(node: SimNode, records: readonly LogRecord[]): void {
+    this.#syncs.push({ node, records })
+  }
+
+  /** In a story everything happens at once: the trace keeps the order. */
+  #moment(): number {
+    return this.now + ++this.#moments * 1e-6
+  }
+
+  #note(node: SimNode, mark: Mark, what: string | (() => string)): void {
+    this.trace.add({ kind: 'node', at: this.#moment(), node: node.id, mark, what })
   }
 
   effect(node: SimNode, effect: Exclude<Effect, { readonly kind: 'persist' | 'send' }>): void {
@@ -105,6 +122,8 @@ class Story implements Host {
     if (!isRepeated && (effect.kind !== 'decided' || this.#showsDecided)) {
       this.#lines.push(`${node.id} ${describe(effect)}`)
     }
+    const mark = effect.kind === 'became-leader' ? 'leads' : effect.kind === 'decided' ? 'decided' : 'other'
+    this.#note(node, mark, () => describe(effect))
     if (effect.kind === 'decided') {
       this.#checker!.applies(node, effect.index, [...this.nodes.values()])
       node.applied = effect.index
@@ -124,6 +143,7 @@ class Story implements Host {
     this.#later.push(() => {
       if (!node.up || !acceptsCheckpoint(node.replica!, at, configuration)) return
       this.#lines.push(`${node.id} installs checkpoint ${at} of node ${source.id}`)
+      this.#note(node, 'other', `installs checkpoint ${at}`)
       node.applied = at
       node.step({ kind: 'checkpoint-installed', now: this.now, index: at, configuration, start })
     })
@@ -147,9 +167,10 @@ class Story implements Host {
         later()
         continue
       }
-      const at = this.#syncs.findIndex(({ id }) => !this.#held.has(id) && !this.#paused.has(id))
+      const at = this.#syncs.findIndex(({ node: { id } }) => !this.#held.has(id) && !this.#paused.has(id))
       if (at >= 0) {
-        const node = this.#syncs.splice(at, 1)[0]!
+        const { node, records } = this.#syncs.splice(at, 1)[0]!
+        this.#note(node, 'durable', () => describeRecords(records))
         node.synced(node.incarnation, this.#at(node))
         continue
       }
@@ -157,7 +178,10 @@ class Story implements Host {
       if (!next) return
       const node = this.nodes.get(next.to)
       if (this.#paused.has(next.to)) this.#paused.get(next.to)!.push(next)
-      else if (node?.up) node.step({ kind: 'message', now: this.#at(node), from: next.from, message: next.message })
+      else {
+        next.arrives.push(this.#moment())
+        if (node?.up) node.step({ kind: 'message', now: this.#at(node), from: next.from, message: next.message })
+      }
     }
   }
 
@@ -178,6 +202,7 @@ class Story implements Host {
 
   run(line: string): string[] {
     this.#lines = []
+    this.trace.add({ kind: 'world', at: this.#moment(), what: line })
     const words = line.trim().split(/\s+/)
     this.#do(words[0]!, words.slice(1))
     this.#flow()
@@ -241,8 +266,18 @@ class Story implements Host {
       case 'delete': {
         const node = this.#node(words[0])
         node.crash(Number(words[2] ?? 0))
-        this.#syncs = this.#syncs.filter((one) => one !== node)
+        this.#note(node, 'crash', command.toUpperCase())
+        this.#syncs = this.#syncs.filter((one) => one.node !== node)
         if (command === 'delete') this.nodes.delete(node.id)
+        return
+      }
+      case 'rot': {
+        this.#inflict('crash', words)
+        const { disk } = this.#node(words[0])
+        const keepsBallot = words[1] === 'entries'
+        assert(disk.loseEnd(keepsBallot ? 1 : Number(words[1]), keepsBallot), 'nothing is there to rot')
+        this.#checker!.damaged = true
+        this.#lines.push(`${words[0]} has lost what it had from ${disk.doubtfulFrom}`)
         return
       }
       case 'kill': {
@@ -256,16 +291,18 @@ class Story implements Host {
       case 'open':
         return this.#connection(words[0]!, 'reconnected')
       case 'restart':
-        return this.#node(words[0]).start(this.#at(this.#node(words[0])))
+        return this.#begin(this.#node(words[0]))
       case 'clock': {
         const node = this.#node(words[0])
         this.#clocks.set(node.id, { rate: Number(words[1]), since: this.now, shows: this.#at(node) })
         return
       }
       case 'pause':
+        this.#note(this.#node(words[0]), 'pause', 'PAUSE')
         this.#paused.set(this.#node(words[0]).id, [])
         return
       case 'wake':
+        this.#note(this.#node(words[0]), 'resume', 'WAKE')
         if (words[1] === 'then') this.#do(words[2]!, words.slice(3))
         this.#flying.push(...(this.#paused.get(this.#node(words[0]).id) ?? []))
         this.#paused.delete(this.#node(words[0]).id)
@@ -346,6 +383,11 @@ class Story implements Host {
     const disk = new DurableLog({ ...EMPTY_STATE, configuration })
     const node = new SimNode(id, disk, this, this.#optionsOf(id))
     this.nodes.set(id, node)
+    this.#begin(node)
+  }
+
+  #begin(node: SimNode): void {
+    this.#note(node, 'start', 'START')
     node.start(this.#at(node))
   }
 
@@ -433,6 +475,13 @@ function show(node: SimNode): string {
     `${node.id} ${phase} ${role}, leader ${leader}, decided ${decided}, accepted ${accepted}, ` +
     `configuration ${configuration.id} {${voters}}${complete}`
   )
+}
+
+/** What happened in a story, to be drawn. */
+export function traceOf(text: string): Trace {
+  const story = new Story()
+  for (const line of text.split('\n')) if (line.startsWith('> ')) story.run(line.slice(2))
+  return story.trace
 }
 
 /** Runs the commands of a story and gives its text with what came of them. */

@@ -96,4 +96,5 @@ function field(name: string, value: unknown): string {
 }
 
 /** What a frame of the log says. */
-export const describeRecords = (records: readonly LogRecord[]): string => records.map((one) => describe(one)).join('; ')
+export const describeRecords = (records: readonly LogRecord[]): string =>
+  records.map((one) => describe(one).replace(/^entries entries/, 'entries')).join('; ')

@@ -283,9 +283,10 @@ export abstract class World<N extends WorldNode> {
     this.trace.add({ kind: 'world', at: this.now, what })
   }
 
-  /** Where each node stands, for the end of a trace. */
-  picture(): string {
-    return [...this.nodes.values()].map((node) => `node ${node.id}: ${this.pictureOf(node)}`).join('\n')
+  /** The last lines of the trace, and where each node stands after them. */
+  ending(lines: number): string {
+    const nodes = [...this.nodes.values()].map((node) => `node ${node.id}: ${this.pictureOf(node)}`)
+    return [this.trace.text(lines), ...nodes].join('\n')
   }
 
   /** A change that names the node is under way, proposed or not. */
