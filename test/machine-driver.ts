@@ -39,7 +39,7 @@ export function plain(reply: Reply): unknown {
 export function checkpointOf(machine: Machine): Buffer[] {
   const checkpoint = machine.beginCheckpoint()
   const chunks: Buffer[] = []
-  for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(chunk)
+  for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(Buffer.from(chunk))
   return chunks
 }
 

@@ -231,9 +231,9 @@ describe('the machine', () => {
           run(step)
           // Most of what happens meets buckets that are still to be written.
           const chunk = at % 8 === 7 ? checkpoint.next() : null
-          if (chunk !== null) chunks.push(chunk)
+          if (chunk !== null) chunks.push(Buffer.from(chunk))
         }
-        for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(chunk)
+        for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(Buffer.from(chunk))
         const restored = Machine.restore(OPTIONS, chunks)
         expect(restored.hash()).toBe(hash)
         expect(restored.applied).toBe(applied)

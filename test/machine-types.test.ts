@@ -116,7 +116,7 @@ describe('hashes, lists and sets', () => {
         }
         expect((driver.read('KEYS', '*') as string[]).sort()).toEqual([...model.values.keys()].sort())
         const chunks: Buffer[] = []
-        for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(chunk)
+        for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(Buffer.from(chunk))
         expect(Machine.restore(OPTIONS, chunks).hash()).toBe(hash)
         for (const key of model.values.keys()) driver.run('DEL', key)
         expect(driver.machine.usedMemoryBytes).toBe(0)

@@ -307,16 +307,34 @@ describe('a checkpoint', () => {
     const before = d.machine.hash()
     d.machine.beginCheckpoint().next()
     const checkpoint = d.machine.beginCheckpoint()
-    const chunks = [checkpoint.next()!]
+    const chunks = [Buffer.from(checkpoint.next()!)]
     d.run('FLUSHALL')
     d.run('SET', 'key1', 'new')
     expect(d.machine.keys).toBe(1)
-    for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(chunk)
+    for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(Buffer.from(chunk))
     expect(Machine.restore(OPTIONS, chunks).hash()).toBe(before)
     const abandoned = d.machine.beginCheckpoint()
     abandoned.abandon()
     expect(abandoned.next()).toBeNull()
     expect(d.run('GET', 'key1')).toBe('new')
+  })
+
+  it('goes on through slices in which everything is newer than its start', () => {
+    const d = new Driver()
+    d.run('SET', 'old', '1')
+    const before = d.machine.hash()
+    const checkpoint = d.machine.beginCheckpoint()
+    for (let i = 0; i < 100; i++) {
+      d.block(
+        d.next,
+        Array.from({ length: 100 }, (_, j) => command('SET', `new${i}-${j}`, 'v')),
+      )
+      d.next += 100
+    }
+    d.run('SET', 'old', '2')
+    const chunks: Buffer[] = []
+    for (let chunk = checkpoint.next(); chunk !== null; chunk = checkpoint.next()) chunks.push(Buffer.from(chunk))
+    expect(Machine.restore(OPTIONS, chunks).hash()).toBe(before)
   })
 
   it('comes in slices that do not grow with the data', () => {

@@ -66,7 +66,8 @@ export class CheckpointWriter {
   readonly #kept = new Map<Buckets, Map<number, Kept>>()
   #bucketsWritten = 0
   #out = new ByteWriter(CHUNK_BYTES * 2)
-  #ready: Buffer[] = []
+  /** What is in `#out` was handed out. */
+  #isTaken = false
   #root = 0
   #bucket = 0
   #finished = false
@@ -86,12 +87,14 @@ export class CheckpointWriter {
     this.#version = store.version
   }
 
-  /** The next chunk, or null after the last one. */
+  /** The next chunk, valid until the next call (empty, where all that it met is newer), or null after the last one. */
   next(): Buffer | null {
-    if (this.#finished && this.#ready.length === 0) return null
-    invariant(this.#finished || this.#state.store.checkpoint === this, 'a checkpoint that was abandoned goes on')
+    if (this.#finished) return null
+    invariant(this.#state.store.checkpoint === this, 'a checkpoint that was abandoned goes on')
+    if (this.#isTaken) this.#out.reset()
+    this.#isTaken = true
     let records = 0
-    while (this.#ready.length === 0 && records < SLICE_RECORDS) {
+    while (this.#out.length < CHUNK_BYTES && records < SLICE_RECORDS) {
       const root = this.#roots[this.#root]
       if (root === undefined) {
         this.#finish()
@@ -106,14 +109,12 @@ export class CheckpointWriter {
       }
       this.#advance()
     }
-    if (this.#ready.length === 0) this.#cut()
-    return this.#ready.shift() ?? null
+    return this.#out.view()
   }
 
   /** Ends a checkpoint that nobody will finish, so that the store stops writing for it. */
   abandon(): void {
     this.#finished = true
-    this.#ready = []
     if (this.#state.store.checkpoint === this) this.#state.store.checkpoint = null
   }
 
@@ -151,7 +152,6 @@ export class CheckpointWriter {
       if (!this.#writeAsItWas(collection.name, buckets, bucket, kept)) return
     }
     this.#bucketsWritten++
-    if (this.#out.length >= CHUNK_BYTES) this.#cut()
   }
 
   /** False where there was nothing to say of the bucket. */
@@ -179,15 +179,8 @@ export class CheckpointWriter {
 
   #finish(): void {
     this.#out.uint8(SECTION_END).uint(this.#keys).uint(this.#bucketsWritten)
-    this.#cut()
     this.#finished = true
     this.#state.store.checkpoint = null
-  }
-
-  #cut(): void {
-    if (this.#out.length === 0) return
-    this.#ready.push(this.#out.finish())
-    this.#out.reset()
   }
 }
 

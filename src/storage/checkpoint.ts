@@ -43,7 +43,8 @@ const MANIFEST_NUMBER = Number.MAX_SAFE_INTEGER
 const NOTHING = new Uint8Array()
 /** Slices are gathered into chunks of about this size before compression. */
 const CHUNK_TARGET_BYTES = 1024 * 1024
-/** Unpacked in pieces of this size: nearly every chunk in one. */
+/** Packed and unpacked in pieces of these sizes: mostly one. (Memory outside the heap is what its collector runs for.) */
+const PACK_BYTES = 256 * 1024
 const UNPACK_BYTES = CHUNK_TARGET_BYTES + 256 * 1024
 /** The data is synced each time so much was written, so that no sync of the log waits behind a heap of it. */
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
@@ -299,7 +300,7 @@ export async function writeCheckpointFiles(
   let total = 0
   const flush = async (): Promise<void> => {
     const packed = await compress(writer.view(), {
-      chunkSize: CHUNK_TARGET_BYTES,
+      chunkSize: PACK_BYTES,
       params: { [constants.ZSTD_c_compressionLevel]: 1 },
     })
     writer.reset()
