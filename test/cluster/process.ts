@@ -111,6 +111,11 @@ export class NodeProcess {
     )
   }
 
+  /** Variables of the process, from its next start on. */
+  setEnvironment(change: Readonly<Record<string, string>>): void {
+    Object.assign(this.#environment, change)
+  }
+
   /** Starts the process; does not wait for it to answer. */
   async start(): Promise<void> {
     if (this.#child) throw new Error(`${this.name} runs already`)
