@@ -123,6 +123,35 @@ describe('manifests', () => {
     const host = String(env[ENVIRONMENT.address]).replace('$(POD_NAME)', 'orders-0').replace('$(POD_NAMESPACE)', 'shop')
     expect(host).toBe(`${names.host('orders', 0, 'shop')}:7400`)
   })
+  test('a pod gets the keys of the encryption, where a Secret is named, and nothing of it otherwise', () => {
+    const config = { encryptionKeyId: 'k1', walCompression: 'zstd' }
+    const [set] = manifests(lokiCluster({ config, encryption: { secretName: 'orders-keys' } }), IMAGE, null, 3).slice(
+      -1,
+    )
+    expect(set).toMatchObject({
+      spec: {
+        template: {
+          spec: {
+            containers: [
+              {
+                env: expect.arrayContaining([
+                  { name: ENVIRONMENT.keysDirectory, value: PATHS.keys },
+                  { name: ENVIRONMENT.settings, value: '{"encryptionKeyId":"k1","walCompression":"zstd"}' },
+                ]) as unknown,
+                volumeMounts: expect.arrayContaining([
+                  { name: 'keys', mountPath: PATHS.keys, readOnly: true },
+                ]) as unknown,
+              },
+            ],
+            volumes: expect.arrayContaining([
+              { name: 'keys', secret: { secretName: 'orders-keys', defaultMode: 0o440 } },
+            ]) as unknown,
+          },
+        },
+      },
+    })
+    expect(JSON.stringify(made)).not.toContain('keys')
+  })
   test('claim templates are sent as they are stored', () => {
     const stored = { ...statefulSetOf(3), spec: { ...statefulSetOf(3).spec, volumeClaimTemplates: ['as stored'] } }
     const [set] = manifests(cluster, IMAGE, stored, 3).slice(-1)
@@ -161,9 +190,10 @@ describe('the hash of the inputs', () => {
       hash({ config: { maxClients: 5 } }),
       hash({ pod: { env: [{ name: 'A', value: 'b' }] } }),
       hash({ placement: { spread: 'Required' } }),
+      hash({ encryption: { secretName: 'orders-keys' } }),
       inputsHash({ ...base, metadata: { ...base.metadata, annotations: { [ANNOTATIONS.restartedAt]: 'now' } } }, IMAGE),
     ]
-    expect(new Set([inputsHash(base, IMAGE), ...others]).size).toBe(7)
+    expect(new Set([inputsHash(base, IMAGE), ...others]).size).toBe(8)
   })
   test('does not change with what no pod is made from, nor with what says nothing', () => {
     const same = [
