@@ -22,6 +22,7 @@ import type {
   ResetRequest,
   TransferRequest,
 } from './contract.ts'
+import { acceptQuorum } from './consensus/quorum.ts'
 import { replaceControlFile } from './control-file.ts'
 import { type AdminActions, createAdmin } from './edge/admin.ts'
 import type { Arguments, Facts, Front, Origin } from './edge/front.ts'
@@ -395,6 +396,7 @@ export class Node implements Front, AdminActions {
       role,
       leaderId: status.leader,
       configurationId: status.configuration.id,
+      acceptQuorum: acceptQuorum(status.configuration),
       members: status.configuration.voters.map((voter) => ({
         id: voter.id,
         host: voter.address.slice(0, voter.address.lastIndexOf(':')),

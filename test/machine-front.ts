@@ -74,6 +74,7 @@ export class MachineFront implements Front {
       role: this.role,
       leaderId: 1,
       configurationId: 1,
+      acceptQuorum: 2,
       members: [1, 2, 3].map((id) => ({
         id,
         host: '127.0.0.1',

@@ -40,6 +40,8 @@ export interface Facts {
   readonly role: 'leader' | 'follower' | 'learner' | 'none'
   readonly leaderId: number | null
   readonly configurationId: number
+  /** How many nodes hold a write when it is answered. */
+  readonly acceptQuorum: number
   readonly members: readonly {
     readonly id: number
     readonly host: string

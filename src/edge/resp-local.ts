@@ -141,16 +141,15 @@ function reset({ connection }: LocalContext): Reply {
 }
 
 /**
- * The reply leaves after those of all writes before it, each durable on a majority. So many others hold them at
- * least; more may, but the node does not wait for that.
+ * The reply leaves after those of all writes before it, each durable on an accept quorum. So many others hold them
+ * at least; more may, but the node does not wait for that.
  */
 function wait({ front }: LocalContext, args: Arguments): Reply {
   const wanted = parseSafeInteger(args[1]!)
   const timeout = parseSafeInteger(args[2]!)
   if (wanted === null || timeout === null) return NOT_AN_INTEGER
   if (timeout < 0) return err('timeout is negative')
-  const voters = front.facts().members.filter(({ role }) => role !== 'learner').length
-  return Math.floor(voters / 2)
+  return front.facts().acceptQuorum - 1
 }
 
 function time(): Reply {
