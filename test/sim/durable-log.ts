@@ -42,6 +42,8 @@ export class DurableLog {
   checkpoint: Checkpoint | null = null
   doubtfulFrom: LogIndex | null = null
   promiseLost = false
+  /** Promises were lost once. */
+  hasForgotten = false
   /** The state at some point in the past, and the synced records since: where rot may go back to. */
   #past: Image
   #since: LogRecord[] = []
@@ -130,6 +132,7 @@ export class DurableLog {
     const from = lastIndex(this.image.log) + 1
     this.doubtfulFrom = logIndex(Math.min(from, this.doubtfulFrom ?? from))
     this.promiseLost ||= promiseLost
+    this.hasForgotten ||= promiseLost
     this.#past = copy(this.image)
     this.#since = []
     return true

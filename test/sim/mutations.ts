@@ -392,7 +392,7 @@ export const MUTATIONS: readonly Mutation[] = [
     'writeSessions(out, state.sessions)',
     'writeSessions(out, new Map())',
   ),
-  shell('a change overtakes the checkpoint', 'machine/store', 'store.checkpoint?.write(this, buckets, bucket)', ''),
+  shell('a change overtakes the checkpoint', 'machine/store', 'else store.checkpoint.keep(buckets, hash, key)', ''),
   shell('an id is given twice', 'machine/machine', '++state.lastId)', 'state.lastId + 1)'),
   shell(
     'time of the log goes back',

@@ -40,6 +40,8 @@ export class SimNode {
   applied = 0
   /** The largest ballot that this node has told anyone it promised. */
   saidPromise: Ballot = ZERO_BALLOT
+  /** The largest that it promised to another. */
+  #promised: Ballot = ZERO_BALLOT
   /** Rate of its monotonic clock. */
   clockRate = 1
   readonly id: NodeId
@@ -120,18 +122,28 @@ export class SimNode {
     const last = log.first + log.entries.length - 1
     if (message.kind === 'promise') {
       assert(compareBallots(state.promise, message.ballot) >= 0, 'a promise leaves before it is durable')
-      assert(compareBallots(message.ballot, this.saidPromise) >= 0, 'a promise is given below one that was given')
+      assert(this.#isBoundBy(message.ballot), 'a promise is given below one that was given')
       const same = generation === this.replica!.generation
       assert(!same || last >= message.accepted, 'a promise speaks of a log that is not durable')
       if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
+      if (compareBallots(message.ballot, this.#promised) > 0) this.#promised = message.ballot
     } else if (message.kind === 'prepare') {
       assert(compareBallots(state.promise, message.ballot) >= 0, 'a ballot is used before it is durable')
       if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
     } else if (message.kind === 'accepted') {
-      assert(compareBallots(message.ballot, this.saidPromise) >= 0, 'accepted below what was promised')
+      assert(this.#isBoundBy(message.ballot), 'accepted below what was promised')
       assert(compareBallots(state.acceptedBallot, message.ballot) === 0, 'accepted of a ballot that is not durable')
       assert(last >= message.index, 'accepted before it is durable')
     }
+  }
+
+  /**
+   * Nothing is said below a promise to another: for ever, rot included. Of a later configuration it may have forgotten
+   * all; what was decided in this one, others hold.
+   */
+  #isBoundBy(ballot: Ballot): boolean {
+    const isEarlier = this.disk.hasForgotten && ballot.configuration < this.#promised.configuration
+    return isEarlier || compareBallots(ballot, this.#promised) >= 0
   }
 
   #beginSync(): void {

@@ -17,6 +17,8 @@ const isNamed = (configuration: Configuration, id: NodeId): boolean =>
 
 export class Operator<N extends WorldNode> {
   readonly #world: World<N>
+  /** A paused leader may come to one of these much later. */
+  readonly #ordered: Configuration[] = []
 
   constructor(world: World<N>) {
     this.#world = world
@@ -55,6 +57,7 @@ export class Operator<N extends WorldNode> {
     }
     const aside = learners.length > 0 ? ` learners ${learners.join(' ')}` : ''
     world.say(`operator: ${next.id} = {${voters.join(' ')}}${aside} preferred ${next.preferredLeader}`)
+    this.#ordered.push(next)
     world.order(leader, { kind: 'reconfigure', next })
   }
 
@@ -74,7 +77,8 @@ export class Operator<N extends WorldNode> {
       const later = checker.configurations.slice(status.configuration.id - 1)
       for (const other of nodes.values()) {
         if (later.some((one) => isNamed(one.configuration, other.id)) || gone.has(other.id)) continue
-        if (this.#world.isWanted(other.id) || gone.size >= DELETED_MOST || !random.chance(0.25)) continue
+        const isOrdered = this.#ordered.some((one) => one.id > status.configuration.id && isNamed(one, other.id))
+        if (isOrdered || this.#world.isWanted(other.id) || gone.size >= DELETED_MOST || !random.chance(0.25)) continue
         this.#world.say(`operator: node ${other.id} is deleted`)
         if (other.up) this.#world.end(other)
         gone.add(other.id)

@@ -7,12 +7,16 @@ interface Item {
   readonly act: () => void
 }
 
+/** Acts at one time after which nothing but a circle is left to think of. */
+const ACTS_MOST = 200_000
+
 const before = (a: Item, b: Item): boolean => a.at < b.at || (a.at === b.at && a.order < b.order)
 
 export class Schedule {
   now = 0
   #heap: Item[] = []
   #made = 0
+  #actsNow = 0
 
   at(time: number, act: () => void): void {
     const heap = this.#heap
@@ -38,6 +42,8 @@ export class Schedule {
     const last = heap.pop()
     if (first === undefined || last === undefined) return false
     if (heap.length > 0) this.#sift(last)
+    this.#actsNow = first.at > this.now ? 0 : this.#actsNow + 1
+    if (this.#actsNow > ACTS_MOST) throw new Error('time stands still: one act brings the next, without end')
     this.now = first.at
     first.act()
     return true

@@ -104,6 +104,10 @@ export class ShellNode {
   disk = new DurableLog()
   /** The largest ballot that this node has told anyone it promised. */
   saidPromise: Ballot = ZERO_BALLOT
+  /** The largest that it promised to another. */
+  #promised: Ballot = ZERO_BALLOT
+  /** Promises were lost once. */
+  #hasForgotten = false
   leads = ''
   #leaving: { readonly to: NodeId; readonly message: PeerMessage }[] = []
   #checkpointing = false
@@ -260,6 +264,7 @@ export class ShellNode {
       now,
       start: storage.timeline,
     })
+    this.#hasForgotten ||= recovered.promiseLost ?? false
     const kept = recovered.promiseLost || compareBallots(replica.promise, this.saidPromise) >= 0
     assert(kept, `node ${this.id} has forgotten a promise`)
     if (compareBallots(replica.promise, this.saidPromise) > 0) this.saidPromise = replica.promise
@@ -355,10 +360,14 @@ export class ShellNode {
     if (message.kind === 'promise' || message.kind === 'prepare') {
       const isDurable = compareBallots(state.promise, message.ballot) >= 0
       if (!isDurable) this.#host.fail(new Error(`node ${this.id}: a ${message.kind} leaves before it is durable`))
-      if (message.kind === 'promise' && compareBallots(message.ballot, this.saidPromise) < 0) {
+      // Of a later configuration it may have forgotten all: what was decided in this one, others hold.
+      const isEarlier = this.#hasForgotten && message.ballot.configuration < this.#promised.configuration
+      if (message.kind === 'promise' && !isEarlier && compareBallots(message.ballot, this.#promised) < 0) {
         this.#host.fail(new Error(`node ${this.id}: a promise is given below one that was given`))
       }
       if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
+      const isLarger = compareBallots(message.ballot, this.#promised) > 0
+      if (message.kind === 'promise' && isLarger) this.#promised = message.ballot
     } else if (message.kind === 'accepted') {
       const isDurable = compareBallots(state.acceptedBallot, message.ballot) === 0 && lastIndex(log) >= message.index
       if (!isDurable) this.#host.fail(new Error(`node ${this.id}: accepted ${message.index} before it is durable`))
