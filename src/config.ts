@@ -33,6 +33,9 @@ export const LIMITS = {
   keepEntriesBytes: 16 * 1024 * 1024,
   /** Sealed segments behind the checkpoints that stay in `archive/`, for whoever backs them up. */
   archiveSegments: 4,
+  /** What lies still on the disk is verified at this rate, again and again, with a rest after each time. */
+  scrubBytesPerSecond: 8 * 1024 * 1024,
+  scrubRestMilliseconds: 600_000,
   /** A command that got no answer is sent again after this time, then twice as long, up to the most. */
   resendMilliseconds: 1000,
   resendMostMilliseconds: 8000,

@@ -120,6 +120,8 @@ export const ADMIN_PATHS = {
   transfer: '/v1/transfer',
   /** POST -> CheckpointResponse, when the checkpoint is durable. */
   checkpoint: '/v1/checkpoint',
+  /** POST -> ScrubResponse, when everything that lies still on the disk was verified. */
+  scrub: '/v1/scrub',
   /**
    * POST ResetRequest to a node whose phase is `removed` -> 202: it moves its data aside, stamps both volumes
    * with a new volume id and is `waiting` again (it may restart for that). Idempotent: a node that already waits
@@ -152,6 +154,21 @@ export interface ConfigurationJson {
  * `refused`: alive, takes no part; `refusal` says why.
  */
 export type NodePhase = 'waiting' | 'recovering' | 'member' | 'learner' | 'removed' | 'refused'
+
+/** Since the start of the process, the start included. `open`: this node does not have everything whole again. */
+export interface RotJson {
+  readonly found: number
+  readonly last: string | null
+  readonly open: boolean
+  /** Entries from here on were lost, and the leader has not sent them again yet; null: none. */
+  readonly doubtfulFrom: string | null
+}
+
+export interface ScrubResponse {
+  readonly verifiedBytes: number
+  /** What is rotten, one line each. */
+  readonly rot: readonly string[]
+}
 
 /** How far a start is: it reads the log, loads the checkpoint, and applies the log to it; each part from 0 on. */
 export interface StartProgressJson {
@@ -198,6 +215,10 @@ export interface NodeStatus {
   readonly lastCheckpointIndex: string
   /** The disk is nearly full: commands that grow the data are refused here. Ends by itself when space returns. */
   readonly readOnly?: boolean
+  /** What was found rotten on the disk, and whether something of it is not repaired yet. */
+  readonly rot?: RotJson
+  /** Why the last checkpoint could not be written; null: it could. */
+  readonly checkpointFailure?: string | null
   /** Bytes of log and checkpoints that went to nodes which catch up, and that came from others, since the start. */
   readonly migration?: MigrationJson
   /** While the node starts; absent afterwards. */
@@ -407,6 +428,18 @@ function startProgress(value: unknown, path: string): StartProgressJson {
   }
 }
 
+const textOrNull = (value: unknown, path: string): string | null => (value === null ? null : string(value, path))
+
+function rot(value: unknown, path: string): RotJson {
+  const { found, last, open, doubtfulFrom } = object(value, path)
+  return {
+    found: integer(found, `${path}.found`),
+    last: textOrNull(last, `${path}.last`),
+    open: boolean(open, `${path}.open`),
+    doubtfulFrom: textOrNull(doubtfulFrom, `${path}.doubtfulFrom`),
+  }
+}
+
 function migration(value: unknown, path: string): MigrationJson {
   const fields = object(value, path)
   return {
@@ -457,6 +490,10 @@ export function parseNodeStatus(value: unknown): NodeStatus {
     },
     lastCheckpointIndex: index(fields.lastCheckpointIndex, 'lastCheckpointIndex'),
     ...(fields.readOnly === undefined ? {} : { readOnly: boolean(fields.readOnly, 'readOnly') }),
+    ...(fields.rot === undefined ? {} : { rot: rot(fields.rot, 'rot') }),
+    ...(fields.checkpointFailure === undefined
+      ? {}
+      : { checkpointFailure: textOrNull(fields.checkpointFailure, 'checkpointFailure') }),
     ...(fields.migration === undefined ? {} : { migration: migration(fields.migration, 'migration') }),
     ...(fields.starting === undefined ? {} : { starting: startProgress(fields.starting, 'starting') }),
   }

@@ -141,6 +141,11 @@ const rows = {
     what: 'no checkpoint can be read that the log could follow, and this node votes alone: nobody else has one',
     todo: 'restore the volume from a backup; nothing was written',
   },
+  ROT_FOUND: {
+    http: 500,
+    what: 'bytes that were durable have changed on the disk; they were found before they were needed, and are not used',
+    todo: 'nothing at once: a new checkpoint takes their place, or a peer sends them again; if it goes on, replace the disk',
+  },
   CHUNK_DAMAGED: {
     http: 400,
     what: 'a part of a checkpoint did not arrive as it was sent',

@@ -59,10 +59,13 @@ const SLICE_PAUSE = (): Promise<void> => new Promise((resolve) => setImmediate(r
 const REPLAY_SLICE_ENTRIES = 2000
 /** How often a checkpoint is taken to make room while the disk is nearly full. */
 const FULL_DISK_CHECKPOINT_MILLISECONDS = 10_000
+/** Between two checkpoints that are taken because something is rotten. */
+const REPAIR_MILLISECONDS = 1000
 const FULL_DISK_HAND_OVER_MILLISECONDS = 1000
 
 export class Member {
   readonly turn: Turn
+  readonly storage: Storage
   readonly network: PeerNetwork
   readonly #options: MemberOptions
   readonly #transfer: CheckpointTransfer
@@ -78,6 +81,9 @@ export class Member {
   #handedOverFull = false
   #saidProblem = false
   leaderChanges = 0
+  /** Why the last checkpoint could not be written; null: it could. */
+  checkpointFailure: string | null = null
+  checkpointFailures = 0
   lastLeaderAt = 0
 
   /** Brings the machine up to date, then joins in. Errors: those of storage, coded. */
@@ -106,6 +112,7 @@ export class Member {
 
   private constructor(options: MemberOptions, replica: Replica, machine: Machine, configuration: Configuration) {
     this.#options = options
+    this.storage = options.storage
     this.#configuration = configuration
     const { storage, config, node, cluster, log } = options
     const session = { node, incarnation: firstIncarnation(storage.timeline) }
@@ -218,6 +225,7 @@ export class Member {
         if (leaderOf(this.turn.replica) !== null) this.lastLeaderAt = performance.now()
         if (this.#checkpointDue()) this.checkpoint().catch((error: unknown) => this.#checkpointFailed(error))
         this.#minds(storage.readOnly)
+        this.#repair()
         this.#followSettings()
       }, 250),
     )
@@ -284,6 +292,14 @@ export class Member {
     )
   }
 
+  /** What is rotten on the disk is whole in memory: a checkpoint takes its place at once. */
+  #repair(): void {
+    const { storage } = this.#options
+    if (!storage.wantsCheckpoint || this.#checkpointing || this.#noCheckpointNow() !== null) return
+    if (performance.now() - this.#lastCheckpointAt < REPAIR_MILLISECONDS) return
+    this.checkpoint().catch((error: unknown) => this.#checkpointFailed(error))
+  }
+
   /** Whether the disk is nearly full, a checkpoint may help, and the last one is long enough ago. */
   #makesRoom(): boolean {
     const { readOnly, segments } = this.#options.storage.status()
@@ -306,8 +322,10 @@ export class Member {
   /** The log is kept, and the next one is tried when it is due. Everything else is a bug or a broken disk. */
   #checkpointFailed(error: unknown): void {
     const { log, fatal } = this.#options
-    if (!(error instanceof LokiError) || error.code !== 'CHECKPOINT_WRITE_FAILED') fatal(error)
-    else log('checkpoint failed', { code: error.code, reason: error.message })
+    if (!(error instanceof LokiError) || error.code !== 'CHECKPOINT_WRITE_FAILED') return fatal(error)
+    this.checkpointFailures++
+    this.checkpointFailure = error.message
+    log('checkpoint failed', { code: error.code, reason: error.message, failures: this.checkpointFailures })
   }
 
   /** A leader whose disk is nearly full hands over, once; the others may have room. */
@@ -348,6 +366,7 @@ export class Member {
     const head = { index, configuration: appliedConfiguration, start: appliedConfigurationStart }
     const info = await storage.writeCheckpoint(head, () => source.next(), SLICE_PAUSE)
     await storage.truncateHead(index)
+    this.checkpointFailure = null
     this.turn.trim(index)
     this.#checkpointMilliseconds = performance.now() - began
     log('checkpoint taken', { index, bytes: info.bytes, milliseconds: Math.round(this.#checkpointMilliseconds) })

@@ -2,7 +2,7 @@
  * The status of a node as the admin port tells it (contract.ts), from what consensus and machine know.
  */
 import type { Config } from './config.ts'
-import type { ConfigurationJson, MemberJson, NodePhase, NodeStatus } from './contract.ts'
+import type { ConfigurationJson, MemberJson, NodePhase, NodeStatus, RotJson } from './contract.ts'
 import type { LokiError } from './errors.ts'
 import type { Member } from './member.ts'
 import type { Storage } from './storage/storage.ts'
@@ -54,6 +54,17 @@ export function waitingStatus(
   }
 }
 
+function rotJson(member: Member): RotJson {
+  const { found, last, open } = member.storage.status().rot
+  const { doubtfulFrom } = member.turn.replica
+  return {
+    found,
+    last,
+    open: open || doubtfulFrom !== null,
+    doubtfulFrom: doubtfulFrom === null ? null : String(doubtfulFrom),
+  }
+}
+
 /** The part of the status that a member adds. */
 export function nodeStatus(member: Member) {
   const { turn, network } = member
@@ -69,6 +80,8 @@ export function nodeStatus(member: Member) {
     acceptedIndex: String(status.accepted),
     caughtUp: status.caughtUp,
     migration: member.migration,
+    rot: rotJson(member),
+    checkpointFailure: member.checkpointFailure,
     reconfiguration: status.reconfiguration && {
       voters: status.reconfiguration.voters,
       state: status.reconfiguration.state,

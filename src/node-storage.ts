@@ -60,6 +60,7 @@ export async function openNodeStorage(
     keys: new KeyRing(config.keysDirectory, encryptionKeyId === '' ? null : encryptionKeyId),
     archive: true,
     archiveSegments: LIMITS.archiveSegments,
+    scrub: { bytesPerSecond: LIMITS.scrubBytesPerSecond, restMilliseconds: LIMITS.scrubRestMilliseconds },
     random: () => volumeId(randomBytes(16).toString('hex')),
     onFatal: fatal,
     expected: file && { cluster: clusterId(file.clusterId), node: nodeId(file.selfIdentifier) },

@@ -20,6 +20,7 @@ import type {
   MemberResponse,
   NodeStatus,
   ResetRequest,
+  ScrubResponse,
   TransferRequest,
 } from './contract.ts'
 import { acceptQuorum } from './consensus/quorum.ts'
@@ -341,6 +342,14 @@ export class Node implements Front, AdminActions {
     transfer(this.#activeMember(), request)
   }
 
+  async scrub(): Promise<ScrubResponse> {
+    const { scrub } = this.#opened()
+    const before = scrub.verifiedBytes
+    const found = await scrub.pass(true)
+    const rot = found.map(({ directory, name, reason }) => `${directory}/${name}: ${reason}`)
+    return { verifiedBytes: scrub.verifiedBytes - before, rot }
+  }
+
   async checkpoint(): Promise<CheckpointResponse> {
     return { index: String(await this.#activeMember().checkpoint()) }
   }
@@ -431,6 +440,10 @@ export class Node implements Front, AdminActions {
       walBytes: storage?.bytes ?? 0,
       walSegments: storage?.segments ?? 0,
       readOnly: storage?.readOnly ?? false,
+      rotFound: storage?.rot.found ?? 0,
+      rotOpen: (storage?.rot.open ?? false) || (turn?.replica.doubtfulFrom ?? null) !== null,
+      scrubbedBytes: storage?.rot.verifiedBytes ?? 0,
+      checkpointFailures: this.#member?.checkpointFailures ?? 0,
       migrationSentBytes: this.#member?.migration.sentBytes ?? 0,
       migrationReceivedBytes: this.#member?.migration.received.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0,
     }

@@ -17,6 +17,7 @@ import {
   type MemberResponse,
   type NodeStatus,
   type ResetRequest,
+  type ScrubResponse,
   type TransferRequest,
   parseConfigurationRequest,
   parseGenesisRequest,
@@ -42,6 +43,7 @@ export interface AdminActions {
   withdraw(): void
   transfer(request: TransferRequest): void
   checkpoint(): Promise<CheckpointResponse>
+  scrub(): Promise<ScrubResponse>
 }
 
 const BODY_LIMIT_BYTES = 256 * 1024
@@ -127,5 +129,6 @@ export function createAdmin(actions: AdminActions, token: string, metrics: Regis
     return reply.code(202).send(actions.status())
   })
   app.post(ADMIN_PATHS.checkpoint, guarded, async () => actions.checkpoint())
+  app.post(ADMIN_PATHS.scrub, guarded, async () => actions.scrub())
   return app
 }

@@ -20,6 +20,10 @@ export interface NodeFigures {
   readonly walBytes: number
   readonly walSegments: number
   readonly readOnly: boolean
+  readonly rotFound: number
+  readonly rotOpen: boolean
+  readonly scrubbedBytes: number
+  readonly checkpointFailures: number
   readonly migrationSentBytes: number
   readonly migrationReceivedBytes: number
 }
@@ -38,6 +42,10 @@ const HELP: Readonly<Record<keyof NodeFigures, readonly [name: string, help: str
   checkpointIndex: ['lokikv_checkpoint_index', 'Index of the newest durable checkpoint'],
   walBytes: ['lokikv_wal_bytes', 'Bytes of the write-ahead log on disk'],
   walSegments: ['lokikv_wal_segments', 'Segments of the write-ahead log on disk'],
+  rotFound: ['lokikv_rot_found_total', 'Files found rotten since the start of the process, the start included'],
+  rotOpen: ['lokikv_rot_open', '1 while something that rot took is not replaced yet'],
+  scrubbedBytes: ['lokikv_scrubbed_bytes_total', 'Bytes on the disk that were read and compared with their checksums'],
+  checkpointFailures: ['lokikv_checkpoint_failures_total', 'Checkpoints that could not be written since the start'],
   migrationSentBytes: [
     'lokikv_migration_sent_bytes_total',
     'Bytes of log and checkpoints sent to nodes that catch up since the start; compare it between leader and others',

@@ -236,7 +236,7 @@ export async function replayLog(
     if (stop.kind !== 'rot') replay.lostTail = false
     newestEmpty = frames === 0 && stop.kind === 'end'
     if (segment.indexFault !== null && known !== null && segment.hadIndex) {
-      damagedIndices.push({ path, offset: known.end, reason: segment.indexFault })
+      damagedIndices.push({ path, offset: known.end, reason: segment.indexFault, index: decoded.header.base })
     }
     if (segment.indexFault !== null && replay.damage.length === damages && !(newestEmpty && known === null)) {
       const { end, check } = link!

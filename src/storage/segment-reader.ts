@@ -82,7 +82,15 @@ export async function loadSegment(
       // What follows a sealed one is lost: the index says where it ends.
       if (typeof found === 'object') {
         const { timeline, base } = part.name
-        return { ...part, known: { timeline, base, ...found }, bytes, from: null, cipher, indexFault: null, hadIndex: true }
+        return {
+          ...part,
+          known: { timeline, base, ...found },
+          bytes,
+          from: null,
+          cipher,
+          indexFault: null,
+          hadIndex: true,
+        }
       }
       return { ...part, bytes, from: null, cipher, indexFault: 'it is the newest', hadIndex: false }
     }

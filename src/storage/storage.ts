@@ -9,80 +9,29 @@ import { LokiError } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import { type ClusterId, type LogIndex, type LogRecord, type NodeId, type RecoveredLog } from '../vocabulary.ts'
 import { type Timeline, type VolumeId, logIndex, timeline } from '../vocabulary.ts'
+import { Archive } from './archive.ts'
 import { CheckpointReceiver } from './checkpoint-receiver.ts'
 import { type CheckpointHead, type CheckpointInfo, encodeManifest, isCheckpointName } from './checkpoint.ts'
 import { decodeManifest, readSlices, readChunk, removeCheckpoint, writeCheckpointFiles } from './checkpoint.ts'
-import type { Disk } from './disk.ts'
 import { Meta, loadMeta } from './meta.ts'
 import { judge } from './judgement.ts'
 import { type KeyRing, NO_KEYS } from './keys.ts'
-import { type ReplayedLog, type StartProgress, goodCheckpoints, replayLog } from './recovery.ts'
-import { segmentsAmong } from './segment.ts'
+import { type ReplayedLog, goodCheckpoints, replayLog } from './recovery.ts'
+import { type Rot, Scrub, type ScrubTarget } from './scrub.ts'
 import { SpaceWatch } from './space.ts'
 import { inspectVolumes } from './stamp.ts'
-import type { SyncMode } from './sync-pace.ts'
-import { type Compression, Wal, diskError } from './wal.ts'
+import type { StorageOptions, StorageStatus } from './storage-options.ts'
+import { Wal, diskError } from './wal.ts'
 
 export type { CheckpointHead, CheckpointInfo } from './checkpoint.ts'
 export type { CheckpointReceiver } from './checkpoint-receiver.ts'
+export type { StorageOptions, StorageStatus } from './storage-options.ts'
 
 /** Bounds of `segmentBytes`. Offsets and times to replay stay reasonable below the upper one. */
 export const SEGMENT_BYTES_MINIMUM = 4096
 export const SEGMENT_BYTES_MAXIMUM = 1024 * 1024 * 1024
-const ARCHIVE = 'archive'
 /** Checkpoints that are kept: the newest, and one to fall back to. */
 const CHECKPOINTS_KEPT = 2
-
-export interface StorageOptions {
-  readonly disk: Disk
-  readonly walDirectory: string
-  readonly checkpointDirectory: string
-  readonly segmentBytes: number
-  /** Whether segments that are no longer needed go to `archive/`; otherwise they are deleted. */
-  readonly archive: boolean
-  /** The newest segments that the archive keeps; older ones are deleted. All of them while the disk has room: absent. */
-  readonly archiveSegments?: number
-  /** Stamps an empty pair of volumes. */
-  readonly random: () => VolumeId
-  /** A write or sync of the log failed: the process must end. Nothing is acknowledged after it. */
-  readonly onFatal: (error: LokiError) => void
-  /** What the control file says; where the volume says otherwise the start is refused. */
-  readonly expected?: { readonly cluster: ClusterId; readonly node: NodeId } | null
-  /** From the control file; the new timeline is above it. */
-  readonly lastTimeline?: Timeline
-  readonly log?: (message: string, fields: object) => void
-  /** Between two slices of background work on the disk; by default two milliseconds. */
-  readonly pause?: () => Promise<void>
-  /** Whether the log is written in line or by the thread pool; by default as measured (sync-pace.ts). */
-  readonly sync?: 'auto' | SyncMode
-  /** Of the log; none by default. */
-  readonly compression?: Compression
-  /** The keys that are here, and the one that seals what is written from now on; by default none. */
-  readonly keys?: KeyRing
-  /** How far the start is, now and then. */
-  readonly progress?: (progress: StartProgress) => void
-  /** How often the free space is looked at; 0: never. By default every second. */
-  readonly spaceCheckMilliseconds?: number
-}
-
-export interface StorageStatus {
-  /** The WAL volume is nearly full: propose nothing but deletes. Ends by itself when space returns. */
-  readonly readOnly: boolean
-  /** Free bytes of the WAL volume, as far as known. */
-  readonly freeBytes: number
-  readonly failed: boolean
-  /** Written to the log since the start, and in how many frames. */
-  readonly bytes: number
-  readonly frames: number
-  /** How the log is written at the moment, and the average time of a sync in line (null: not measured). */
-  readonly sync: SyncMode
-  readonly syncMilliseconds: number | null
-  readonly segments: number
-  readonly timeline: Timeline
-  readonly first: LogIndex
-  readonly last: LogIndex
-  readonly lastError: string | null
-}
 
 /**
  * Opens the volumes, recovers, and begins a new timeline. The steps are told in recovery.ts. Throws only coded
@@ -165,7 +114,10 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   }
   // A log that begins anew, because no checkpoint is left that its first entry could follow.
   if (recovered.first < meta.content.first) await meta.update({ first: recovered.first, timeline: wal.timeline })
-  const storage = new Storage(options, meta, wal, recovered, checkpoints.good)
+  const storage = new Storage(options, meta, wal, recovered, checkpoints.good, [
+    ...checkpoints.damage,
+    ...replayed.damage.map(({ path, offset, reason }) => `${path} at ${offset}: ${reason}`),
+  ])
   await storage.moveHead(meta.content.first)
   wal.seal(replayed.unsealed.filter(({ name }) => wal.segments.some((segment) => segment.name === name)))
   await storage.checkSpace()
@@ -204,7 +156,7 @@ async function removeLeftovers(options: StorageOptions, newest: CheckpointInfo |
 }
 
 async function largestTimeline(options: StorageOptions, replayed: ReplayedLog, inMeta: number): Promise<number> {
-  const archived = segmentsAmong((await options.disk.list(`${options.walDirectory}/${ARCHIVE}`)) ?? [])
+  const archived = await archiveOf(options).segments()
   const all = [...archived, ...replayed.dead, ...replayed.segments]
   return Math.max(inMeta, options.lastTimeline ?? 0, ...all.map((segment) => segment.timeline))
 }
@@ -235,6 +187,9 @@ function openWal(
   )
 }
 
+const archiveOf = ({ disk, walDirectory, archive, archiveSegments = Infinity }: StorageOptions): Archive =>
+  new Archive(disk, walDirectory, archive, archiveSegments)
+
 export class Storage {
   readonly volume: VolumeId
   readonly recovered: RecoveredLog
@@ -244,6 +199,13 @@ export class Storage {
   #checkpoints: CheckpointInfo[]
   readonly #space: SpaceWatch
   readonly #keys: KeyRing
+  readonly #archive: Archive
+  readonly scrub: Scrub
+  /** Segments of the log that are rotten. */
+  readonly #rotten = new Set<string>()
+  #lostCheckpoint = false
+  #rotFound: number
+  #lastRot: string | null
   #writing = false
   #lastError: string | null = null
 
@@ -253,8 +215,11 @@ export class Storage {
     wal: Wal,
     recovered: RecoveredLog,
     checkpoints: readonly CheckpointInfo[],
+    damage: readonly string[],
   ) {
     this.#options = options
+    this.#rotFound = damage.length
+    this.#lastRot = damage.at(-1) ?? null
     this.#keys = options.keys ?? NO_KEYS
     this.#meta = meta
     this.#wal = wal
@@ -262,6 +227,17 @@ export class Storage {
     this.recovered = recovered
     this.#checkpoints = [...checkpoints]
     const { disk, walDirectory, segmentBytes, spaceCheckMilliseconds } = options
+    this.#archive = archiveOf(options)
+    this.scrub = new Scrub({
+      disk,
+      keys: this.#keys,
+      targets: () => this.#still(),
+      isBusy: () => this.#writing || wal.isBusy,
+      found: (rot) => this.#foundRot(rot),
+      bytesPerSecond: options.scrub?.bytesPerSecond ?? Infinity,
+      restMilliseconds: options.scrub?.restMilliseconds ?? 0,
+    })
+    if (options.scrub) this.scrub.start()
     const log = options.log ?? (() => {})
     this.#space = new SpaceWatch(disk, walDirectory, segmentBytes, spaceCheckMilliseconds ?? 1000, log)
   }
@@ -356,6 +332,7 @@ export class Storage {
   }
 
   async #published(info: CheckpointInfo): Promise<void> {
+    this.#lostCheckpoint = false
     this.#checkpoints = [...this.#checkpoints.filter(({ index }) => index !== info.index), info]
     this.#checkpoints.sort((a, b) => a.index - b.index)
     this.#checkpoints = this.#checkpoints.slice(-CHECKPOINTS_KEPT)
@@ -372,7 +349,9 @@ export class Storage {
    * segments to `archive/` or deletes them.
    */
   async truncateHead(index: LogIndex): Promise<void> {
-    const fallback = this.#checkpoints.length < CHECKPOINTS_KEPT ? 0 : this.#checkpoints[0]!.index
+    // With rot in the log the older checkpoint has no log that goes with it, and needs none.
+    const older = this.#checkpoints.length < CHECKPOINTS_KEPT ? 0 : this.#checkpoints[0]!.index
+    const fallback = this.#rotten.size > 0 ? (this.checkpoint?.index ?? 0) : older
     const first = logIndex(Math.min(index, fallback) + 1)
     if (first <= this.#meta.content.first) return
     // First the word, then the deed: a start must not look for entries whose segments are gone.
@@ -382,7 +361,6 @@ export class Storage {
 
   /** Moves away the segments that hold nothing at or above `first`, which meta has durably. */
   async moveHead(first: LogIndex): Promise<void> {
-    const { disk, walDirectory, archive } = this.#options
     const { segments } = this.#wal
     let count = 0
     for (let at = segments.length - 1; at > 0 && count === 0; at--) {
@@ -391,29 +369,52 @@ export class Storage {
     }
     if (count === 0) return
     await this.#wal.sealed()
-    const archived = `${walDirectory}/${ARCHIVE}`
-    if (archive) await disk.makeDirectory(archived)
-    for (const { name } of segments.slice(0, count)) {
-      if (archive) await disk.rename(`${walDirectory}/${name}`, `${archived}/${name}`)
-      else await disk.unlink(`${walDirectory}/${name}`)
-    }
+    const names = segments.slice(0, count).map(({ name }) => name)
+    await this.#archive.take(names, (name) => !this.#rotten.has(name), this.readOnly)
     this.#wal.forget(count)
-    if (archive) {
-      await disk.syncDirectory(archived)
-      await this.#pruneArchive(archived)
-    }
-    await disk.syncDirectory(walDirectory)
+    for (const name of names) this.#rotten.delete(name)
   }
 
-  /** The archive never fills the volume: it keeps its bound, and nothing once the disk is nearly full. */
-  async #pruneArchive(archived: string): Promise<void> {
-    const { disk, archiveSegments = Infinity } = this.#options
-    const segments = segmentsAmong((await disk.list(archived)) ?? [])
-    const oldestFirst = segments.toSorted((a, b) => a.timeline - b.timeline || a.base - b.base)
-    const kept = this.readOnly ? 0 : archiveSegments
-    for (const { name } of oldestFirst.slice(0, Math.max(0, segments.length - kept))) {
-      await disk.unlink(`${archived}/${name}`)
-    }
+  // ---- rot -------------------------------------------------------------------------------------------------------
+
+  /** What lies still: sealed segments, the archive, the checkpoints. */
+  async #still(): Promise<ScrubTarget[]> {
+    const { walDirectory, checkpointDirectory: directory } = this.#options
+    await this.#wal.sealed()
+    const archived = (await this.#archive.segments()).map(({ name }) => name)
+    const sealed = this.#wal.segments.slice(0, -1).map(({ name }) => name)
+    const at = (kind: ScrubTarget['kind'], folder: string) => (name: string) => ({ kind, directory: folder, name })
+    return [
+      ...archived.map(at('archived segment', this.#archive.directory)),
+      ...sealed.filter((name) => !this.#rotten.has(name)).map(at('segment', walDirectory)),
+      ...this.#checkpoints.map(({ id }) => id).map(at('checkpoint', directory)),
+    ]
+  }
+
+  /**
+   * A rotten checkpoint counts no more, and a rotten segment is let go of with the next one: what they held is in the
+   * machine, whole. `wantsCheckpoint` says so; the owner takes one at once.
+   */
+  #foundRot(rot: Rot): void {
+    this.#rotFound++
+    this.#lastRot = `${rot.directory}/${rot.name}: ${rot.reason}`
+    this.#options.log?.('rot was found', {
+      code: 'ROT_FOUND',
+      kind: rot.kind,
+      path: `${rot.directory}/${rot.name}`,
+      reason: rot.reason,
+    })
+    if (rot.kind === 'checkpoint') {
+      // The older one is replaced by the next one in its time.
+      this.#lostCheckpoint ||= this.checkpoint?.id === rot.name
+      this.#checkpoints = this.#checkpoints.filter(({ id }) => id !== rot.name)
+    } else if (rot.kind === 'segment') this.#rotten.add(rot.name)
+    else this.#archive.remove(rot.name).catch(() => undefined)
+  }
+
+  /** Something on the disk is rotten, and a new checkpoint takes its place. */
+  get wantsCheckpoint(): boolean {
+    return this.#lostCheckpoint || this.#rotten.size > 0
   }
 
   /** The manifest of `checkpoint`, for a peer; null if there is none. */
@@ -467,6 +468,13 @@ export class Storage {
       timeline: this.timeline,
       first,
       last,
+      rot: {
+        found: this.#rotFound,
+        last: this.#lastRot,
+        open: this.wantsCheckpoint,
+        verifiedBytes: this.scrub.verifiedBytes,
+        passes: this.scrub.passes,
+      },
       lastError: this.#lastError ?? this.#wal.prepareError ?? this.#wal.sealError,
     }
   }
@@ -474,6 +482,7 @@ export class Storage {
   /** Waits for what was given, writes what is left, closes the files. */
   async close(): Promise<void> {
     this.#space.stop()
+    await this.scrub.stop()
     await this.#wal.close()
     await this.#meta.close()
   }

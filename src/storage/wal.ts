@@ -166,6 +166,11 @@ export class Wal {
     return this.#segment === null ? this.#older : [...this.#older, this.#segment.name]
   }
 
+  /** Something is being written. */
+  get isBusy(): boolean {
+    return this.#running
+  }
+
   get failed(): boolean {
     return this.#failed
   }

@@ -10,6 +10,7 @@ import {
   type JoinRequest,
   type NodeStatus,
   type ResetRequest,
+  type ScrubResponse,
   type TransferRequest,
   parseCheckpointResponse,
   parseErrorJson,
@@ -69,6 +70,11 @@ export class Admin {
 
   async checkpoint(): Promise<CheckpointResponse> {
     return parseCheckpointResponse(await this.request('POST', ADMIN_PATHS.checkpoint))
+  }
+
+  /** Verifies what lies still on the disk. */
+  async scrub(): Promise<ScrubResponse> {
+    return (await this.request('POST', ADMIN_PATHS.scrub)) as ScrubResponse
   }
 
   /** Status code of a probe path, which needs no token. */

@@ -1,0 +1,102 @@
+/**
+ * Rot on the disk of one of three nodes, under load: found at the start or by the scrub, repaired from the peers or
+ * from memory, told in log, status and metrics; and the history of the clients stays linearizable.
+ */
+import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { type Cluster, eventually, withCluster } from './harness.ts'
+import type { NodeProcess } from './process.ts'
+import { Recorder } from './recorder.ts'
+import { finish, problemsOf, untilAnswered } from './verify.ts'
+
+const settings = { checkpointLogBytes: 1_048_576, walSegmentBytes: 1_048_576, checkpointIntervalSeconds: 2 }
+
+async function segmentsOf(node: NodeProcess): Promise<string[]> {
+  return (await readdir(node.walFolder)).filter((name) => name.endsWith('.wal')).sort()
+}
+
+/** Bits change in the middle of a file. */
+async function rot(path: string): Promise<void> {
+  const bytes = await readFile(path)
+  const end = bytes.findLastIndex((byte) => byte !== 0)
+  for (let at = end >> 1; at < (end >> 1) + 600 && at < end; at += 7) bytes[at] = bytes[at]! ^ 0x5a
+  await writeFile(path, bytes)
+}
+
+/** All of them; their names. */
+async function rotCheckpoints(node: NodeProcess): Promise<string[]> {
+  const ids = (await readdir(node.checkpointFolder)).filter((name) => /^\d{16}$/.test(name))
+  for (const id of ids) await rot(join(node.checkpointFolder, id, 'manifest'))
+  return ids
+}
+
+/** The node has everything again, and says what it had lost. */
+async function isRepaired(cluster: Cluster, node: NodeProcess): Promise<void> {
+  const status = await cluster.waitUntilCaughtUp(node)
+  expect(status.rot?.found).toBeGreaterThan(0)
+  await eventually('nothing is open any more', async () => (await node.admin.status()).rot?.open === false)
+  const metrics = await (await fetch(`http://127.0.0.1:${node.ports.admin}/metrics`)).text()
+  expect(metrics).toMatch(/^lokikv_rot_found_total [1-9]/m)
+  expect(metrics).toMatch(/^lokikv_rot_open 0/m)
+}
+
+test('a log with rot in what was decided, and checkpoints that are all rotten, are repaired from the peers', async () => {
+  await withCluster(3, { settings }, async (cluster) => {
+    const node = cluster.node(2)
+    await cluster.transfer(cluster.node(0))
+    const recorder = new Recorder(cluster.targets(0, 1), { valueBytes: 10_000, thinkMilliseconds: 2 })
+    await untilAnswered(recorder, 300)
+
+    await node.kill9()
+    const names = await segmentsOf(node)
+    await rot(join(node.walFolder, names[Math.max(0, names.length - 2)]!))
+    await node.start()
+    await isRepaired(cluster, node)
+    await eventually('two checkpoints and a log that begins behind the first', async () => {
+      const ids = (await readdir(node.checkpointFolder)).filter((name) => /^\d{16}$/.test(name))
+      const first = (await segmentsOf(node))[0]!
+      return ids.length === 2 && Number(first.slice(11, 27)) > 1
+    })
+    await untilAnswered(recorder, 200)
+
+    await node.kill9()
+    const rotten = await rotCheckpoints(node)
+    expect(rotten).toHaveLength(2)
+    await node.start()
+    await isRepaired(cluster, node)
+    expect(await node.logs()).toContain('entries were lost to rot')
+
+    // With the next checkpoint the rotten ones go, and nothing is left for the next start.
+    await eventually('the rotten ones are gone', async () => {
+      const ids = await readdir(node.checkpointFolder)
+      return rotten.every((id) => !ids.includes(id))
+    })
+    await node.kill9()
+    await node.start()
+    expect((await cluster.waitUntilCaughtUp(node)).rot?.found).toBe(0)
+    const recording = await finish(cluster, recorder, [0, 1, 2])
+    expect(problemsOf(recording)).toEqual([])
+  })
+})
+
+test('rot in a sealed segment is found by the scrub, and gone before the next start', async () => {
+  const slow = { ...settings, checkpointLogBytes: 67_108_864, checkpointIntervalSeconds: 3600 }
+  await withCluster(3, { settings: slow }, async (cluster) => {
+    const node = cluster.node(1)
+    const recorder = new Recorder(cluster.targets(0, 1, 2), { valueBytes: 10_000, thinkMilliseconds: 2 })
+    await eventually('three segments', async () => (await segmentsOf(node)).length > 3)
+    const name = (await segmentsOf(node))[1]!
+    await rot(join(node.walFolder, name))
+    const { rot: found } = await node.admin.scrub()
+    expect(found).toHaveLength(1)
+    expect(found[0]).toContain(name)
+    await eventually('the segment is gone', async () => !(await segmentsOf(node)).includes(name))
+    await isRepaired(cluster, node)
+    await node.kill9()
+    await node.start()
+    expect((await cluster.waitUntilCaughtUp(node)).rot).toMatchObject({ found: 0, open: false, doubtfulFrom: null })
+    const recording = await finish(cluster, recorder, [0, 1, 2])
+    expect(problemsOf(recording, [node.name])).toEqual([])
+  })
+})
