@@ -166,7 +166,6 @@ export interface RotJson {
 
 export interface ScrubResponse {
   readonly verifiedBytes: number
-  /** What is rotten, one line each. */
   readonly rot: readonly string[]
 }
 
