@@ -79,7 +79,7 @@ export function encodeIndex(index: SegmentIndex, seed: number): Buffer {
 
 /** Null where `bytes`, an index as a whole, is none of a segment with this seed. */
 export function decodeIndex(bytes: Buffer, seed: number): SegmentIndex | null {
-  if (bytes.length < SECTOR_BYTES || bytes.compare(MAGIC, 0, 8, 0, 8) !== 0) return null
+  if (bytes.length < SECTOR_BYTES || !isMagic(bytes)) return null
   const copy = Buffer.from(bytes)
   copy.writeUInt32LE(0, 12)
   if (crc32(copy, seed) !== bytes.readUInt32LE(12) || bytes.readUInt32LE(8) !== FORMAT) return null
@@ -93,18 +93,30 @@ export function decodeIndex(bytes: Buffer, seed: number): SegmentIndex | null {
   return { end, check, marks }
 }
 
-/** `none`: the file does not end with an index. `damaged`: it ends with what was one. */
+/** `none`: there is no index. `damaged`: there is the beginning or the end of one. */
 export type IndexFound = SegmentIndex | 'none' | 'damaged'
 
-/** The index at the end of a segment's file. */
-export async function readIndex(file: DiskFile, fileBytes: number, seed: number): Promise<IndexFound> {
+/** The index of a segment's file. `end`: where its frames end, null where that is not known. */
+export async function readIndex(
+  file: DiskFile,
+  fileBytes: number,
+  seed: number,
+  end: number | null,
+): Promise<IndexFound> {
   if (fileBytes < SECTOR_BYTES) return 'none'
   const tail = await file.read(fileBytes - 4, 4)
   const size = tail.length === 4 ? tail.readUInt32LE(0) : 0
-  if (size === 0) return 'none'
-  if (size % SECTOR_BYTES !== 0 || size > Math.min(fileBytes, MAXIMUM_INDEX_BYTES)) return 'damaged'
-  return decodeIndex(await file.read(fileBytes - size, size), seed) ?? 'damaged'
+  const isSize = size >= SECTOR_BYTES && size % SECTOR_BYTES === 0 && size <= Math.min(fileBytes, MAXIMUM_INDEX_BYTES)
+  const bytes = isSize ? await file.read(fileBytes - size, size) : NOTHING
+  const index = decodeIndex(bytes, seed)
+  if (index !== null) return index
+  // Zeros, or the last frame of a segment that nobody sealed: anything may be there but this.
+  const start = end === null ? bytes : await file.read(alignUp(end, SECTOR_BYTES), MAGIC.length)
+  return isMagic(start) || isMagic(bytes) ? 'damaged' : 'none'
 }
+
+const NOTHING = Buffer.alloc(0)
+const isMagic = (bytes: Buffer): boolean => bytes.length >= MAGIC.length && bytes.compare(MAGIC, 0, 8, 0, 8) === 0
 
 /** The last mark at or before the entry at `first`; null: from the first frame on. */
 export function markFor(index: SegmentIndex, first: number): Mark | null {

@@ -76,7 +76,7 @@ export async function loadSegment(
   const file = await disk.open(path, 'read')
   try {
     const size = await file.size()
-    const found = await readIndex(file, size, decoded.seed)
+    const found = await readIndex(file, size, decoded.seed, known?.end ?? null)
     if (known === null) {
       const bytes = withoutZeros(await file.read(0, size))
       // What follows a sealed one is lost: the index says where it ends.

@@ -181,7 +181,7 @@ async function* dumpSegment(
   const { header, seed } = part.decoded
   const file = await disk.open(part.path, 'read')
   const fileBytes = await file.size()
-  const index = await readIndex(file, fileBytes, seed)
+  const index = await readIndex(file, fileBytes, seed, part.known?.end ?? null)
   await file.close()
   // In an archive the segment behind may be gone; the index says where this one ends, too.
   const end = typeof index === 'object' ? index : null

@@ -45,11 +45,15 @@ const names = (disk: SimulatedDisk): string[] =>
     ({ name }) => name,
   )
 
-async function indexOf(disk: Disk, name: string): Promise<SegmentIndex | 'none' | 'damaged'> {
+async function indexOf(
+  disk: Disk,
+  name: string,
+  end: number | null = null,
+): Promise<SegmentIndex | 'none' | 'damaged'> {
   const path = `/data/wal/${name}`
   const { seed } = await readSegmentHeader(disk, path)
   const file = await disk.open(path, 'read')
-  const found = await readIndex(file, await file.size(), seed)
+  const found = await readIndex(file, await file.size(), seed, end)
   await file.close()
   return found
 }
@@ -172,7 +176,7 @@ describe('the index', () => {
       copy[at]! ^= 1 << (at % 8)
       const disk = source.survivor(() => 1)
       disk.poke(path, copy)
-      if ((await indexOf(disk, name)) === 'damaged') damaged++
+      if ((await indexOf(disk, name, end)) === 'damaged') damaged++
       expect(typeof (await indexOf(disk, name))).toBe('string')
       const messages: string[] = []
       const storage = await open(disk, { log: (message: string) => messages.push(message) })
@@ -182,6 +186,25 @@ describe('the index', () => {
       await allSealed(disk)
     }
     expect(damaged).toBeGreaterThan(50)
+  })
+
+  test('is told from what a segment without one ends with', async () => {
+    const disk = new SimulatedDisk()
+    await (await filled(disk, 500)).close()
+    await (await open(disk)).close()
+    const name = names(disk)[0]!
+    const path = `/data/wal/${name}`
+    const bytes = disk.peek(path)!
+    const { end } = (await indexOf(disk, name)) as SegmentIndex
+    for (const ending of [0, 1, 512, 1024, 0xffff_ffff, end & ~511]) {
+      const copy = Buffer.concat([bytes.subarray(0, end), Buffer.alloc(600)])
+      copy.writeUInt32LE(ending, copy.length - 4)
+      disk.poke(path, copy)
+      expect(await indexOf(disk, name, end)).toBe('none')
+      expect(await indexOf(disk, name)).toBe('none')
+    }
+    disk.poke(path, bytes.subarray(0, end))
+    expect(await indexOf(disk, name, end)).toBe('none')
   })
 
   test('of another segment is none', async () => {
