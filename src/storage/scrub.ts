@@ -147,7 +147,7 @@ async function verifySegment(disk: Disk, path: string): Promise<string | null> {
     await file.close()
   }
   let frames = 0
-  for (const item of readSegment(bytes, decoded, end)) {
+  for (const item of readSegment(bytes, decoded, end, null)) {
     if (item.kind === 'rot') return `at ${item.from}: ${item.reason}`
     if (item.kind === 'foreign') return `at ${item.end}: what follows was not chained to what is before`
     if (++frames % FRAMES_AT_ONCE === 0) await new Promise((resolve) => setImmediate(resolve))
