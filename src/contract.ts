@@ -345,13 +345,9 @@ function configuration(value: unknown, path: string): ConfigurationJson {
   }
 }
 
-function optionally<Name extends string>(
-  fields: Record<string, unknown>,
-  path: string,
-  name: Name,
-): { readonly [Each in Name]?: number } {
+function optionally(fields: Record<string, unknown>, path: string, name: 'acceptQuorum' | 'leaseMilliseconds') {
   if (fields[name] === undefined || fields[name] === null) return {}
-  return { [name]: integer(fields[name], `${path}.${name}`, 1) } as { [Each in Name]: number }
+  return { [name]: integer(fields[name], `${path}.${name}`, 1) }
 }
 
 export function parseGenesisRequest(value: unknown): GenesisRequest {
