@@ -19,6 +19,7 @@ import { failReads } from './reads.ts'
 import {
   type Replica,
   enterConfiguration,
+  holdsPrefix,
   isInSight,
   isLeading,
   peers,
@@ -164,7 +165,7 @@ function announce(
 /** Answers a message of an older configuration. Where a joining node does not know the start, it has nothing to say. */
 export function answerOlder(replica: Replica, from: NodeId): void {
   const { configuration: next, configurationStart: index } = replica
-  if (index > 0) send(replica, from, { kind: 'sealed', index, next }, 'now')
+  if (index > 0 && holdsPrefix(replica)) send(replica, from, { kind: 'sealed', index, next }, 'now')
 }
 
 /** The configuration we are in is over: go and get the rest of it. */

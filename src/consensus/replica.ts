@@ -103,7 +103,7 @@ export function createReplica(from: {
     generation: 0,
     recordedDecided: state.decided,
     recordedAt: now,
-    phase: isVoter(configuration, self) ? 'recover' : 'idle',
+    phase: isVoter(configuration, self) && decided >= state.configurationStart ? 'recover' : 'idle',
     election: createElection(self, configuration.id, state.promise, now, { agreed: nodeId(0), happy: false }),
     leadership: null,
     grant: NO_GRANT,
@@ -175,6 +175,11 @@ function take(replica: Replica, event: Event): void {
 /** What follows from an event whatever it was: configurations that start, leadership that begins or changes. */
 function settle(replica: Replica): void {
   startDecided(replica)
+  if (replica.phase === 'idle' && votes(replica)) {
+    // What rot had taken of the configurations before is here again.
+    replica.phase = 'recover'
+    beginRecall(replica)
+  }
   const early = replica.early
   if (early && early.message.ballot.configuration <= replica.configuration.id) {
     replica.early = null

@@ -283,7 +283,14 @@ export function takePersisted(replica: Replica, position: Position): boolean {
 export const peers = (replica: Replica): NodeId[] =>
   replica.configuration.voters.map((member) => member.id).filter((id) => id !== replica.self)
 
-export const votes = (replica: Replica): boolean => isVoter(replica.configuration, replica.self)
+/** It may hold less than it entered its configuration with: rot took it. */
+export const holdsPrefix = (replica: Replica): boolean => replica.decided >= replica.configurationStart
+
+/**
+ * Whether this replica has a say in its configuration: who does not hold all up to the stop-sign that began it has
+ * none. Others may still have to decide that stop-sign, and would wait for it in vain.
+ */
+export const votes = (replica: Replica): boolean => isVoter(replica.configuration, replica.self) && holdsPrefix(replica)
 
 /** The configuration that a stop-sign at the end of the log is about to start, decided or not; null: none. */
 export function pendingConfiguration(replica: Replica): Configuration | null {

@@ -105,7 +105,10 @@ export function drawText({ nodes, rows }: Drawing, { columns, colour }: Style): 
   const paint = (style: Parameters<typeof styleText>[0], text: string): string =>
     colour ? styleText(style, text, { validateStream: false }) : text
   const place = (node: NodeId): number => Math.floor(width / 2) + width * nodes.indexOf(node)
-  const head = nodes.map((node) => center(`node ${node}`, width)).join('')
+  const head = nodes
+    .map((node) => center(`node ${node}`, width))
+    .join('')
+    .trimEnd()
   const lines = [paint('bold', `${'ms'.padStart(TIME_WIDTH - 1)} ${head}`)]
   for (const row of rows) {
     const canvas = Array.from({ length: width * nodes.length }, () => ' ')
