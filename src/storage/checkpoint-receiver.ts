@@ -161,7 +161,8 @@ function storedAs(chunks: readonly ChunkInfo[], cipher: FileCipher | null): Chun
 /** What an earlier attempt was receiving under the current key, or null. */
 async function earlierAttempt(disk: Disk, work: string, keys: KeyRing): Promise<CheckpointInfo | null> {
   const bytes = await readWhole(disk, `${work}/${PEER_MANIFEST}`)
-  if (bytes === null) return null
+  // A crash may leave the one without the other.
+  if (bytes === null || !(await disk.list(work))?.includes('data')) return null
   try {
     const info = decodeManifest(bytes, `${work}/${PEER_MANIFEST}`, keys)
     return (info.cipher?.need.keyId ?? null) === keys.current ? info : null

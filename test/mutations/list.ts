@@ -127,14 +127,14 @@ const LOG: readonly Mutation[] = [
     file: 'storage/wal.ts',
     from: 'if (!taken.vital) return\n',
     to: 'if (taken) return\n',
-    caughtBy: 'bit flips',
+    caughtBy: 'damaged promises',
   },
   {
     name: 'the second word of a promise shares its sectors',
     file: 'storage/wal.ts',
     from: 'writePadding(writer, alignUp(end, SECTOR_BYTES) - end)',
     to: '',
-    caughtBy: 'lost sectors',
+    caughtBy: 'damaged promises',
   },
   {
     name: 'an append is not waited for',
@@ -183,6 +183,20 @@ const LOG: readonly Mutation[] = [
     file: 'storage/wal.ts',
     from: 'doubtfulFrom: position.doubtfulFrom,',
     to: 'doubtfulFrom: null,',
+    caughtBy: 'bit flips',
+  },
+  {
+    name: 'a state that damage may have outdated is believed',
+    file: 'storage/recovery.ts',
+    from: 'this.stateLostAt ??= logIndex(this.next)',
+    to: '',
+    caughtBy: 'bit flips',
+  },
+  {
+    name: 'that promises may be lost is forgotten at the next start',
+    file: 'storage/wal.ts',
+    from: 'promiseLost: position.promiseLost,',
+    to: 'promiseLost: false,',
     caughtBy: 'bit flips',
   },
   {
@@ -320,9 +334,9 @@ const CHECKPOINTS: readonly Mutation[] = [
   {
     name: 'chunks from before a restart are not checked',
     file: 'storage/checkpoint-receiver.ts',
-    from: 'if (bytes.length === chunk.bytes && crc32(bytes) === chunk.crc) missing.delete(number)',
-    to: 'missing.delete(number)',
-    caughtBy: 'crash: a checkpoint of a peer comes in pieces, over restarts',
+    from: 'if (plain === null || crc32(plain) !== chunks[number]!.crc) continue',
+    to: 'if (plain === null) continue',
+    caughtBy: 'a checkpoint on its way',
   },
   {
     name: 'chunks of a peer are not checked',

@@ -5,12 +5,12 @@
 import assert from 'node:assert/strict'
 import { openStorage } from '../../src/storage/storage.ts'
 import { HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from '../storage/crash-points.ts'
-import { historySweep, resetSweep } from '../storage/crash-points.ts'
+import { historySweep, resetSweep, resumeSweep } from '../storage/crash-points.ts'
 import { simulated, slicesOf } from '../storage/history.ts'
 import * as sample from '../storage/samples.ts'
 import { SimulatedDisk } from '../storage/simulated-disk.ts'
 import { checkpointSweep, flipSweep, lostSectorSweep, misdirectSweep } from '../storage/sweeps.ts'
-import { missingFileSweep, spliceSweep } from '../storage/sweeps.ts'
+import { missingFileSweep, promiseSweep, spliceSweep } from '../storage/sweeps.ts'
 import { logIndex } from '../../src/vocabulary.ts'
 
 /** A chunk with a bit that was flipped on the way is refused when it comes, not when it is read. */
@@ -39,11 +39,13 @@ const SWEEPS: Readonly<Record<string, () => Promise<unknown>>> = {
   'missing files': missingFileSweep,
   'misdirected writes': misdirectSweep,
   'lost sectors': lostSectorSweep,
+  'damaged promises': promiseSweep,
   'bit flips': () => flipSweep(5),
   'control file': controlFileSweep,
   reset: resetSweep,
   'checkpoints set aside': asideSweep,
   'a failed write': failedWriteSweep,
+  'a checkpoint on its way': resumeSweep,
   ...Object.fromEntries(
     (['crash', 'fail'] as const).flatMap((fault) =>
       Object.entries(HISTORIES).map(([name, history]) => [`${fault}: ${name}`, () => historySweep(history, fault)]),

@@ -30,6 +30,9 @@ export async function runMutant(mutation: Mutation, sweep: string | null): Promi
       filter: (path) => !/src.(consensus|machine|edge)/.test(path.slice(ROOT.length)),
     })
     await cp(join(ROOT, 'test/storage'), join(folder, 'test/storage'), { recursive: true })
+    await cp(join(ROOT, 'test/fixtures/data-encrypted/keys'), join(folder, 'test/fixtures/data-encrypted/keys'), {
+      recursive: true,
+    })
     await cp(join(ROOT, 'test/sim/inline-zstd.ts'), join(folder, 'test/sim/inline-zstd.ts'))
     await cp(join(ROOT, 'test/mutations'), join(folder, 'test/mutations'), { recursive: true })
     const path = join(folder, 'src', mutation.file)

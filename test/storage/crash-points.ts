@@ -7,14 +7,19 @@
  * acknowledged and nothing else, and take nothing for damage: a crash is none.
  */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import '../sim/inline-zstd.ts'
 import { type ControlFile, readControlFile, renderControlFile, replaceControlFile } from '../../src/control-file.ts'
+import { KeyRing } from '../../src/storage/keys.ts'
 import { finishReset, moveAside } from '../../src/storage/reset.ts'
 import { type Storage, type StorageOptions, openStorage } from '../../src/storage/storage.ts'
 import { volumeId } from '../../src/vocabulary.ts'
-import { type Progress, type Step, checkStart, newProgress, runHistory, simulated } from './history.ts'
+import { EMPTY_MODEL, LARGE_CHECKPOINT, type Progress, type Step, checkStart, modelAfter } from './history.ts'
+import { newProgress, receiveFromPeer, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { type Choose, SimulatedDisk, random } from './simulated-disk.ts'
+
+const KEYS = join(import.meta.dirname, '../fixtures/data-encrypted/keys')
 
 const write = (...records: Parameters<typeof sample.written>[1][]): Step => ({ kind: 'write', records })
 
@@ -113,6 +118,19 @@ export const HISTORIES: Readonly<Record<string, History>> = {
       write(sample.installed(5), sample.appended(6, 9, ' kept')),
       write(sample.appended(10, 10, ' kept')),
     ],
+  },
+  'packed and sealed: a suffix is replaced, a checkpoint taken, the log let go of': {
+    steps: [
+      write(sample.genesis(3), sample.appended(1, 4, ' one'.repeat(300))),
+      write(sample.promised(4)),
+      write(sample.acceptSync(4, 3, 5, ' two'.repeat(300))),
+      write(sample.decided(5), sample.promised(5)),
+      { kind: 'checkpoint', index: 3 },
+      { kind: 'checkpoint', index: 5 },
+      { kind: 'truncate', index: 5 },
+      write(sample.appended(6, 6, ' two')),
+    ],
+    options: { compression: 'zstd', keys: new KeyRing(KEYS, 'new') },
   },
   restarts: {
     steps: [
@@ -376,6 +394,23 @@ export async function asideSweep(): Promise<Count> {
       await storage.close()
       const aside = `/data/checkpoints/aside-${sample.VOLUME}/`
       for (const name of kept) assert.equal(disk.snapshot()[`${aside}${name}`], before[`/data/checkpoints/${name}`])
+    },
+  })
+}
+
+/** A checkpoint that was on its way is fetched to its end by the next start; what a crash tore of it is fetched again. */
+export async function resumeSweep(): Promise<Count> {
+  const source = new SimulatedDisk()
+  await runHistory(source, [write(sample.genesis(3))], newProgress())
+  return everyStep<null>({
+    disk: () => source.survivor(() => 0),
+    begin: () => null,
+    run: async (disk) => receiveFromPeer(await openStorage(simulated(disk)), LARGE_CHECKPOINT, 1),
+    verify: async (disk) => {
+      const storage = await openUndamaged(disk)
+      await receiveFromPeer(storage, LARGE_CHECKPOINT)
+      await checkStart(storage, { ...newProgress(), models: [modelAfter(EMPTY_MODEL, sample.genesis(3))] })
+      assert.equal(storage.checkpoint?.index, LARGE_CHECKPOINT)
     },
   })
 }

@@ -7,7 +7,7 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { openStorage } from '../../src/storage/storage.ts'
 import { logIndex } from '../../src/vocabulary.ts'
 import { type Count, HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from './crash-points.ts'
-import { historySweep, resetSweep } from './crash-points.ts'
+import { historySweep, resetSweep, resumeSweep } from './crash-points.ts'
 import { newProgress, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
@@ -31,6 +31,9 @@ describe('every step is a crash point', () => {
   for (const [name, history] of Object.entries(HISTORIES)) {
     test(`history: ${name}`, async () => expect(counted(await historySweep(history)).points).toBeGreaterThan(9))
   }
+
+  test('a checkpoint of a peer is fetched to its end', async () =>
+    expect(counted(await resumeSweep()).points).toBeGreaterThan(9))
 
   test('the control file is replaced', async () => expect(counted(await controlFileSweep()).points).toBeGreaterThan(9))
 

@@ -92,7 +92,7 @@ export interface Progress {
 }
 
 /** Slices of the checkpoint of an index; those from this one on have more than one chunk. */
-const LARGE_CHECKPOINT = 100
+export const LARGE_CHECKPOINT = 100
 const made = new Map<number, readonly Buffer[]>()
 export function slicesOf(index: number): Buffer[] {
   const known = made.get(index)

@@ -92,10 +92,11 @@ export async function tryDamage(
   if (source.peek(META)!.includes(sample.CLUSTER)) {
     assert.deepEqual(outcome.identity, { cluster: sample.CLUSTER, node: nodeId(2) })
   }
-  const { doubtfulFrom } = outcome.recovered
+  const { doubtfulFrom, promiseLost } = outcome.recovered
   if (doubtfulFrom === null) return 'whole'
   const again = await opened(disk)
   assert.ok(again.kind === 'recovered' && again.recovered.doubtfulFrom === doubtfulFrom, 'doubt was forgotten')
+  assert.equal(again.recovered.promiseLost, promiseLost, 'that promises may be lost was forgotten')
   return 'doubtful'
 }
 
@@ -296,4 +297,31 @@ export async function misdirectSweep(): Promise<number> {
     }
   }
   return noticed
+}
+
+/** A promise that one damaged sector took is known from the state behind it, and nothing is lost with it. */
+export async function promiseSweep(): Promise<void> {
+  const { disk } = await prepared(
+    [write(sample.genesis(3)), write(sample.promised(6)), write(sample.appended(1, 1, ' x'.repeat(400)))],
+    { segmentBytes: 1024 * 1024 },
+  )
+  const path = disk.paths().find((name) => name.endsWith('.wal'))!
+  const [, promise] = (await framesOf(disk, path)).offsets
+  assert.ok(promise !== undefined)
+  const sector = promise - (promise % 512)
+  const damages: ((bytes: Buffer) => unknown)[] = [
+    (bytes) => bytes.fill(0, sector, sector + 512),
+    (bytes) => bytes.fill(0xff, promise, promise + 32),
+    (bytes) => (bytes[promise + 33]! ^= 1),
+  ]
+  for (const damage of damages) {
+    const copy = disk.survivor(() => 0)
+    const bytes = copy.peek(path)!
+    damage(bytes)
+    copy.poke(path, bytes)
+    const outcome = await opened(copy)
+    assert.ok(outcome.kind === 'recovered')
+    const { state, promiseLost = false, entries } = outcome.recovered
+    assert.deepEqual([state.promise.n, promiseLost, entries.length], [6, false, 1])
+  }
 }
