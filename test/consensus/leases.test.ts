@@ -6,7 +6,15 @@ import { describe, expect, it } from 'vitest'
 import type { Effect, Event } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
 import { type Replica, createReplica, position, step } from '../../src/consensus/replica.ts'
-import { EMPTY_STATE, ZERO_BALLOT, configurationId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
+import {
+  type DurableState,
+  EMPTY_STATE,
+  ZERO_BALLOT,
+  configurationId,
+  logIndex,
+  nodeId,
+  volumeId,
+} from '../../src/vocabulary.ts'
 
 const LEASE_MILLISECONDS = 200
 const configuration = {
@@ -30,8 +38,8 @@ class Voter {
   readonly said: { to: number; message: Message }[] = []
   readonly ready: number[] = []
 
-  constructor(id: number) {
-    const recovered = { state: { ...EMPTY_STATE, configuration }, first: index(1), entries: [], doubtfulFrom: null }
+  constructor(id: number, state: DurableState = { ...EMPTY_STATE, configuration }) {
+    const recovered = { state, first: index(1), entries: [], doubtfulFrom: null }
     this.replica = createReplica({ self: nodeId(id), recovered, now: 0 })
   }
 
@@ -103,6 +111,21 @@ describe('a follower', () => {
     expect(voter.kinds().filter((kind) => kind.startsWith('promise'))).toEqual([])
     voter.do({ kind: 'tick', now: 225 })
     expect(voter.kinds()).toContain('promise to 2')
+  })
+
+  it('grants nothing before that time either: what it may have granted is not known, and no release could end it', () => {
+    const restarted = { ...EMPTY_STATE, configuration, promise: ballotOf(1, 3) }
+    const voter = new Voter(1, restarted)
+    voter.hear(10, 3, prepare(1, 3))
+    voter.hear(10, 3, acceptSync(1, 3))
+    voter.said.splice(0)
+    voter.hear(100, 3, lease('lease-request', 1, 5000))
+    expect(voter.kinds()).toEqual([])
+    voter.hear(230, 3, lease('lease-request', 1, 5130))
+    expect(voter.kinds()).toEqual(['lease-grant to 3'])
+    voter.hear(240, 3, lease('lease-release', 1, 5140))
+    voter.hear(241, 2, prepare(7, 2))
+    expect(voter.kinds()).toEqual(['promise to 2'])
   })
 
   it('stays bound for longer than the lease, by the error of two clocks, and then answers who waits', () => {
