@@ -115,6 +115,15 @@ export async function readIndex(
   return isMagic(start) || isMagic(bytes) ? 'damaged' : 'none'
 }
 
+/** The bytes of a segment without a damaged index at their end: rot in an index is none in the frames. */
+export function withoutIndex(bytes: Buffer): Buffer {
+  const last = Math.floor(bytes.length / SECTOR_BYTES) * SECTOR_BYTES
+  for (let at = last; at > Math.max(0, last - MAXIMUM_INDEX_BYTES); at -= SECTOR_BYTES) {
+    if (isMagic(bytes.subarray(at, at + MAGIC.length))) return bytes.subarray(0, at)
+  }
+  return bytes
+}
+
 const NOTHING = Buffer.alloc(0)
 const isMagic = (bytes: Buffer): boolean => bytes.length >= MAGIC.length && bytes.compare(MAGIC, 0, 8, 0, 8) === 0
 

@@ -188,6 +188,27 @@ describe('the index', () => {
     expect(damaged).toBeGreaterThan(50)
   })
 
+  test('flipped in any byte, is no rot for the scrub; a flip before it is', async () => {
+    const disk = new SimulatedDisk()
+    await (await filled(disk, 500)).close()
+    const storage = await open(disk)
+    const name = names(disk)[0]!
+    const path = `/data/wal/${name}`
+    const bytes = disk.peek(path)!
+    const { end } = (await indexOf(disk, name)) as SegmentIndex
+    const rotAfterFlip = async (at: number): Promise<number> => {
+      const copy = Buffer.from(bytes)
+      copy[at]! ^= 1 << (at % 8)
+      disk.poke(path, copy)
+      return (await storage.scrub.pass(true)).length
+    }
+    const from = Math.ceil(end / 512) * 512
+    for (let at = from; at < bytes.length; at += 31) expect(await rotAfterFlip(at)).toBe(0)
+    for (let at = bytes.length - 4; at < bytes.length; at++) expect(await rotAfterFlip(at)).toBe(0)
+    expect(await rotAfterFlip(end - 100)).toBe(1)
+    await storage.close()
+  })
+
   test('is told from what a segment without one ends with', async () => {
     const disk = new SimulatedDisk()
     await (await filled(disk, 500)).close()
