@@ -385,4 +385,71 @@ const BESIDE: readonly Mutation[] = [
   },
 ]
 
-export const MUTATIONS: readonly Mutation[] = [...FRAMES, ...TORN_OR_ROTTEN, ...LOG, ...META, ...CHECKPOINTS, ...BESIDE]
+const SEALED: readonly Mutation[] = [
+  {
+    name: 'frames are not sealed',
+    file: 'storage/wal.ts',
+    from: "const cipher = FileCipher.create(keys, 'segment', `${directory}/${name}`)",
+    to: 'const cipher = null as FileCipher | null',
+    caughtBy: 'what is sealed',
+  },
+  {
+    name: 'the nonce of a piece is not its place',
+    file: 'storage/keys.ts',
+    from: 'nonce.writeUInt32LE(number % 0x1_0000_0000, 0)',
+    to: '',
+    caughtBy: 'what is sealed',
+  },
+  {
+    name: 'the header of a frame is not authenticated',
+    file: 'storage/keys.ts',
+    from: 'setAAD(associated)',
+    to: 'setAAD(Buffer.alloc(0))',
+    caughtBy: 'what is sealed',
+  },
+  {
+    name: 'a salt is used again',
+    file: 'storage/keys.ts',
+    from: 'const salt = randomBytes(SALT_BYTES)',
+    to: 'const salt = randomBytes(0).length === 0 ? Buffer.alloc(SALT_BYTES) : null!',
+    caughtBy: 'salts',
+  },
+  {
+    name: 'a wrong key is not noticed',
+    file: 'storage/keys.ts',
+    from: 'if (!check.equals(need.check)) {',
+    to: 'if (check.length === 0) {',
+    caughtBy: 'another key',
+  },
+  {
+    name: 'the manifest of a checkpoint is not sealed',
+    file: 'storage/checkpoint.ts',
+    from: 'writer.bytes(sealPiece(info.cipher, plain, MANIFEST_NUMBER))',
+    to: 'writer.bytes(plain)',
+    caughtBy: 'what is sealed',
+  },
+  {
+    name: 'chunks of a peer are stored in the clear',
+    file: 'storage/checkpoint-receiver.ts',
+    from: 'const sealed = sealPiece(this.info.cipher, bytes, chunk)',
+    to: 'const sealed = bytes',
+    caughtBy: 'what is sealed',
+  },
+  {
+    name: 'the checksum of an index is not checked',
+    file: 'storage/segment-index.ts',
+    from: 'crc32(copy, seed) !== bytes.readUInt32LE(12) || ',
+    to: '',
+    caughtBy: 'flips in an index',
+  },
+]
+
+export const MUTATIONS: readonly Mutation[] = [
+  ...FRAMES,
+  ...TORN_OR_ROTTEN,
+  ...LOG,
+  ...META,
+  ...CHECKPOINTS,
+  ...SEALED,
+  ...BESIDE,
+]

@@ -7,6 +7,7 @@ import { openStorage } from '../../src/storage/storage.ts'
 import { HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from '../storage/crash-points.ts'
 import { historySweep, resetSweep, resumeSweep } from '../storage/crash-points.ts'
 import { simulated, slicesOf } from '../storage/history.ts'
+import { indexSweep, saltSweep, sealedSweep, wrongKeySweep } from '../storage/packing-sweeps.ts'
 import * as sample from '../storage/samples.ts'
 import { SimulatedDisk } from '../storage/simulated-disk.ts'
 import { checkpointSweep, flipSweep, lostSectorSweep, misdirectSweep } from '../storage/sweeps.ts'
@@ -41,6 +42,10 @@ const SWEEPS: Readonly<Record<string, () => Promise<unknown>>> = {
   'lost sectors': lostSectorSweep,
   'damaged promises': promiseSweep,
   'bit flips': () => flipSweep(5),
+  'what is sealed': sealedSweep,
+  salts: saltSweep,
+  'another key': wrongKeySweep,
+  'flips in an index': indexSweep,
   'control file': controlFileSweep,
   reset: resetSweep,
   'checkpoints set aside': asideSweep,
