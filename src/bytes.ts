@@ -147,6 +147,14 @@ export class ByteReader {
     }
   }
 
+  /** Passes over so many bytes; the offset at which they begin. */
+  skip(count: number): number {
+    this.#need(count)
+    const begin = this.offset
+    this.offset += count
+    return begin
+  }
+
   uint8(): number {
     if (this.offset >= this.end) this.#need(1)
     return this.buffer[this.offset++]!

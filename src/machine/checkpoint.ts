@@ -24,7 +24,8 @@ import { invariant } from '../invariant.ts'
 import { type VolumeId, logIndex, volumeId } from '../vocabulary.ts'
 import { Buckets } from './buckets.ts'
 import { BUCKETS, HASH_SHIFT } from './hash.ts'
-import { type KeyRecord, readRecord, writeRecord, writeString } from './records.ts'
+import { type KeyRecord, type StringInBytes } from './records.ts'
+import { readRecord, readStringInBytes, writeRecord, writeString } from './records.ts'
 import { readSessions, writeSessions } from './sessions.ts'
 import type { MachineState } from './state.ts'
 import { Collection } from './store.ts'
@@ -227,6 +228,16 @@ const malformed = (what: string): LokiError => new LokiError('FRAME_MALFORMED', 
 export class CheckpointReader {
   readonly #state: MachineState
   #phase: 'start' | 'middle' | 'end' = 'start'
+  /** One for all of them. */
+  readonly #string: StringInBytes = {
+    bytes: Buffer.alloc(0),
+    key: 0,
+    keyLength: 0,
+    value: 0,
+    valueLength: 0,
+    version: 0,
+    expireAtMilliseconds: 0,
+  }
   #buckets = 0
 
   constructor(state: MachineState) {
@@ -272,8 +283,15 @@ export class CheckpointReader {
     const removedVersion = reader.uint()
     if (!collection || index >= BUCKETS) throw malformed(`no bucket ${index} of collection '${name}'`)
     if (collection.buckets.hasNews(index)) throw malformed(`bucket ${index} of collection '${name}' twice`)
-    collection.buckets.removedVersions[index] = removedVersion
-    for (let left = reader.uint(); left > 0; left--) {
+    const { buckets } = collection
+    buckets.removedVersions[index] = removedVersion
+    const count = reader.uint()
+    // A count that is damaged must not take memory: a record has five bytes at least.
+    buckets.strings.reserve(index, Math.min(count, reader.remaining / 5))
+    for (let left = count; left > 0; left--) {
+      const begin = reader.offset
+      if (readStringInBytes(reader, this.#string) && collection.loadString(index, this.#string)) continue
+      reader.offset = begin
       const { key, record } = readRecord(reader)
       if (!collection.load(index, key, record)) throw malformed(`a key in the wrong bucket ${index}, or twice`)
     }

@@ -74,6 +74,10 @@ export function recordBytes(key: string, record: KeyRecord): number {
   return overhead + expiry + key.length + (record.kind === 'string' ? record.value.length : record.elementBytes)
 }
 
+/** As `recordBytes` of a short string with a key and a value of those lengths. */
+export const shortStringBytes = (keyLength: number, valueLength: number, expireAtMilliseconds: number): number =>
+  SHORT_STRING_BYTES + (expireAtMilliseconds === 0 ? 0 : EXPIRY_BYTES) + keyLength + valueLength
+
 /** Whether a string with a value of that length belongs into the table of its collection. */
 export const isShort = (key: string, length: number): boolean => length <= SHORT_BYTES && key.length <= SHORT_BYTES
 
@@ -149,6 +153,31 @@ export function writeRecord(writer: ByteWriter, key: string, record: KeyRecord):
 export function writeString(writer: ByteWriter, strings: StringTable, place: number): void {
   writer.uint8(KIND_STRING).bytes(strings.keyBytes(place)).uint(strings.version(place)).uint(strings.expiry(place))
   writer.bytes(strings.valueBytes(place))
+}
+
+/** A string in the bytes of a checkpoint: where key and value are, and what goes with them. */
+export interface StringInBytes {
+  bytes: Buffer
+  key: number
+  keyLength: number
+  value: number
+  valueLength: number
+  version: number
+  expireAtMilliseconds: number
+}
+
+/** Reads the next record where it is a string, without a copy of its bytes; false, and nothing is read, where not. */
+export function readStringInBytes(reader: ByteReader, into: StringInBytes): boolean {
+  if (reader.remaining === 0 || reader.buffer[reader.offset] !== KIND_STRING) return false
+  reader.offset++
+  into.bytes = reader.buffer
+  into.keyLength = reader.uint()
+  into.key = reader.skip(into.keyLength)
+  into.version = reader.uint()
+  into.expireAtMilliseconds = reader.uint()
+  into.valueLength = reader.uint()
+  into.value = reader.skip(into.valueLength)
+  return true
 }
 
 /** What it gives has memory of its own. */

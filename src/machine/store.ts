@@ -11,8 +11,8 @@
  */
 import { Buckets } from './buckets.ts'
 import { ExpiryHeap } from './expiry.ts'
-import { HASH_SHIFT, bucketOf, hashOf } from './hash.ts'
-import { type AggregateRecord, type KeyRecord, recordBytes } from './records.ts'
+import { HASH_SHIFT, bucketOf, hashOf, hashOfBytes } from './hash.ts'
+import { type AggregateRecord, type KeyRecord, type StringInBytes, recordBytes, shortStringBytes } from './records.ts'
 import { ABSENT, SHORT_BYTES } from './string-table.ts'
 
 /** A running checkpoint, as the store sees it. */
@@ -206,6 +206,22 @@ export class Collection {
     return true
   }
 
+  /**
+   * As `load` of a short string, without an object for it. False, and nothing happens, where it does not come in the
+   * order in which a checkpoint has the strings of a bucket: `load` says whether that is wrong.
+   */
+  loadString(bucket: number, string: StringInBytes): boolean {
+    const { bytes, key, keyLength, valueLength, expireAtMilliseconds } = string
+    if (keyLength > SHORT_BYTES || valueLength > SHORT_BYTES || this.buckets.others[bucket] !== null) return false
+    const hash = hashOfBytes(bytes, key, key + keyLength)
+    if (hash >>> HASH_SHIFT !== bucket || !this.buckets.strings.append(hash, string)) return false
+    this.#add(shortStringBytes(keyLength, valueLength, expireAtMilliseconds), expireAtMilliseconds, 1)
+    if (expireAtMilliseconds !== 0) {
+      this.store.noteExpiry(this.name, bytes.toString('latin1', key, key + keyLength), expireAtMilliseconds)
+    }
+    return true
+  }
+
   #willChange(hash: number, key: string): void {
     const { store, buckets } = this
     const bucket = hash >>> HASH_SHIFT
@@ -215,8 +231,12 @@ export class Collection {
   }
 
   #count(key: string, record: KeyRecord, sign: 1 | -1): void {
-    const bytes = sign * recordBytes(key, record)
-    const expiring = record.expireAtMilliseconds === 0 ? 0 : sign
+    this.#add(recordBytes(key, record), record.expireAtMilliseconds, sign)
+  }
+
+  #add(size: number, expireAtMilliseconds: number, sign: 1 | -1): void {
+    const bytes = sign * size
+    const expiring = expireAtMilliseconds === 0 ? 0 : sign
     this.keys += sign
     this.usedBytes += bytes
     this.expiring += expiring

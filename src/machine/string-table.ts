@@ -16,6 +16,7 @@
  * The order of strings is a function of the content alone: every replica tells them in the same order.
  */
 import { BUCKETS, HASH_SHIFT } from './hash.ts'
+import type { StringInBytes } from './records.ts'
 import { Slabs, UNIT_BYTES } from './slabs.ts'
 
 /** Longest key and longest value that are kept here. */
@@ -37,6 +38,8 @@ const COUNT = 2
 const ENTRY_WORDS = 2
 const ENTRIES_PER_UNIT = UNIT_BYTES / 4 / ENTRY_WORDS
 const LEAST_CAPACITY = 4
+/** Room that is made beforehand, at most. */
+const MOST_RESERVED = 65_536
 
 /** Hashes of a bucket are spread over so many: where among them a hash is says about where in the index it is. */
 const HASHES_PER_BUCKET = 2 ** HASH_SHIFT
@@ -117,6 +120,47 @@ export class StringTable {
     words.copyWithin(entry + ENTRY_WORDS, entry, start + ENTRY_WORDS * count)
     words[entry] = hash
     words[entry + 1] = place
+  }
+
+  /** Makes room for so many strings in an empty bucket. */
+  reserve(bucket: number, strings: number): void {
+    const fields = FIELDS * bucket
+    if (strings === 0 || this.#buckets[fields + CAPACITY] !== 0) return
+    const capacity = Math.max(LEAST_CAPACITY, (Math.min(strings, MOST_RESERVED) + 1) & ~1)
+    this.#buckets[fields + PLACE] = this.#slabs.take(capacity / ENTRIES_PER_UNIT)
+    this.#buckets[fields + CAPACITY] = capacity
+  }
+
+  /** As `insert`, where the hash is larger than all in its bucket; otherwise false, and nothing happens. */
+  append(hash: number, string: StringInBytes): boolean {
+    const bucket = hash >>> HASH_SHIFT
+    const fields = FIELDS * bucket
+    const count = this.#buckets[fields + COUNT]!
+    if (count > 0) {
+      const region = this.#buckets[fields + PLACE]!
+      const last = this.#slabs.wordOffset(region) + ENTRY_WORDS * (count - 1)
+      if (this.#slabs.words(region)[last]! >= hash) return false
+    }
+    this.#makeRoomForOneMore(bucket)
+    const { bytes, key, keyLength, value, valueLength } = string
+    const units = Math.ceil((HEADER_BYTES + keyLength + valueLength) / UNIT_BYTES)
+    const place = this.#slabs.take(units)
+    const start = this.#slabs.offset(place)
+    const view = this.#slabs.view(place)
+    const piece = this.#slabs.bytes(place)
+    view.setUint16(start, keyLength, true)
+    view.setUint16(start + VALUE_LENGTH, valueLength, true)
+    view.setUint16(start + UNITS, units, true)
+    bytes.copy(piece, start + HEADER_BYTES, key, key + keyLength)
+    bytes.copy(piece, start + HEADER_BYTES + keyLength, value, value + valueLength)
+    this.#stamp(place, string.version, string.expireAtMilliseconds)
+    const region = this.#buckets[fields + PLACE]!
+    const entry = this.#slabs.wordOffset(region) + ENTRY_WORDS * count
+    const words = this.#slabs.words(region)
+    words[entry] = hash
+    words[entry + 1] = place
+    this.#buckets[fields + COUNT] = count + 1
+    return true
   }
 
   /** Changes the string at a place, which is that of `hash` and `key`. `value` is no view of what is here. */
