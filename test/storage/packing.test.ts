@@ -15,6 +15,7 @@ import { logIndex, volumeId } from '../../src/vocabulary.ts'
 import { HISTORIES, historySweep } from './crash-points.ts'
 import { newProgress, runHistory } from './history.ts'
 import * as sample from './samples.ts'
+import { DAMAGED_HISTORY, opened, prepared, untrue } from './sweeps.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
 let folder: string
@@ -271,9 +272,53 @@ describe('keys', () => {
   })
 })
 
-describe('crashes', () => {
-  const packed = (): Partial<StorageOptions> => ({ compression: 'zstd', keys: ring('one') })
+const packed = (): Partial<StorageOptions> => ({ compression: 'zstd', keys: ring('one') })
 
+describe('damage', () => {
+  /** What becomes of the log after each damage to a file; never a thing that is not true. */
+  async function outcomes(damages: (path: string, bytes: Buffer) => Generator<Buffer>): Promise<Map<string, number>> {
+    const { disk, progress } = await prepared(DAMAGED_HISTORY, packed())
+    const truth = progress.models.at(-1)!
+    const seen = new Map<string, number>()
+    const segments = disk.paths().filter((path) => path.endsWith('.wal'))
+    for (const path of segments) {
+      for (const damaged of damages(path, disk.peek(path)!)) {
+        const copy = disk.survivor(() => 0)
+        copy.poke(path, damaged)
+        const outcome = await opened(copy, packed())
+        if (outcome.kind === 'recovered') expect(untrue(outcome.recovered, truth, path === segments.at(-1))).toBeNull()
+        const name = outcome.kind === 'refused' ? outcome.code : outcome.recovered.doubtfulFrom ? 'doubtful' : 'whole'
+        seen.set(name, (seen.get(name) ?? 0) + 1)
+      }
+    }
+    return seen
+  }
+
+  test('flipped bits in what is sealed are rot, as in the clear, and never a key that is wrong', async () => {
+    const seen = await outcomes(function* (_path, bytes) {
+      for (let at = 3; at < bytes.length; at += 13) {
+        const copy = Buffer.from(bytes)
+        copy[at]! ^= 1 << (at % 8)
+        yield copy
+      }
+    })
+    expect([...seen.keys()].filter((name) => name.startsWith('ENCRYPTION'))).toEqual([])
+    expect(seen.get('doubtful')).toBeGreaterThan(20)
+  })
+
+  test('sectors that are lost are torn at the end of the newest segment, and rot elsewhere', async () => {
+    const seen = await outcomes(function* (_path, bytes) {
+      for (let at = 0; at < bytes.length; at += 512) {
+        const copy = Buffer.from(bytes)
+        yield copy.fill(0, at, at + 512)
+      }
+    })
+    expect(seen.get('whole')).toBeGreaterThan(0)
+    expect(seen.get('doubtful')).toBeGreaterThan(0)
+  })
+})
+
+describe('crashes', () => {
   test.each(['a suffix is replaced, twice', 'bursts and rolling segments', 'large frames over many sectors'])(
     'every step is a crash point: %s',
     async (name) => {
