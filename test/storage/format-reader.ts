@@ -118,7 +118,7 @@ function readNeed(cursor: Cursor, keys: Keys, purpose: string): Open {
 function readHeader(bytes: Buffer, keys: Keys) {
   const version = bytes.readUInt32LE(8)
   const flags = bytes.readUInt32LE(20)
-  if (bytes.toString('latin1', 0, 8) !== 'LOKIWAL\n' || version > 2 || flags > 7) throw new Error('no segment')
+  if (bytes.toString('latin1', 0, 8) !== 'LOKIWAL\n' || version > 2 || flags > 15) throw new Error('no segment')
   if ((version === 2) !== flags > 1) throw new Error('the version does not go with the flags')
   const size = bytes.readUInt32LE(12)
   const seed = bytes.readUInt32LE(16)
@@ -210,14 +210,14 @@ class Log {
       else if (kind === 5) {
         cursor.uint()
         this.state.configuration = cursor.configuration()
-      } else {
+      } else if (kind === 6) {
         const index = cursor.uint()
         cursor.uint()
         this.state.configuration = cursor.configuration()
         this.forgetFrom(0)
         this.first = index + 1
         this.state.decided = Math.max(this.state.decided, index)
-      }
+      } else if (kind !== 7) throw new Error(`record ${kind}`)
     }
   }
 }

@@ -56,7 +56,9 @@ test.each(PACKINGS)(
       storage = await open()
       await sample.written(storage, {
         kind: 'entries',
-        entries: [{ kind: 'stop-sign', index: logIndex(56), next: sample.configuration(2, 5) }],
+        entries: [
+          { kind: 'stop-sign', index: logIndex(56), next: { ...sample.configuration(2, 5), leaseMilliseconds: 200 } },
+        ],
       })
       await sample.written(storage, sample.promised(9))
       for (const index of [20, 30]) {
