@@ -46,6 +46,8 @@ const CHUNK_TARGET_BYTES = 1024 * 1024
 /** Packed and unpacked in pieces of these sizes: mostly one. (Memory outside the heap is what its collector runs for.) */
 const PACK_BYTES = 256 * 1024
 const UNPACK_BYTES = CHUNK_TARGET_BYTES + 256 * 1024
+/** Read and unpacked beside the caller, who takes one after the other. */
+const CHUNKS_AHEAD = 3
 /** The data is synced each time so much was written, so that no sync of the log waits behind a heap of it. */
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
 /** No honest chunk unpacks to more; guards the memory against a damaged or hostile one. */
@@ -224,16 +226,16 @@ async function readUnpacked(disk: Disk, directory: string, info: CheckpointInfo,
 export async function* readSlices(disk: Disk, directory: string, info: CheckpointInfo): AsyncGenerator<Buffer, void> {
   const hash = createHash('sha256')
   let slices = 0
-  // The next chunk is read and unpacked while the caller has this one. An error waits for its turn.
+  // The next chunks are read and unpacked while the caller has this one. An error waits for its turn.
   const unpacked = (chunk: number): Promise<Buffer> => {
     const plain = readUnpacked(disk, directory, info, chunk)
     plain.catch(() => {})
     return plain
   }
-  let ahead = info.chunks.length > 0 ? unpacked(0) : null
+  const ahead = Array.from({ length: Math.min(CHUNKS_AHEAD, info.chunks.length) }, (_, chunk) => unpacked(chunk))
   for (let chunk = 0; chunk < info.chunks.length; chunk++) {
-    const reader = new ByteReader((await ahead)!)
-    if (chunk + 1 < info.chunks.length) ahead = unpacked(chunk + 1)
+    const reader = new ByteReader(await ahead.shift()!)
+    if (chunk + CHUNKS_AHEAD < info.chunks.length) ahead.push(unpacked(chunk + CHUNKS_AHEAD))
     while (reader.remaining > 0) {
       const slice = reader.raw(reader.uint32())
       hash.update(slice)
