@@ -28,6 +28,7 @@ export interface Fetch {
   hinted: Set<NodeId>
   pending: Map<NodeId, { readonly from: number; readonly upTo: number; readonly at: number }>
   buffered: Map<number, readonly Entry[]>
+  bufferedBytes: number
   /** Sources that did not answer, and until when they are not asked. */
   avoided: Map<NodeId, number>
   polledAt: number
@@ -42,6 +43,7 @@ export const createFetch = (): Fetch => ({
   hinted: new Set(),
   pending: new Map(),
   buffered: new Map(),
+  bufferedBytes: 0,
   avoided: new Map(),
   polledAt: -Infinity,
   turn: 0,
@@ -51,6 +53,8 @@ export const createFetch = (): Fetch => ({
 
 /** Segments that are fetched and wait for one before them: at most this many segments ahead. */
 const WINDOW_SEGMENTS = 8
+/** A gap is cut so that every source has a part of it, but no smaller than this. */
+const SEGMENT_LEAST_ENTRIES = 16
 
 /** `from` has decided up to `goal`: get there. */
 export function hint(replica: Replica, from: NodeId, goal: number): void {
@@ -91,11 +95,15 @@ export function pump(replica: Replica): void {
   const unseen = idle.filter((id) => !isInSight(replica, id))
   const passive = replica.removed && !isInvited(replica)
   const limit = passive ? 0 : Math.min(fetch.goal, replica.known + WINDOW_SEGMENTS * options.fetchSegmentEntries)
+  const share = Math.ceil((limit - replica.known) / Math.max(1, sources(replica).length))
+  const most = Math.min(options.fetchSegmentEntries, Math.max(share, SEGMENT_LEAST_ENTRIES))
   let cursor = replica.known + 1
   while (seen.length + unseen.length > 0 && cursor <= limit) {
     const gap = nextGap(replica, cursor, limit)
     if (gap === null) break
-    const upTo = Math.min(gap.upTo, gap.from + options.fetchSegmentEntries - 1)
+    // What waits has a bound in bytes; what it waits for is asked for all the same.
+    if (gap.from > replica.known + 1 && fetch.bufferedBytes >= options.maxInFlightBytes) break
+    const upTo = Math.min(gap.upTo, gap.from + most - 1)
     const from = seen.length > 0 ? seen : unseen
     ask(replica, from.splice(fetch.turn++ % from.length, 1)[0]!, gap.from, upTo)
     cursor = upTo + 1
@@ -168,12 +176,17 @@ export function onDecidedEntries(replica: Replica, from: NodeId, message: Decide
   const last = message.entries.at(-1)
   const bound = replica.known + (WINDOW_SEGMENTS + 1) * replica.options.fetchSegmentEntries
   if (last !== undefined && last.index > replica.known && last.index <= bound) {
-    fetch.buffered.set(message.from, message.entries)
+    keepForLater(fetch, message.from, message.entries)
   } else if (last === undefined && asked !== undefined && asked.upTo >= asked.from && message.decided < fetch.goal) {
     // It does not have what was asked for: leave it alone for a moment.
     fetch.avoided.set(from, replica.now + replica.options.resendMilliseconds)
   }
   pump(replica)
+}
+
+function keepForLater(fetch: Fetch, from: number, entries: readonly Entry[]): void {
+  fetch.bufferedBytes += bytesOf(entries) - bytesOf(fetch.buffered.get(from) ?? [])
+  fetch.buffered.set(from, entries)
 }
 
 /** Takes what joins the known part of the log. */
@@ -184,6 +197,7 @@ function drain(replica: Replica): void {
     for (const [from, entries] of buffered) {
       if (from > replica.known + 1) continue
       buffered.delete(from)
+      replica.fetch.bufferedBytes -= bytesOf(entries)
       learn(replica, entries)
       moved = true
     }

@@ -463,7 +463,8 @@ function showMore(node: SimNode, what: string): string {
   const flights = progress.map(({ id, inFlightBytes, accepted }) => `${id} at ${accepted} in flight ${inFlightBytes}`)
   if (what === 'flight') return `${node.id} ${flights.length > 0 ? flights.join(', ') : 'does not lead'}`
   const received = migration.received.map(({ id, bytes }) => `${bytes} of ${id}`)
-  return `${node.id} sent ${migration.sentBytes}, got ${received.length > 0 ? received.join(', ') : 'nothing'}`
+  const waiting = `, ${node.replica!.fetch.bufferedBytes} wait`
+  return `${node.id} sent ${migration.sentBytes}, got ${received.length > 0 ? received.join(', ') : 'nothing'}${waiting}`
 }
 
 function show(node: SimNode): string {
