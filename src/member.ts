@@ -218,6 +218,8 @@ export class Member {
 
   #startTimers(): void {
     const { config, storage } = this.#options
+    storage.space.changed = () => this.turn.room(storage.space.room)
+    this.turn.room(storage.space.room)
     const { electionTimeoutMilliseconds } = config.settings
     this.#timers.push(setInterval(() => this.turn.tick(), Math.max(5, Math.floor(electionTimeoutMilliseconds / 20))))
     this.#timers.push(

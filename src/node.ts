@@ -30,6 +30,7 @@ import type { Arguments, Facts, Front, Origin } from './edge/front.ts'
 import { createMetrics } from './edge/metrics.ts'
 import { RespServer } from './edge/resp.ts'
 import { ERRORS, LokiError } from './errors.ts'
+import { isShortOfRoom } from './consensus/replica.ts'
 import { mayGrow } from './machine/commands.ts'
 import type { Reply } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
@@ -357,7 +358,7 @@ export class Node implements Front, AdminActions {
   // ---- what the Redis port asks --------------------------------------------------------------------------------------
 
   write(origin: Origin, tag: number, command: Arguments): boolean {
-    if (this.#storage!.readOnly && mayGrow(command)) {
+    if ((this.#storage!.readOnly || isShortOfRoom(this.#member!.turn.replica)) && mayGrow(command)) {
       origin.reply(tag, NEARLY_FULL)
       origin.flush()
       return true

@@ -16,6 +16,7 @@ import type { Effect, Event } from './consensus/events.ts'
 import type { Message } from './consensus/messages.ts'
 import {
   type Replica,
+  type Room,
   acceptsProposals,
   entriesBetween,
   isLeader,
@@ -92,8 +93,7 @@ export class Turn {
     this.#inbox = new Inbox(limits)
     this.#limits = limits
     this.#local = new LocalReads(limits.staleReadsMostMilliseconds ?? 0)
-    // What an earlier start of this node has shown was decided: a log that lost its end to rot has to come up to it.
-    this.#local.show(replica.recordedDecided)
+    this.#local.show(replica.recordedDecided) // by an earlier start; a log that lost its end has to come up to it
     this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity)
     this.#way = new WayToLeader(self)
     this.#decided = machine.applied
@@ -184,6 +184,11 @@ export class Turn {
   /** A checkpoint of this node is durable: entries up to `index` may leave memory. */
   trim(index: LogIndex): void {
     this.#admin({ kind: 'trim', now: this.#ports.now(), index })
+  }
+
+  /** What the disk has room for now. */
+  room(room: Room): void {
+    if (room !== this.replica.room) this.#order({ kind: 'room', now: this.#ports.now(), room })
   }
 
   /** A checkpoint from a peer is durable, and `machine` holds its state. */

@@ -11,6 +11,7 @@ import { ZERO_BALLOT, compareBallots, logIndex } from '../vocabulary.ts'
 import { entryBytes, slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
 import { isLearner, isVoter } from './quorum.ts'
+import { takesEntries } from './room.ts'
 import { type Replica, isInSight, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
 
 /** How many bytes of entries went to nodes that asked, and came from whom: since this process began. */
@@ -87,7 +88,7 @@ function sources(replica: Replica): NodeId[] {
 /** Asks for what is missing, of every source that has nothing to do. A question depends on nothing durable. */
 export function pump(replica: Replica): void {
   const { fetch, options } = replica
-  if (!mayLearn(replica)) return
+  if (!mayLearn(replica) || !takesEntries(replica)) return
   drain(replica)
   const idle = sources(replica).filter((id) => !fetch.pending.has(id))
   // Who was heard of comes first: a question to another may be lost, and nobody waits for its answer (see nextGap).

@@ -18,6 +18,7 @@ import { mayTakeOver, takeOver } from './leader.ts'
 import { isBound } from './leases.ts'
 import type { HeartbeatReply, HeartbeatRequest } from './messages.ts'
 import { acceptQuorum, isVoter, prepareQuorum } from './quorum.ts'
+import { hearRoom } from './room.ts'
 import { type Replica, isLeading, peers, send, votes } from './state.ts'
 
 export interface Election {
@@ -174,16 +175,18 @@ export function onHeartbeatRequest(replica: Replica, from: NodeId, message: Hear
   const { own, leader } = replica.election
   const configuration = replica.configuration.id
   const happy = replica.election.happy || isCourted(replica)
+  const full = replica.room === 'enough' ? {} : { full: true }
   send(
     replica,
     from,
-    { kind: 'heartbeat-reply', configuration, round: message.round, ballot: own, leader, happy },
+    { kind: 'heartbeat-reply', configuration, round: message.round, ballot: own, leader, happy, ...full },
     'now',
   )
 }
 
 export function onHeartbeatReply(replica: Replica, from: NodeId, message: HeartbeatReply): void {
   if (message.round !== replica.election.round || !isVoter(replica.configuration, from)) return
+  hearRoom(replica, from, message.full ?? false)
   replica.election.replies.set(from, message)
   judgeEarly(replica)
 }

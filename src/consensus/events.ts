@@ -11,6 +11,7 @@
  */
 import type { Ballot, Configuration, LogIndex, LogRecord, NodeId } from '../vocabulary.ts'
 import type { Message } from './messages.ts'
+import type { Room } from './room.ts'
 
 /** Milliseconds of a monotonic clock; only differences mean anything. */
 export type Milliseconds = number
@@ -38,6 +39,8 @@ export type Event =
     }
   /** A checkpoint of our own is durable; entries up to `index` may leave memory. */
   | { readonly kind: 'trim'; readonly now: Milliseconds; readonly index: LogIndex }
+  /** What the disk of this node has room for, where it changed (room.ts). */
+  | { readonly kind: 'room'; readonly now: Milliseconds; readonly room: Room }
   /** The connection to a peer was lost or made anew: what was in flight may be gone. */
   | { readonly kind: 'reconnected'; readonly now: Milliseconds; readonly peer: NodeId }
   /** The last connection to a peer was closed: it may be gone. A hint: it may be wrong, late, or never come. */

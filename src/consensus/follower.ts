@@ -11,6 +11,7 @@ import { holdPrepare, isBound } from './leases.ts'
 import { fits, lastIndex, slice } from './log.ts'
 import type { AcceptDecide, AcceptSync, Beacon, CatchUp, Decide, Prepare, TakeOver } from './messages.ts'
 import { mayTakeOver, stepDown, takeOver } from './leader.ts'
+import { takesEntries } from './room.ts'
 import {
   type Replica,
   appendEntries,
@@ -31,6 +32,8 @@ export function onPrepare(replica: Replica, from: NodeId, message: Prepare): voi
     // Asked again: what was answered, or accepted, may have been lost.
     if (replica.phase === 'accept') return sayAccepted(replica)
     if (replica.phase !== 'recover' && replica.phase !== 'promised') return
+    // What would come is not taken: that it has promised was said once.
+    if (!takesEntries(replica)) return
   } else if (isBound(replica, from)) {
     return holdPrepare(replica, from, message)
   } else {
@@ -99,6 +102,7 @@ function askForPrepare(replica: Replica, from: NodeId): void {
 
 export function onAcceptSync(replica: Replica, from: NodeId, message: AcceptSync): void {
   if (!isCurrent(replica, from, message.ballot)) return
+  if (!takesEntries(replica)) return
   // Made for a promise of before: it may lack what was accepted since, and lost.
   const { doubtfulFrom } = replica
   if (doubtfulFrom !== null && message.doubtfulFrom !== doubtfulFrom) return askForPrepare(replica, from)
@@ -134,7 +138,7 @@ export function onAcceptDecide(replica: Replica, from: NodeId, message: AcceptDe
   if (!isFollowing(replica, from, message.ballot)) return
   const first = message.entries[0]
   if (first !== undefined && first.index > lastIndex(replica.log) + 1) askToResend(replica, from)
-  else appendFresh(replica, message.entries)
+  else if (takesEntries(replica)) appendFresh(replica, message.entries)
   follow(replica, message.ballot, message.decided)
 }
 
@@ -156,6 +160,7 @@ function follow(replica: Replica, ballot: Prepare['ballot'], decided: LogIndex):
 
 /** Once for a gap: the messages behind the lost one show it again and again. */
 function askToResend(replica: Replica, to: NodeId): void {
+  if (!takesEntries(replica)) return
   const from = lastIndex(replica.log) + 1
   const { lastResend, now, options } = replica
   if (lastResend.from === from && now - lastResend.at < options.resendMilliseconds) return

@@ -74,7 +74,7 @@ export function encodeMessage(writer: ByteWriter, message: Message): void {
       writer.uint(message.configuration).uint(message.round)
       writeBallot(writer, message.ballot)
       writeBallot(writer, message.leader)
-      writer.boolean(message.happy)
+      writer.boolean(message.happy).boolean(message.full ?? false)
       return
     case 'prepare-request':
       writer.uint(message.configuration)
@@ -172,8 +172,8 @@ export function decodeMessage(reader: ByteReader): Message {
   switch (number) {
     case KINDS['heartbeat-request']:
       return { kind: 'heartbeat-request', configuration: configurationId(reader.uint()), round: reader.uint() }
-    case KINDS['heartbeat-reply']:
-      return {
+    case KINDS['heartbeat-reply']: {
+      const reply: HeartbeatReply = {
         kind: 'heartbeat-reply',
         configuration: configurationId(reader.uint()),
         round: reader.uint(),
@@ -181,6 +181,8 @@ export function decodeMessage(reader: ByteReader): Message {
         leader: readBallot(reader),
         happy: reader.boolean(),
       }
+      return reader.boolean() ? { ...reply, full: true } : reply
+    }
     case KINDS['prepare-request']:
       return { kind: 'prepare-request', configuration: configurationId(reader.uint()) }
     case KINDS['fetch-decided']:

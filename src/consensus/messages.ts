@@ -21,6 +21,8 @@ export interface HeartbeatReply {
   readonly ballot: Ballot
   readonly leader: Ballot
   readonly happy: boolean
+  /** The disk of the sender is nearly full. */
+  readonly full?: boolean
 }
 /** "I do not know what my leader has: send me Prepare." After a restart, a new configuration, a catch-up. */
 export interface PrepareRequest {

@@ -54,6 +54,7 @@ import { requestPrepare, takePersisted, votes } from './state.ts'
 import { leaderOf } from './status.ts'
 
 export { acceptsCheckpoint, acceptsProposals, DEFAULT_OPTIONS }
+export { isShortOfRoom, type Room } from './room.ts'
 export { isLeading as isLeader }
 export { leaderOf, statusOf, type ReplicaStatus } from './status.ts'
 export type { Options, Replica }
@@ -96,6 +97,8 @@ export function createReplica(from: {
     doubtfulFrom,
     promiseLost,
     recall: null,
+    room: 'enough',
+    fullPeers: new Set(),
     lookedThrough: first - 1,
     durable: last,
     durableBallot: state.acceptedBallot,
@@ -160,6 +163,9 @@ function take(replica: Replica, event: Event): void {
       return onPersisted(replica, event.position)
     case 'checkpoint-installed':
       return onCheckpointInstalled(replica, event.index, event.configuration, event.start)
+    case 'room':
+      replica.room = event.room
+      return pump(replica)
     case 'trim':
       return dropThrough(replica.log, Math.min(event.index, replica.decided), replica.options.keepEntriesBytes)
     case 'reconnected':

@@ -25,6 +25,7 @@ import type { Grant } from './leases.ts'
 import { type Log, append, createLog, entryAt, lastIndex, sameEntry, slice, truncateFrom } from './log.ts'
 import type { Message, Prepare } from './messages.ts'
 import { isVoter } from './quorum.ts'
+import type { Room } from './room.ts'
 import type { PendingRead } from './reads.ts'
 
 export interface Options {
@@ -91,6 +92,9 @@ export interface Replica {
   /** Not null: entries (and promises) after it may be lost to rot; until the next AcceptSync. */
   doubtfulFrom: LogIndex | null
   promiseLost: boolean
+  room: Room
+  /** Voters that said that their disk is nearly full. */
+  readonly fullPeers: Set<NodeId>
   /** Not null: what was promised is not known yet. */
   recall: Recall | null
   /** Decided entries up to here have been looked through for stop-signs. */

@@ -197,7 +197,7 @@ export class Storage {
   readonly #meta: Meta
   readonly #wal: Wal
   #checkpoints: CheckpointInfo[]
-  readonly #space: SpaceWatch
+  readonly space: SpaceWatch
   readonly #keys: KeyRing
   readonly #archive: Archive
   readonly scrub: Scrub
@@ -239,17 +239,20 @@ export class Storage {
     })
     if (options.scrub) this.scrub.start()
     const log = options.log ?? (() => {})
-    this.#space = new SpaceWatch(disk, walDirectory, segmentBytes, spaceCheckMilliseconds ?? 1000, log)
+    this.space = new SpaceWatch(disk, walDirectory, segmentBytes, spaceCheckMilliseconds ?? 1000, log, () => {
+      // Whoever has not backed the archive up by now has had the time.
+      this.#archive.prune(true).catch(() => undefined)
+    })
   }
 
   /** The WAL volume is nearly full: propose nothing but deletes. As in `status`, and cheap. */
   get readOnly(): boolean {
-    return this.#space.readOnly
+    return this.space.readOnly
   }
 
   /** Looks at the free space now; it is looked at regularly anyway. */
   checkSpace(): Promise<void> {
-    return this.#space.check()
+    return this.space.check()
   }
 
   /** Rises with every start, and with every cut of the log. */
@@ -285,7 +288,7 @@ export class Storage {
       invariant(isHere, `checkpoint ${record.index} is not durable, and the log is to begin behind it`)
     }
     this.#wal.write(records, done)
-    this.#space.wrote(this.#wal.bytesWritten)
+    this.space.wrote(this.#wal.bytesWritten)
   }
 
   /** The slices of `checkpoint` as the machine gave them, verified. Throws `CHECKPOINT_DAMAGED`. */
@@ -457,8 +460,8 @@ export class Storage {
   status(): StorageStatus {
     const { first, last } = this.#wal.position
     return {
-      readOnly: this.#space.readOnly,
-      freeBytes: this.#space.freeBytes,
+      readOnly: this.space.readOnly,
+      freeBytes: this.space.freeBytes,
       failed: this.#wal.failed,
       bytes: this.#wal.bytesWritten,
       frames: this.#wal.frames,
@@ -481,7 +484,7 @@ export class Storage {
 
   /** Waits for what was given, writes what is left, closes the files. */
   async close(): Promise<void> {
-    this.#space.stop()
+    this.space.stop()
     await this.scrub.stop()
     await this.#wal.close()
     await this.#meta.close()
