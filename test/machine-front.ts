@@ -29,6 +29,7 @@ export class MachineFront implements Front {
   reads = 0
   role: Facts['role'] = 'leader'
   readDelay = 2
+  acceptQuorum = 2
   #writes: Waiting[] = []
   #reads: Waiting[] = []
   #next = 1
@@ -74,7 +75,7 @@ export class MachineFront implements Front {
       role: this.role,
       leaderId: 1,
       configurationId: 1,
-      acceptQuorum: 2,
+      acceptQuorum: this.acceptQuorum,
       members: [1, 2, 3].map((id) => ({
         id,
         host: '127.0.0.1',

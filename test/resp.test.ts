@@ -113,6 +113,13 @@ describe('order on one connection', () => {
     expect(received.endsWith('_\r\n+OK\r\n')).toBe(true)
   })
 
+  it('WAIT says how many others hold the writes before it, whatever the quorum', async () => {
+    const client = new RawClient().send(frame('SET', 'k', 'v') + frame('WAIT', '9', '0'))
+    await client.exactly('+OK\r\n:1\r\n')
+    front.acceptQuorum = 3
+    await new RawClient().send(frame('SET', 'k', 'v') + frame('WAIT', '1', '0')).exactly('+OK\r\n:2\r\n')
+  })
+
   it('HELLO changes the protocol at its place among the replies', async () => {
     const client = new RawClient().send(frame('GET', 'a') + frame('HELLO', '3') + frame('GET', 'a'))
     const received = await client.until((text) => text.endsWith('_\r\n'))
