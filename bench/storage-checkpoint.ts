@@ -59,11 +59,11 @@ class Subject {
     }
   }
 
-  checkpoint(storage = this.log.storage, index = this.log.last): Promise<{ bytes: number; storedBytes: number }> {
+  checkpoint(): Promise<{ bytes: number; storedBytes: number }> {
     const source = this.machine.beginCheckpoint()
-    const head = { index: logIndex(index), configuration, start: logIndex(0) }
+    const head = { index: logIndex(this.log.last), configuration, start: logIndex(0) }
     const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
-    return storage.writeCheckpoint(head, () => source.next(), pause)
+    return this.log.storage.writeCheckpoint(head, () => source.next(), pause)
   }
 }
 
@@ -80,7 +80,7 @@ async function turnsUntil(subject: Subject, until: () => boolean): Promise<numbe
   return times
 }
 
-/** Bytes on disk, and writes beside a checkpoint. Leaves a checkpoint in `load`, for `measureLoad`. */
+/** Bytes on disk, and writes beside a checkpoint. */
 export async function measureCheckpoint(folder: string, rounds: number): Promise<Row[]> {
   const subject = new Subject(new Log(await openBench(join(folder, 'checkpoint'))))
   const quiet: number[] = []
@@ -99,10 +99,6 @@ export async function measureCheckpoint(folder: string, rounds: number): Promise
     quiet.push(...(await turnsUntil(subject, counted(QUIET_TURNS / 2))))
   }
   await subject.log.storage.close()
-  // Without a log: its replay is measured elsewhere.
-  const alone = await openBench(join(folder, 'load'))
-  await subject.checkpoint(alone, 1)
-  await alone.close()
   const shown = (times: readonly number[]): string =>
     `p50 ${median(times).toFixed(2)}, p99.9 ${percentile(times, 0.999).toFixed(2)}, most ${Math.max(...times).toFixed(1)} ms`
   return [
@@ -199,8 +195,13 @@ async function fillRedis(port: number): Promise<void> {
   socket.destroy()
 }
 
-/** Load of the checkpoint that `measureCheckpoint` has left, beside redis-server's load of its RDB file. */
+/** Load of a checkpoint, beside redis-server's load of its RDB file of the same data. */
 export async function measureLoad(folder: string, rounds: number): Promise<Row[]> {
+  // Next to no log: its replay is measured elsewhere.
+  const log = new Log(await openBench(join(folder, 'load')))
+  await log.append(1)
+  await new Subject(log).checkpoint()
+  await log.storage.close()
   const first = await startRedis(folder)
   const ours: number[] = []
   const theirs: number[] = []
