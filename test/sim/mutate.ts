@@ -106,7 +106,8 @@ function writeTable(rows: readonly string[]): void {
   const path = join(root, PAGE)
   const page = readFileSync(path, 'utf8')
   const head = '| broken on purpose | file | story | invariant that fails | at seed |\n|---|---|---|---|---|'
-  writeFileSync(path, page.replace(tableIn(page), `\n${head}\n${rows.join('\n')}\n`))
+  const [from, to] = [page.indexOf(BEGIN) + BEGIN.length, page.indexOf(END)]
+  writeFileSync(path, `${page.slice(0, from)}\n\n${head}\n${rows.join('\n')}\n\n${page.slice(to)}`)
 }
 
 function main(): void {
@@ -118,7 +119,9 @@ function main(): void {
     },
   })
   const [share = 0, shares = 1] = values.of.split('/').map(Number)
-  const wanted = MUTATIONS.filter(({ name }, at) => name.includes(values.only) && at % shares === share)
+  const wanted = MUTATIONS.filter(
+    ({ name }, at) => values.only.split(',').some((words) => name.includes(words)) && at % shares === share,
+  )
   const workshop = new Workshop()
   const rows: string[] = []
   let missed = 0

@@ -69,6 +69,8 @@ export interface ShellHost {
   restored(node: ShellNode): void
   /** The process ends because its disk failed, as it was told to. */
   died(node: ShellNode, why: string): void
+  /** A node starts in doubt: rot has taken something. */
+  doubts(node: ShellNode): void
   /** A start was refused. */
   refused(node: ShellNode, error: LokiError): void
   /** What must hold does not. */
@@ -247,7 +249,7 @@ export class ShellNode {
       recovered = { ...recovered, state: { ...recovered.state, configuration: this.#first, configurationStart: start } }
     }
     this.disk = new DurableLog(recovered.state, recovered.first, recovered.entries)
-    if (recovered.doubtfulFrom !== null) host.count('doubtful starts')
+    if (recovered.doubtfulFrom !== null) host.doubts(this)
     await this.#join(life, storage, recovered)
   }
 

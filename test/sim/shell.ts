@@ -95,6 +95,11 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     node.refuse()
   }
 
+  doubts(node: ShellNode): void {
+    this.count('doubtful starts')
+    if (this.faults.damaged !== node.id) throw new Violation(`doubt: node ${node.id} has lost what nothing took`)
+  }
+
   died(node: ShellNode, why: string): void {
     this.note(node.id, 'other', `its disk fails: ${why}`)
     this.count('deaths by a disk')
@@ -346,7 +351,9 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
 
   /** The last word: everything that anyone was told is still there. */
   *judge(): Generator<number, void> {
-    const last = this.random.pick(this.upNodes)!
+    // A node that left before may know of nobody who is still there: its members were deleted since.
+    const { id } = this.checker.configuration
+    const last = this.random.pick(this.upNodes.filter((node) => statusOf(node.replica!).configuration.id === id))!
     yield* this.expectSoon(() => this.clients.readAll(last) && this.isSettled())
     for (const node of this.upNodes) if (node.applied === this.checker.decided.length) this.#compareHash(node)
     this.clients.judge(this.plan.rates.clock === 0)

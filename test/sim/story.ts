@@ -9,7 +9,7 @@
  *   tick 300               time passes, messages arrive     until leader 2 within 600 | until decided 3 5 within 100
  *   propose 1 x            read 1                           transfer 1 3    reconfigure 1 to 1 2 3 prefer 2    withdraw 1
  *   crash 2 | restart 2    hold 2 | release 2 (its disk)    crash 2 with 1  (pieces that were not synced and stay)
- *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind)
+ *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind; or … 1>2 5)
  *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
  *   clock 1 0.95           (its rate from now on)            pause 1 | wake 1 | wake 1 then read 1   (before what waits for it)
  *   (start takes `name=value` and `1.name=value`, options of the core)   fill 1 200      show flight | show migration
@@ -145,6 +145,7 @@ class Story implements Host {
       this.#lines.push(`${node.id} installs checkpoint ${at} of node ${source.id}`)
       this.#note(node, 'other', `installs checkpoint ${at}`)
       node.applied = at
+      node.disk.checkpoint = source.disk.checkpoint
       node.step({ kind: 'checkpoint-installed', now: this.now, index: at, configuration, start })
     })
   }
@@ -323,7 +324,7 @@ class Story implements Host {
         this.#cut.clear()
         return
       case 'lose':
-        this.#lose.push({ kind: words[0]!, link: words[1]! })
+        for (let left = Number(words[2] ?? 1); left > 0; left--) this.#lose.push({ kind: words[0]!, link: words[1]! })
         return
       case 'checkpoint': {
         const node = this.#node(words[0])
