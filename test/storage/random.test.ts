@@ -2,13 +2,18 @@
  * Long random histories with many crashes on one simulated disk. The seed is in the name of the test;
  * `SEED=… npx vitest run test/storage/random.test.ts` runs that one, `SEEDS=500` the first five hundred.
  */
+import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { type Storage, openStorage } from '../../src/storage/storage.ts'
+import { KeyRing } from '../../src/storage/keys.ts'
+import type { Storage } from '../../src/storage/storage.ts'
 import type { LogRecord } from '../../src/vocabulary.ts'
 import { logIndex } from '../../src/vocabulary.ts'
-import { type Model, type Progress, type Step, checkStart, newProgress, runHistory, simulated } from './history.ts'
+import { openUndamaged } from './crash-points.ts'
+import { type Model, type Progress, type Step, checkStart, newProgress, runHistory } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk, random } from './simulated-disk.ts'
+
+const KEYS = join(import.meta.dirname, '../fixtures/data-encrypted/keys')
 
 /** What the generator knows about the log it extends. */
 interface Plan {
@@ -54,8 +59,12 @@ function randomStep(plan: Plan, next: () => number): Step {
     }
   }
   if (kind < 0.85 && plan.decided > plan.checkpoint) {
+    const before = plan.checkpoint
     plan.checkpoint = plan.decided
-    return { kind: 'checkpoint', index: plan.decided }
+    const checkpoint: Step = { kind: 'checkpoint', index: plan.decided }
+    if (kind < 0.8) return checkpoint
+    const writes = Array.from({ length: 1 + Math.floor(next() * 5) }, () => randomRecords(plan, next))
+    return { kind: 'beside', steps: [checkpoint, { kind: 'truncate', index: before }, { kind: 'burst', writes }] }
   }
   if (kind < 0.92) return { kind: 'truncate', index: plan.checkpoint }
   if (kind < 0.95) {
@@ -92,19 +101,26 @@ async function live(seed: number): Promise<{ crashes: number; models: number }> 
   const genesis: Step = { kind: 'write', records: [sample.genesis(3)] }
   let history: Step[] = [{ kind: 'identity' }, genesis]
   let models = 0
-  const archive = next() < 0.5
   const rounds = 8
   for (let round = 0; round < rounds; round++) {
+    // What a setting changes holds for what is written from then on.
+    const options = {
+      archive: next() < 0.5,
+      archiveSegments: next() < 0.5 ? 2 : Infinity,
+      segmentBytes: next() < 0.5 ? 4096 : 16_384,
+      compression: next() < 0.5 ? ('zstd' as const) : ('none' as const),
+      keys: new KeyRing(KEYS, [null, 'old', 'new'][Math.floor(next() * 3)]),
+    }
     for (let step = 0; step < 12; step++) history.push(randomStep(plan, next))
     disk.crashAt = disk.steps + 1 + Math.floor(next() * 90)
     try {
-      await runHistory(disk, history, progress, { archive })
+      await runHistory(disk, history, progress, options)
     } catch (error) {
       if (!disk.crashed) throw error
     }
     models += progress.models.length
     disk = disk.survivor(() => (next() < 0.2 ? next() : next() < 0.5 ? 0 : 1))
-    const storage = await openStorage(simulated(disk, { archive }))
+    const storage = await openUndamaged(disk, options)
     const model = await checkStart(storage, progress)
     plan = planAfter(storage, model)
     progress = { ...newProgress(), models: [recoveredModel(storage, model, plan)], checkpoint: plan.checkpoint }
@@ -118,7 +134,10 @@ const count = Number(process.env.SEEDS ?? 24)
 const seeds = process.env.SEED ? [Number(process.env.SEED)] : Array.from({ length: count }, (_, at) => at + 1)
 for (const seed of seeds) {
   test(`random history, seed ${seed}`, async () => {
-    const { models } = await live(seed)
+    const { models } = await live(seed).catch((error: unknown) => {
+      const message = `SEED=${seed} npx vitest run test/storage/random.test.ts fails the same way again`
+      throw new Error(message, { cause: error })
+    })
     expect(models).toBeGreaterThan(8)
   })
 }
