@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { RespConnection, type RespReply } from '../../bench/resp-client.ts'
 import { ADMIN_PATHS, type MemberJson, type NodeStatus } from '../../src/contract.ts'
 import { AdminError } from './admin.ts'
+import { Links } from './links.ts'
 import { NodeProcess, freePorts } from './process.ts'
 import type { Target } from './recorder.ts'
 
@@ -20,6 +21,8 @@ export interface ClusterOptions {
   readonly nodeArguments: readonly string[]
   /** Whether readiness is looked at all the time, which costs the nodes CPU time; a measurement goes without. */
   readonly watchesReadiness: boolean
+  /** So many nodes, the first ones, reach each other through `links`; 0: all of them directly. */
+  readonly linked: number
 }
 
 /** Small segments, because zeros are written to them before use; stops that do not wait for endpoints of Kubernetes. */
@@ -69,19 +72,37 @@ export async function withCluster(
   }
 }
 
+/** The addresses under which a node finds those that it is linked to. */
+function linksOf(node: NodeProcess, nodes: readonly NodeProcess[], links: Links): Record<string, string> {
+  if (node.ordinal >= links.size) return {}
+  const others = nodes.slice(0, links.size).filter((other) => other !== node)
+  return Object.fromEntries(
+    others.map((other) => [other.address, `127.0.0.1:${links.port(node.ordinal, other.ordinal)}`]),
+  )
+}
+
 export class Cluster {
   readonly root: string
   readonly clusterId = randomBytes(16).toString('hex')
   readonly token: string
   /** All nodes that could run, by ordinal; the first of them are started by `bootstrap`. */
   readonly nodes: readonly NodeProcess[]
+  /** The network between the nodes that are linked. */
+  readonly links: Links
   #disposed = false
   readonly #readiness: Promise<void>
 
-  private constructor(root: string, token: string, nodes: readonly NodeProcess[], watchesReadiness: boolean) {
+  private constructor(
+    root: string,
+    token: string,
+    nodes: readonly NodeProcess[],
+    links: Links,
+    watchesReadiness: boolean,
+  ) {
     this.root = root
     this.token = token
     this.nodes = nodes
+    this.links = links
     this.#readiness = watchesReadiness ? this.#watchReadiness() : Promise.resolve()
   }
 
@@ -107,9 +128,11 @@ export class Cluster {
       nodes.push(new NodeProcess(root, ordinal, await freePorts(), { token, settings, nodeArguments }))
     }
     await writeFile(join(root, 'token'), token)
+    const links = await Links.create(options.linked ?? 0, (ordinal) => nodes[ordinal]!.ports.peer)
     const book = Object.assign({}, ...nodes.map((node) => node.addresses())) as Record<string, string>
-    await writeFile(join(root, 'addresses.json'), JSON.stringify(book))
-    return new Cluster(root, token, nodes, options.watchesReadiness ?? true)
+    for (const node of nodes)
+      await writeFile(node.addressBook, JSON.stringify({ ...book, ...linksOf(node, nodes, links) }))
+    return new Cluster(root, token, nodes, links, options.watchesReadiness ?? true)
   }
 
   node(ordinal: number): NodeProcess {
@@ -292,6 +315,7 @@ export class Cluster {
     for (const node of this.nodes) node.resume()
     await Promise.all(this.nodes.map((node) => node.kill9()))
     await this.#readiness
+    await this.links.close()
     await rm(this.root, { recursive: true, force: true })
   }
 }

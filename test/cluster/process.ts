@@ -72,9 +72,14 @@ export class NodeProcess {
       [ENVIRONMENT.walDirectory]: this.walFolder,
       [ENVIRONMENT.checkpointDirectory]: this.checkpointFolder,
       [ENVIRONMENT.tokenFile]: join(root, 'token'),
-      [ENVIRONMENT.addressBook]: join(root, 'addresses.json'),
+      [ENVIRONMENT.addressBook]: this.addressBook,
       [ENVIRONMENT.settings]: JSON.stringify(options.settings),
     }
+  }
+
+  /** Where this node finds the others. */
+  get addressBook(): string {
+    return `${this.folder}-addresses.json`
   }
 
   get walFolder(): string {
