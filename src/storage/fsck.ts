@@ -4,17 +4,17 @@
  *
  * `<folder>` has `wal` and `checkpoints` in it, or is the WAL volume and the second folder the other one.
  * Exit code: 0 everything is whole, 1 there is damage and the node would start, 2 its start would be refused,
- * 64 wrong use.
+ * 64 wrong use. With each finding comes what would repair it (`Repair`).
  */
 import { LokiError, explain } from '../errors.ts'
-import { logIndex } from '../vocabulary.ts'
+import { type RecoveredLog, logIndex } from '../vocabulary.ts'
 import { readSlices } from './checkpoint.ts'
 import type { Disk } from './disk.ts'
 import { type KeyRing, NO_KEYS } from './keys.ts'
 import { loadMeta } from './meta.ts'
 import { RealDisk } from './real-disk.ts'
 import { judge } from './judgement.ts'
-import { goodCheckpoints, replayLog } from './recovery.ts'
+import { type Damage, goodCheckpoints, replayLog } from './recovery.ts'
 import { inspectVolumes } from './stamp.ts'
 import { green, keysOf, parseArguments, red, runTool, volumeIn } from './tool.ts'
 import { showState } from './waldump.ts'
@@ -32,10 +32,28 @@ Exit code: 0 everything is whole, 1 there is damage and the node would start, 2 
 wrong use.
 `
 
+/**
+ * - `cut`: the start leaves it out; it was never acknowledged.
+ * - `rewritten`: the start writes it again, nothing is lost.
+ * - `covered`: a checkpoint, or a later part of the log, has what was lost.
+ * - `peer`: the start leaves it out, and the leader sends it again.
+ * - `person`: the start is refused.
+ */
+export type Repair = 'cut' | 'rewritten' | 'covered' | 'peer' | 'person'
+
 export interface Finding {
   /** `damage`: the node starts in spite of it; `refused`: it does not. */
   readonly level: 'good' | 'damage' | 'refused'
   readonly text: string
+  readonly repair?: Repair
+}
+
+const REPAIRS: Readonly<Record<Repair, string>> = {
+  cut: 'a torn write, never acknowledged; a start leaves it out',
+  rewritten: 'a start writes it again, nothing is lost',
+  covered: 'nothing is lost by it: what was there is covered, or here again',
+  peer: 'a start leaves it out, and the leader sends it again',
+  person: '',
 }
 
 /** Everything there is to say about a pair of volumes. Throws nothing that the volumes can cause. */
@@ -50,7 +68,7 @@ export async function check(
     await checkAll(disk, walDirectory, checkpointDirectory, findings, keys)
   } catch (error) {
     if (!(error instanceof LokiError)) throw error
-    findings.push({ level: 'refused', text: explain(error) })
+    findings.push({ level: 'refused', text: explain(error), repair: 'person' })
   }
   return findings
 }
@@ -63,7 +81,8 @@ async function checkAll(
   keys: KeyRing,
 ): Promise<void> {
   const good = (text: string): unknown => findings.push({ level: 'good', text })
-  const damage = (text: string): unknown => findings.push({ level: 'damage', text })
+  const damage = (text: string, repair: Repair): unknown =>
+    findings.push({ level: 'damage', text: `${text}; ${REPAIRS[repair]}`, repair })
   let empty = false
   const unused = (): never => {
     empty = true
@@ -80,10 +99,9 @@ async function checkAll(
   good(`stamps: volume ${volumes.volume}`)
   const meta = await loadMeta(disk, walDirectory)
   if (meta === null) good('meta: none yet, the first start did not finish')
-  else if (meta.lame === 'damaged') damage('meta: one of the two slots is damaged; a start writes it again')
+  else if (meta.lame === 'damaged') damage('meta: one of the two slots is damaged', 'rewritten')
   else good(`meta: first index ${meta.content.first}, node ${meta.content.identity?.node ?? 'without identity'}`)
   const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory, keys)
-  for (const text of checkpoints.damage) damage(`${text}; a start uses the one before`)
   for (const info of checkpoints.good) {
     for await (const _ of readSlices(disk, checkpointDirectory, info));
     good(
@@ -92,15 +110,31 @@ async function checkAll(
   }
   const { first, timeline } = meta?.content ?? { first: logIndex(1), timeline: 0 }
   const log = await replayLog(disk, walDirectory, first, volumes.volume, { keys, whole: true, newest: timeline })
-  for (const { path, reason } of log.damagedIndices)
-    damage(`${path}: ${reason}; a start writes it again, nothing is lost`)
-  for (const { path, offset, reason } of log.damage) damage(`${path} at ${offset}: ${reason}`)
-  const recovered = judge(log, checkpoints.good.at(-1) ?? null, checkpoints.damage, walDirectory, volumes.volume)
-  if (recovered.doubtfulFrom !== null) {
-    damage(`entries from ${recovered.doubtfulFrom} on are doubtful: the leader would send them again`)
-  }
+  for (const { path, reason } of log.damagedIndices) damage(`${path}: ${reason}`, 'rewritten')
+  const show = ({ path, offset, reason }: Damage): string => `${path} at ${offset}: ${reason}`
+  for (const rot of log.healed) damage(show(rot), 'covered')
+  const newest = checkpoints.good.at(-1) ?? null
+  const recovered = tryJudge(() => judge(log, newest, checkpoints.damage, walDirectory, volumes.volume))
+  const from = recovered instanceof LokiError ? 0 : (recovered.doubtfulFrom ?? Infinity)
+  const isLost = (newest?.index ?? 0) + 1 >= from
+  const repairOf = (isGone: boolean): Repair =>
+    recovered instanceof LokiError ? 'person' : isGone ? 'peer' : 'covered'
+  for (const text of checkpoints.damage) damage(text, repairOf(isLost))
+  for (const rot of log.damage) damage(show(rot), repairOf(rot.index >= from))
+  if (log.torn !== null) findings.push({ level: 'good', text: `${show(log.torn)}; ${REPAIRS.cut}`, repair: 'cut' })
+  if (recovered instanceof LokiError) throw recovered
+  if (recovered.doubtfulFrom !== null) damage(`entries from ${recovered.doubtfulFrom} on are doubtful`, 'peer')
   const last = recovered.entries.at(-1)?.index ?? recovered.first - 1
   good(`log: ${log.segments.length} segments, entries ${recovered.first} to ${last}; ${showState(recovered.state)}`)
+}
+
+function tryJudge(act: () => RecoveredLog): RecoveredLog | LokiError {
+  try {
+    return act()
+  } catch (error) {
+    if (error instanceof LokiError) return error
+    throw error
+  }
 }
 
 /** The command line tool; gives the exit code. */

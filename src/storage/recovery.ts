@@ -66,6 +66,8 @@ export interface ReplayedLog {
   readonly unsealed: readonly Unsealed[]
   /** Rot in an index, which costs nothing but the time of reading the segment. */
   readonly damagedIndices: readonly Damage[]
+  /** The last write did not reach the disk as a whole; it is left out. */
+  readonly torn: Damage | null
 }
 
 /** How far step 4 is. */
@@ -86,6 +88,7 @@ class Replay {
   doubtfulFrom: LogIndex | null = null
   promiseLost = false
   stateLostAt: LogIndex | null = null
+  torn: Damage | null = null
   damage: Damage[] = []
   healed: Damage[] = []
   readonly #firstOfMeta: LogIndex
@@ -127,6 +130,13 @@ class Replay {
     this.lostTail = true
   }
 
+  /** Of a segment, behind its last good frame. */
+  ended(stop: Stop, path: string, offset: number): void {
+    if (stop.kind !== 'rot') this.lostTail = false
+    const torn = { path, offset, reason: 'a write was torn', index: logIndex(this.next) }
+    this.torn = stop.kind === 'torn' ? torn : null
+  }
+
   /** A segment that begins at `base` is lost as a whole. */
   lose(path: string, base: LogIndex, reason: string): void {
     this.truncate(base)
@@ -162,11 +172,11 @@ class Replay {
   }
 
   get found() {
-    const { state, entries, lostTail, doubtfulFrom, promiseLost, stateLostAt, damage, healed } = this
+    const { state, entries, lostTail, torn, doubtfulFrom, promiseLost, stateLostAt, damage, healed } = this
     const first = logIndex(this.first)
     const kept = entries.length > 0 && entries[0]!.index < first ? dropBelow(entries, first) : entries
     const next = logIndex(this.next)
-    return { state, first, entries: kept, next, lostTail, doubtfulFrom, promiseLost, stateLostAt, damage, healed }
+    return { state, first, entries: kept, next, lostTail, torn, doubtfulFrom, promiseLost, stateLostAt, damage, healed }
   }
 
   #endDoubt(): void {
@@ -233,7 +243,7 @@ export async function replayLog(
         link = { timeline: segment.name.timeline, base: segment.name.base, end: item.end, check: item.check }
       }
     }
-    if (stop.kind !== 'rot') replay.lostTail = false
+    replay.ended(stop, path, link!.end)
     newestEmpty = frames === 0 && stop.kind === 'end'
     if (segment.indexFault !== null && known !== null && segment.hadIndex) {
       damagedIndices.push({ path, offset: known.end, reason: segment.indexFault, index: decoded.header.base })

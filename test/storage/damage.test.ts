@@ -6,10 +6,10 @@ import { describe, expect, test } from 'vitest'
 import { LokiError } from '../../src/errors.ts'
 import { InvariantViolation } from '../../src/invariant.ts'
 import { check } from '../../src/storage/fsck.ts'
-import { openStorage } from '../../src/storage/storage.ts'
+import { Storage, openStorage } from '../../src/storage/storage.ts'
 import { dump } from '../../src/storage/waldump.ts'
 import { type LogRecord, clusterId, logIndex, nodeId, timeline, volumeId } from '../../src/vocabulary.ts'
-import { type Step, newProgress, receiveFromPeer, runHistory, simulated } from './history.ts'
+import { type Model, type Step, newProgress, receiveFromPeer, runHistory, simulated, slicesOf } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 import {
@@ -366,3 +366,130 @@ describe('checkpoints', () => {
     expect(recovered.doubtfulFrom).toBeNull()
   })
 })
+
+describe('what fsck says a start would do', () => {
+  const repairs = async (disk: SimulatedDisk): Promise<string[]> => {
+    const findings = await check(disk, '/data/wal', '/data/checkpoints')
+    return findings.flatMap(({ repair }) => repair ?? [])
+  }
+  const changed = async (
+    history: readonly Step[],
+    path: string,
+    change: (bytes: Buffer) => void,
+  ): Promise<SimulatedDisk> => {
+    const { disk } = await prepared(history)
+    const found = disk.paths().findLast((each) => each.includes(path))!
+    const bytes = disk.peek(found)!
+    change(bytes)
+    disk.poke(found, bytes)
+    return disk
+  }
+  const log: Step[] = [write(sample.genesis(3), sample.appended(1, 3)), write(sample.appended(4, 9), sample.decided(9))]
+  const checkpointed: Step[] = [...log, { kind: 'checkpoint', index: 2 }, { kind: 'checkpoint', index: 9 }]
+  const flip = (text: string) => (bytes: Buffer) => {
+    bytes[bytes.indexOf(text)]! ^= 1
+  }
+
+  test('nothing, where nothing is wrong', async () => {
+    expect(await repairs((await prepared(checkpointed)).disk)).toEqual([])
+  })
+
+  test('a torn write is cut; a meta slot is rewritten', async () => {
+    const torn = await changed(
+      [write(sample.genesis(3)), write(sample.appended(1, 1, ' t'.repeat(900)))],
+      '.wal',
+      (bytes) => {
+        const end = bytes.findLastIndex((byte) => byte !== 0)
+        bytes.fill(0, end - (end % 512))
+      },
+    )
+    expect(await repairs(torn)).toEqual(['cut'])
+    expect(await repairs(await changed(log, '/meta', (bytes) => bytes.fill(9, 100, 110)))).toEqual(['rewritten'])
+  })
+
+  test('what a checkpoint covers is covered, what nobody here has comes from a peer, or waits for a person', async () => {
+    expect(await repairs(await changed(checkpointed, '.wal', flip('payload 3')))).toEqual(['covered'])
+    expect(await repairs(await changed(log, '.wal', flip('payload 3')))).toEqual(['peer', 'peer'])
+    const mine: Step[] = [write(alone, sample.appended(1, 3), sample.decided(3))]
+    expect(await repairs(await changed(mine, '.wal', flip('payload 3')))).toEqual(['person', 'person'])
+  })
+
+  test('it foretells what the start then does', async () => {
+    for (const history of [log, checkpointed]) {
+      for (let at = 600; at < 1400; at += 61) {
+        const disk = await changed(history, '.wal', (bytes) => {
+          bytes[at]! ^= 4
+        })
+        const foretold = await repairs(disk)
+        const outcome = await opened(disk)
+        const found = outcome.kind === 'recovered' ? outcome.recovered.doubtfulFrom !== null : null
+        expect({ at, doubt: found }).toEqual({ at, doubt: foretold.includes('peer') })
+      }
+    }
+  })
+})
+
+/** All files there are: several segments and timelines, an archive, two checkpoints, meta, stamps. */
+const EVERYTHING: Step[] = [
+  { kind: 'identity' },
+  write(sample.genesis(3), sample.promised(2)),
+  ...Array.from({ length: 8 }, (_, at) => write(sample.appended(at + 1, at + 1, ' e'.repeat(600)))),
+  write(sample.decided(8)),
+  { kind: 'checkpoint', index: 3 },
+  { kind: 'checkpoint', index: 5 },
+  { kind: 'truncate', index: 5 },
+  { kind: 'restart' },
+  write(sample.promised(6), sample.acceptSync(6, 9, 10, ' six')),
+  write(sample.decided(9)),
+]
+
+test(
+  'a flipped bit in any file, checkpoints and archive too: repair, a coded refusal, or no effect; never a wrong value',
+  {
+    timeout: 600_000,
+  },
+  async () => {
+    const { disk, progress } = await prepared(EVERYTHING, { archive: true })
+    const truth = progress.models.at(-1)!
+    // BITS=all: every bit of every byte, for minutes.
+    const all = process.env.BITS === 'all'
+    const seen = new Map<string, number>()
+    for (const path of disk.paths()) {
+      const { length } = disk.peek(path)!
+      for (let at = all ? 0 : path.length % 7; at < length; at += all ? 1 : 23) {
+        for (const bit of all ? [0, 1, 2, 3, 4, 5, 6, 7] : [at % 8]) {
+          const copy = disk.survivor(() => 0)
+          const bytes = copy.peek(path)!
+          bytes[at]! ^= 1 << bit
+          copy.poke(path, bytes)
+          const outcome = await outcomeOf(copy, truth, `bit ${bit} of ${path} at ${at}`)
+          seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
+        }
+      }
+    }
+    console.log(Object.fromEntries(seen))
+    expect([...seen.keys()].sort()).toEqual(['VOLUME_MISMATCH', 'doubtful', 'whole'])
+  },
+)
+
+/** Starts, and compares whatever is handed out with the truth: entries, promise, and the slices of the checkpoint. */
+async function outcomeOf(disk: SimulatedDisk, truth: Model, what: string): Promise<string> {
+  const storage = await openStorage(simulated(disk, { archive: true })).catch((error: unknown) => error)
+  if (storage instanceof LokiError) return storage.code
+  if (!(storage instanceof Storage)) throw new Error(what, { cause: storage })
+  const { recovered, checkpoint } = storage
+  const { entries, first, doubtfulFrom, promiseLost, state } = recovered
+  for (const [at, entry] of entries.entries()) {
+    const payload = entry.kind === 'commands' ? Buffer.from(entry.payload).toString() : null
+    expect(`${what}: ${entry.index} ${payload}`).toBe(`${what}: ${first + at} ${truth.entries.get(entry.index)}`)
+  }
+  const last = entries.at(-1)?.index ?? first - 1
+  expect(first, what).toBeLessThanOrEqual((checkpoint?.index ?? 0) + 1)
+  if (doubtfulFrom === null) expect(`${what}: ${last}`).toBe(`${what}: ${truth.last}`)
+  if (!promiseLost) expect({ what, ...state.promise }).toEqual({ what, ...truth.state.promise })
+  const slices: string[] = []
+  for await (const slice of storage.readCheckpoint()) slices.push(slice.toString())
+  expect(`${what}: ${slices.join()}`).toBe(`${what}: ${checkpoint ? slicesOf(checkpoint.index).join() : ''}`)
+  await storage.close()
+  return doubtfulFrom === null ? 'whole' : 'doubtful'
+}

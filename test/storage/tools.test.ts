@@ -92,6 +92,7 @@ test('fsck tells whole, damaged and refused apart by its exit code', async () =>
   const decided = await run('fsck', folder, '--json')
   expect(decided.status).toBe(1)
   expect(decided.text).toContain('doubtful')
+  expect(decided.text).toContain('"repair":"peer"')
   expect(await readFile(join(wal, name))).toHaveLength(bytes.length)
   expect(await run('fsck', join(folder, 'wal'))).toMatchObject({
     status: 64,
