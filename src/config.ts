@@ -100,7 +100,8 @@ export function readConfig(environment: Environment): Config {
     walDirectory,
     checkpointDirectory: environment[ENVIRONMENT.checkpointDirectory] ?? PATHS.checkpoints,
     controlFile: environment[ENVIRONMENT.controlFile] ?? join(walDirectory, PATHS.controlFile),
-    keysDirectory: environment[ENVIRONMENT.keysDirectory] ?? null,
+    keysDirectory:
+      environment[ENVIRONMENT.keysDirectory] === '' ? null : (environment[ENVIRONMENT.keysDirectory] ?? null),
     token,
     addressBookPath,
     settings: parseSettings(parseSettingsText(environment[ENVIRONMENT.settings])),

@@ -5,6 +5,11 @@ import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
 import { ANNOTATIONS, ENVIRONMENT, LABELS, PATHS, names } from '../src/contract.ts'
 import { SETTINGS, TEXT_SETTINGS } from '../src/settings.ts'
+import { applyManifest } from '../local/manifest.ts'
+import type { Fields } from '../local/objects.ts'
+import { Registry } from '../local/registry.ts'
+import { builtIn } from '../local/resources.ts'
+import { Store } from '../local/store.ts'
 import { genesisRecord, manifests, tokenSecret } from '../operator/manifests.ts'
 import { quantityBytes } from '../operator/quantity.ts'
 import { canonical, fingerprint, imageOf, inputsHash, ordinalOf, wanted } from '../operator/resource.ts'
@@ -45,6 +50,34 @@ describe('the schema', () => {
       Object.entries(TEXT_SETTINGS).map(([name, row]) => [name, 'string', row.pattern]),
     )
     expect(settings.every(([, schema]) => schema.default === undefined)).toBe(true)
+  })
+  test('a key needs its Secret, and a compression is one that there is', () => {
+    const refusal = (spec: object): string | null => {
+      const registry = new Registry(new Store(':memory:'))
+      registry.add(builtIn('namespaces'), { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default' } })
+      const path = 'crds/lokiclusters.lokikv.dev.yaml'
+      applyManifest(registry, parse(file(path)) as Fields, path)
+      const storage = { wal: { size: '1Gi' }, checkpoints: { size: '1Gi' } }
+      const object = { apiVersion: 'lokikv.dev/v1alpha1', kind: 'LokiCluster', metadata: { name: 'orders' } }
+      try {
+        applyManifest(registry, { ...object, spec: { storage, ...spec } }, 'test')
+        return null
+      } catch (error) {
+        return (error as Error).message
+      }
+    }
+    const encryption = { secretName: 'orders-keys' }
+    expect(refusal({ config: { encryptionKeyId: 'k1' } })).toContain('give encryption.secretName')
+    expect(refusal({ config: { encryptionKeyId: '../k1' }, encryption })).toContain('encryptionKeyId')
+    expect(refusal({ config: { walCompression: 'gzip' } })).toContain('walCompression')
+    for (const spec of [
+      { config: { encryptionKeyId: 'k1', walCompression: 'zstd' }, encryption },
+      { config: { encryptionKeyId: '' } },
+      { encryption },
+      {},
+    ]) {
+      expect(refusal(spec)).toBeNull()
+    }
   })
   test('its defaults are those of the operator', () => {
     const spec = { storage: { wal: { size: '1Gi' }, checkpoints: { size: '1Gi' } } }

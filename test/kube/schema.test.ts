@@ -84,6 +84,8 @@ describe.skipIf(!runs)('the schema of LokiCluster', () => {
     ['ill-typed replicas', { replicas: 'three' }, 'must be of type integer'],
     ['an unknown setting', { config: { electionTimeout: 3 } }, 'unknown field "spec.config.electionTimeout"'],
     ['a setting out of range', { config: { maxClients: 0 } }, 'should be greater than or equal to 1'],
+    ['a key without a Secret', { config: { encryptionKeyId: 'k1' } }, 'give encryption.secretName'],
+    ['a compression that is none', { config: { walCompression: 'gzip' } }, 'spec.config.walCompression'],
     ['an unknown field', { replica: 3 }, 'unknown field "spec.replica"'],
     ['a size that is none', volumes({ size: 'large' }), 'size is a quantity of bytes above zero'],
     ['a size of nothing', volumes({ size: '0' }), 'size is a quantity of bytes above zero'],

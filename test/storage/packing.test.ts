@@ -296,14 +296,14 @@ describe('damage', () => {
 
   test('flipped bits in what is sealed are rot, as in the clear, and never a key that is wrong', async () => {
     const seen = await outcomes(function* (_path, bytes) {
-      for (let at = 3; at < bytes.length; at += 13) {
+      for (let at = 3; at < bytes.length; at += 37) {
         const copy = Buffer.from(bytes)
         copy[at]! ^= 1 << (at % 8)
         yield copy
       }
     })
     expect([...seen.keys()].filter((name) => name.startsWith('ENCRYPTION'))).toEqual([])
-    expect(seen.get('doubtful')).toBeGreaterThan(20)
+    expect(seen.get('doubtful')).toBeGreaterThan(9)
   })
 
   test('sectors that are lost are torn at the end of the newest segment, and rot elsewhere', async () => {
