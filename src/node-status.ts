@@ -2,6 +2,7 @@
  * The status of a node as the admin port tells it (contract.ts), from what consensus and machine know.
  */
 import type { Config } from './config.ts'
+import { holdsLease } from './consensus/leases.ts'
 import type { ConfigurationJson, MemberJson, NodePhase, NodeStatus, RotJson } from './contract.ts'
 import type { LokiError } from './errors.ts'
 import type { Member } from './member.ts'
@@ -62,6 +63,20 @@ function rotJson(member: Member): RotJson {
     last,
     open: open || doubtfulFrom !== null,
     doubtfulFrom: doubtfulFrom === null ? null : String(doubtfulFrom),
+  }
+}
+
+/** What a member adds to the figures of a node; null: there is none yet. */
+export function memberFigures(member: Member | null) {
+  const received = member?.migration.received ?? []
+  return {
+    leader: member?.isLeader ?? false,
+    leaseHeld: member !== null && holdsLease(member.turn.replica),
+    outstandingCommands: member?.turn.relay.outstanding ?? 0,
+    leaderChanges: member?.leaderChanges ?? 0,
+    checkpointFailures: member?.checkpointFailures ?? 0,
+    migrationSentBytes: member?.migration.sentBytes ?? 0,
+    migrationReceivedBytes: received.reduce((sum, { bytes }) => sum + bytes, 0),
   }
 }
 

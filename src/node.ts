@@ -35,7 +35,7 @@ import { mayGrow } from './machine/commands.ts'
 import type { Reply } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
 import { allotId, reconfigure, toMember, transfer, withdraw } from './membership.ts'
-import { nodeStatus, waitingStatus } from './node-status.ts'
+import { memberFigures, nodeStatus, waitingStatus } from './node-status.ts'
 import { StartWatch, openNodeStorage } from './node-storage.ts'
 import { finishReset, moveAside } from './storage/reset.ts'
 import { RealDisk } from './storage/real-disk.ts'
@@ -427,16 +427,14 @@ export class Node implements Front, AdminActions {
     const storage = this.#storage?.status()
     const turn = this.#member?.turn
     return {
+      ...memberFigures(this.#member),
       decidedIndex: turn?.decided ?? 0,
       appliedIndex: turn?.machine.applied ?? 0,
-      leader: this.#member?.isLeader ?? false,
       ready: this.readiness().ready,
       keys: turn?.machine.keys ?? 0,
       usedMemoryBytes: turn?.machine.usedMemoryBytes ?? 0,
       connectedClients: this.#resp?.connections ?? 0,
       commandsProcessed: this.#resp?.commandsProcessed ?? 0,
-      outstandingCommands: turn?.relay.outstanding ?? 0,
-      leaderChanges: this.#member?.leaderChanges ?? 0,
       checkpointIndex: this.#storage?.checkpoint?.index ?? 0,
       walBytes: storage?.bytes ?? 0,
       walSegments: storage?.segments ?? 0,
@@ -444,9 +442,6 @@ export class Node implements Front, AdminActions {
       rotFound: storage?.rot.found ?? 0,
       rotOpen: (storage?.rot.open ?? false) || (turn?.replica.doubtfulFrom ?? null) !== null,
       scrubbedBytes: storage?.rot.verifiedBytes ?? 0,
-      checkpointFailures: this.#member?.checkpointFailures ?? 0,
-      migrationSentBytes: this.#member?.migration.sentBytes ?? 0,
-      migrationReceivedBytes: this.#member?.migration.received.reduce((sum, { bytes }) => sum + bytes, 0) ?? 0,
     }
   }
 

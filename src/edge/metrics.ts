@@ -9,6 +9,7 @@ export interface NodeFigures {
   readonly decidedIndex: number
   readonly appliedIndex: number
   readonly leader: boolean
+  readonly leaseHeld: boolean
   readonly ready: boolean
   readonly keys: number
   readonly usedMemoryBytes: number
@@ -32,6 +33,7 @@ const HELP: Readonly<Record<keyof NodeFigures, readonly [name: string, help: str
   decidedIndex: ['lokikv_decided_index', 'Index of the last entry known decided'],
   appliedIndex: ['lokikv_applied_index', 'Index of the last entry applied'],
   leader: ['lokikv_leader', '1 on the node that leads'],
+  leaseHeld: ['lokikv_lease_held', '1 on a leader that answers reads alone at the moment'],
   ready: ['lokikv_ready', '1 while the node is ready'],
   keys: ['lokikv_keys', 'Keys in all collections'],
   usedMemoryBytes: ['lokikv_used_memory_bytes', 'Bytes of keys and values with their overhead'],

@@ -18,6 +18,11 @@ test('leases: nothing old is served, whoever freezes, hands over or dies', async
       const { configuration, configurationComplete } = status
       return configurationComplete && configuration?.leaseMilliseconds === LEASE_MILLISECONDS ? configuration : null
     })
+    await eventually('the leader reads alone', async () => {
+      const { node } = await cluster.leader()
+      const metrics = await (await fetch(`http://127.0.0.1:${node.ports.admin}/metrics`)).text()
+      return /^lokikv_lease_held 1$/m.test(metrics)
+    })
     const recorder = new Recorder(cluster.targets(0, 1, 2), { connectionsPerTarget: 4, thinkMilliseconds: 1 })
     await untilAnswered(recorder, LOAD)
     const { node: frozen } = await cluster.leader()
