@@ -484,7 +484,7 @@ async function outcomeOf(disk: SimulatedDisk, truth: Model, what: string): Promi
     expect(`${what}: ${entry.index} ${payload}`).toBe(`${what}: ${first + at} ${truth.entries.get(entry.index)}`)
   }
   const last = entries.at(-1)?.index ?? first - 1
-  expect(first, what).toBeLessThanOrEqual((checkpoint?.index ?? 0) + 1)
+  expect({ what, gap: first > (checkpoint?.index ?? 0) + 1 }).toEqual({ what, gap: false })
   if (doubtfulFrom === null) expect(`${what}: ${last}`).toBe(`${what}: ${truth.last}`)
   if (!promiseLost) expect({ what, ...state.promise }).toEqual({ what, ...truth.state.promise })
   const slices: string[] = []
