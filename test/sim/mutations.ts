@@ -12,6 +12,10 @@
  *   log holds it, too. The line keeps the log's rule simple: above `decided` everything may be replaced.
  * - "entries are taken without AcceptSync" (follower.ts): a leader sends them only to who has accepted in its ballot,
  *   durably; only rot can take that away, and a log in doubt is not adopted.
+ * - "a node in doubt is brought to the end of the log" (leader.ts, synchronize) and "what answers a promise of before ends
+ *   no doubt" (follower.ts): without them something is lost only where an Accepted, or an AcceptSync, from before a start
+ *   arrives behind a whole exchange with the process that was started. Connections end with a process; the lines keep
+ *   the argument from resting on that.
  * - "a lost entry is not asked for" (follower.ts): the leader's beacon, which shows the end of its log, brings it.
  */
 export interface Mutation {
@@ -113,19 +117,6 @@ export const MUTATIONS: readonly Mutation[] = [
     'leader',
     'filter((one) => one.doubtfulFrom === 0).length',
     'filter((one) => one.doubtfulFrom >= 0).length',
-  ),
-  core('the log of a node in doubt is adopted', 'leader', 'if (message.doubtfulFrom > 0) continue', ''),
-  core(
-    'a node in doubt is not brought to the end of the log',
-    'leader',
-    'const end = doubtfulFrom > 0 ? lastIndex(replica.log) : adoptedEnd',
-    'const end = adoptedEnd',
-  ),
-  core(
-    'what answers a promise of before ends a doubt',
-    'follower',
-    'doubtfulFrom !== null && message.doubtfulFrom !== doubtfulFrom',
-    'doubtfulFrom !== null && message.base < 0',
   ),
   core(
     'a node that may have forgotten a promise gives one at once',
