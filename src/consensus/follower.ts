@@ -11,7 +11,7 @@ import { holdPrepare, isBound } from './leases.ts'
 import { fits, lastIndex, slice } from './log.ts'
 import type { AcceptDecide, AcceptSync, Beacon, CatchUp, Decide, Prepare, TakeOver } from './messages.ts'
 import { mayTakeOver, stepDown, takeOver } from './leader.ts'
-import { takesEntries } from './room.ts'
+import { takesEntries, takesSync } from './room.ts'
 import {
   type Replica,
   appendEntries,
@@ -32,8 +32,9 @@ export function onPrepare(replica: Replica, from: NodeId, message: Prepare): voi
     // Asked again: what was answered, or accepted, may have been lost.
     if (replica.phase === 'accept') return sayAccepted(replica)
     if (replica.phase !== 'recover' && replica.phase !== 'promised') return
-    // What would come is not taken: that it has promised was said once.
-    if (!takesEntries(replica)) return
+    // What comes may not be taken, and is asked for no more than now and then.
+    const { promisedAt, now, options } = replica
+    if (!takesEntries(replica) && now - promisedAt < options.electionTimeoutMilliseconds) return
   } else if (isBound(replica, from)) {
     return holdPrepare(replica, from, message)
   } else {
@@ -58,6 +59,7 @@ function refuse(replica: Replica, to: NodeId, ballot: Prepare['ballot']): void {
  */
 function sendPromise(replica: Replica, to: NodeId, prepare: Prepare): void {
   const { log, acceptedBallot, decided } = replica
+  replica.promisedAt = replica.now
   const accepted = lastIndex(log)
   const order = compareBallots(acceptedBallot, prepare.acceptedBallot)
   let base: number = accepted + 1
@@ -102,7 +104,7 @@ function askForPrepare(replica: Replica, from: NodeId): void {
 
 export function onAcceptSync(replica: Replica, from: NodeId, message: AcceptSync): void {
   if (!isCurrent(replica, from, message.ballot)) return
-  if (!takesEntries(replica)) return
+  if (!takesSync(replica, message.entries)) return
   // Made for a promise of before: it may lack what was accepted since, and lost.
   const { doubtfulFrom } = replica
   if (doubtfulFrom !== null && message.doubtfulFrom !== doubtfulFrom) return askForPrepare(replica, from)

@@ -21,7 +21,7 @@ import { entryBytes, entryAt, fits, lastIndex, slice } from './log.ts'
 import type { Accepted, NotAccepted, Promise_, Resend } from './messages.ts'
 import { acceptQuorum, intactQuorum, isVoter, prepareQuorum, reachedBy } from './quorum.ts'
 import { confirmReads, failReads, restartReads } from './reads.ts'
-import { takesEntries } from './room.ts'
+import { mayLeadWithoutRoom } from './room.ts'
 import {
   type Replica,
   advanceDecided,
@@ -75,7 +75,7 @@ export interface Leadership {
 
 /** The log of a node in doubt may lack what is decided (doubt.ts), and one that has granted a lease waits for its end. */
 export const mayTakeOver = (replica: Replica): boolean =>
-  replica.doubtfulFrom === null && takesEntries(replica) && !isBound(replica, replica.self)
+  replica.doubtfulFrom === null && mayLeadWithoutRoom(replica) && !isBound(replica, replica.self)
 
 /** Becomes a candidate at once, with a ballot above everything seen in this configuration. `agreed`: see Leadership. */
 export function takeOver(replica: Replica, agreed = false): void {

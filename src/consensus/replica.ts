@@ -98,6 +98,7 @@ export function createReplica(from: {
     promiseLost,
     recall: null,
     room: 'enough',
+    promisedAt: -Infinity,
     fullPeers: new Set(),
     lookedThrough: first - 1,
     durable: last,

@@ -3,18 +3,31 @@
  *
  * - `little`: the disk is nearly full. The voter goes on, and says so in its heartbeat replies: where fewer than an
  *   accept quorum have room, every node refuses what grows the data, while deletes still find a quorum.
- * - `none`: it takes no more entries, from nobody, and does not take over; so its process does not end for want of
- *   room, and the others do not wait for it. It still promises and confirms reads, which writes next to nothing. When
- *   room returns it is one that has lost messages: the leader's next sign of life shows it what it lacks.
+ * - `none`: it takes no more entries, from nobody; so its process does not end for want of room, and the others do not
+ *   wait for it. It still promises, confirms reads and takes an AcceptSync with next to nothing in it, so that where
+ *   nobody has room there is a leader that answers reads; but it leads only where no other voter in sight has room.
+ *   When room returns it is one that has lost messages: the leader's next sign of life shows it what it lacks.
  */
-import type { NodeId } from '../vocabulary.ts'
+import type { Entry, NodeId } from '../vocabulary.ts'
+import { entryBytes } from './log.ts'
 import { acceptQuorum } from './quorum.ts'
-import type { Replica } from './state.ts'
+import { type Replica, isInSight, peers } from './state.ts'
 
 export type Room = 'enough' | 'little' | 'none'
 
+/** Entries of an AcceptSync that are taken although there is no room. */
+const LITTLE_BYTES = 16 * 1024
+
 /** Whether entries may be written here. */
 export const takesEntries = (replica: Replica): boolean => replica.room !== 'none'
+
+/** Whether an AcceptSync with these entries may be taken. */
+export const takesSync = (replica: Replica, entries: readonly Entry[]): boolean =>
+  takesEntries(replica) || entries.reduce((sum, entry) => sum + entryBytes(entry), 0) <= LITTLE_BYTES
+
+/** Whether it is not for another, who has room, to lead. */
+export const mayLeadWithoutRoom = (replica: Replica): boolean =>
+  takesEntries(replica) || !peers(replica).some((id) => isInSight(replica, id) && !replica.fullPeers.has(id))
 
 /** Takes note of what a voter says of its disk. */
 export function hearRoom(replica: Replica, from: NodeId, isFull: boolean): void {

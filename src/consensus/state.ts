@@ -93,6 +93,8 @@ export interface Replica {
   doubtfulFrom: LogIndex | null
   promiseLost: boolean
   room: Room
+  /** When a promise was last said. */
+  promisedAt: Milliseconds
   /** Voters that said that their disk is nearly full. */
   readonly fullPeers: Set<NodeId>
   /** Not null: what was promised is not known yet. */

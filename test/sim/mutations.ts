@@ -142,7 +142,7 @@ export const MUTATIONS: readonly Mutation[] = [
     'if (message.doubtfulFrom > 0) continue',
     'if (message.doubtfulFrom < 0) continue',
   ),
-  core('a node in doubt takes over', 'leader', 'replica.doubtfulFrom === null && !isBound', '!isBound'),
+  core('a node in doubt takes over', 'leader', 'replica.doubtfulFrom === null && mayLead', 'mayLead'),
   core(
     'a restarted leader leads under its old ballot',
     'leader',
