@@ -2,6 +2,8 @@
  * What the writer of a soak does in one life, as a function of seed and life: the process that is killed runs it, and
  * the one that kills it runs it again, to know what must be there. Entries are told by a digest.
  */
+import { join } from 'node:path'
+import { KeyRing } from '../../src/storage/keys.ts'
 import { createHash } from 'node:crypto'
 import type { LogRecord } from '../../src/vocabulary.ts'
 import * as sample from './samples.ts'
@@ -20,7 +22,11 @@ export interface LifeOptions {
   readonly archive: boolean
   readonly sync: 'pool' | 'inline' | 'auto'
   readonly compression: 'none' | 'zstd'
+  readonly keys: KeyRing
 }
+
+/** The folder of the keys that lives take turns with. */
+export const KEYS = join(import.meta.dirname, '../fixtures/data-encrypted/keys')
 
 /** Operations that are given before the first of them is acknowledged. */
 export const IN_FLIGHT = 8
@@ -37,6 +43,7 @@ export function lifeOptions(seed: number, life: number): LifeOptions {
     archive: next() < 0.3,
     sync: pick(next, ['pool', 'inline', 'auto']),
     compression: pick(next, ['none', 'zstd']),
+    keys: new KeyRing(KEYS, pick(next, [null, 'old', 'new'])),
   }
 }
 

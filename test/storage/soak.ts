@@ -2,7 +2,7 @@
  * `node test/storage/soak.ts [--kills 2000 | --minutes 30] [--seed 7]`: kill -9 of a process that writes to the real
  * disk, at random moments of its starts and its work, again and again on the same folder. What it acknowledged is
  * kept here, outside of it: after each start everything that was acknowledged is there, and nothing that was never
- * given. Segment size, archive, compression and the way of syncing change from life to life; the seed decides all of
+ * given. Segment size, archive, compression, key and the way of syncing change from life to life; the seed decides all of
  * it but the moment of death. Exit code 1, and the folder is kept, where something is wrong.
  *
  * (A killed process leaves its last writes to the kernel, which loses nothing: power cuts are the business of the
@@ -15,8 +15,9 @@ import { join } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { parseArgs } from 'node:util'
 import { check } from '../../src/storage/fsck.ts'
+import { KeyRing } from '../../src/storage/keys.ts'
 import { RealDisk } from '../../src/storage/real-disk.ts'
-import { type Found, IN_FLIGHT, SoakModel, checkpointDigest, operations } from './soak-plan.ts'
+import { type Found, IN_FLIGHT, KEYS, SoakModel, checkpointDigest, operations } from './soak-plan.ts'
 import { random } from './simulated-disk.ts'
 import type { Orders } from './writer.ts'
 
@@ -138,7 +139,12 @@ export class Soak {
   }
 
   async #fsck(): Promise<void> {
-    const findings = await check(new RealDisk(), `${this.#folder}/wal`, `${this.#folder}/checkpoints`)
+    const findings = await check(
+      new RealDisk(),
+      `${this.#folder}/wal`,
+      `${this.#folder}/checkpoints`,
+      new KeyRing(KEYS),
+    )
     const bad = findings.filter(({ level }) => level !== 'good').map(({ text }) => text)
     if (bad.length > 0) throw new Error(`fsck: ${bad.join('; ')}`)
   }
