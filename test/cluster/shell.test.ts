@@ -44,6 +44,7 @@ test('checkpoints that cannot be written, and a control file that cannot, end no
     }
     await eventually('a checkpoint that fails', written)
     await expect(node.admin.checkpoint()).rejects.toThrow('CHECKPOINT_WRITE_FAILED')
+    expect((await node.admin.status()).checkpointFailure).toContain('CHECKPOINT_WRITE_FAILED')
     const { lastCheckpointIndex } = await node.admin.status()
     await rm(node.checkpointFolder)
     await rename(aside, node.checkpointFolder)
@@ -51,6 +52,7 @@ test('checkpoints that cannot be written, and a control file that cannot, end no
       await cluster.command(node, 'INCR', 'counter')
       return Number((await node.admin.status()).lastCheckpointIndex) > Number(lastCheckpointIndex)
     })
+    expect((await node.admin.status()).checkpointFailure).toBeNull()
     expect(node.pid).toBe(pid)
   })
 })

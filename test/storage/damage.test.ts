@@ -433,8 +433,11 @@ describe('what fsck says a start would do', () => {
 const EVERYTHING: Step[] = [
   { kind: 'identity' },
   write(sample.genesis(3), sample.promised(2)),
-  ...Array.from({ length: 8 }, (_, at) => write(sample.appended(at + 1, at + 1, ' e'.repeat(600)))),
-  write(sample.decided(8)),
+  ...[1, 2, 3].map((index) => write(sample.appended(index, index, ' e'.repeat(40)))),
+  { kind: 'restart' },
+  ...[4, 5, 6].map((index) => write(sample.appended(index, index, ' e'.repeat(40)))),
+  { kind: 'restart' },
+  write(sample.appended(7, 8), sample.decided(8)),
   { kind: 'checkpoint', index: 3 },
   { kind: 'checkpoint', index: 5 },
   { kind: 'truncate', index: 5 },
@@ -456,7 +459,7 @@ test(
     const seen = new Map<string, number>()
     for (const path of disk.paths()) {
       const { length } = disk.peek(path)!
-      for (let at = all ? 0 : path.length % 7; at < length; at += all ? 1 : 23) {
+      for (let at = all ? 0 : path.length % 7; at < length; at += all ? 1 : 11) {
         for (const bit of all ? [0, 1, 2, 3, 4, 5, 6, 7] : [at % 8]) {
           const copy = disk.survivor(() => 0)
           const bytes = copy.peek(path)!
