@@ -14,7 +14,7 @@ import {
   compareBallots,
   sameBallot,
 } from '../vocabulary.ts'
-import { mayTakeOver, takeOver } from './leader.ts'
+import { hasAcceptedSince, mayTakeOver, takeOver } from './leader.ts'
 import { isBound } from './leases.ts'
 import type { HeartbeatReply, HeartbeatRequest } from './messages.ts'
 import { acceptQuorum, isVoter, prepareQuorum } from './quorum.ts'
@@ -36,6 +36,8 @@ export interface Election {
   /** The round under way was judged before its time, because everybody within reach had answered. */
   judged: boolean
   hurriedAt: number
+  /** The last round was judged without the answer of a leader that was heard of in another way. */
+  excused: boolean
   /** The leader that made this voter happy until its connection was closed; null: none. */
   suspect: NodeId | null
   lastTick: number
@@ -72,6 +74,7 @@ export function createElection(
     roundMilliseconds: 0,
     judged: false,
     hurriedAt: -Infinity,
+    excused: false,
     suspect: null,
     lastTick: now,
     replies: new Map(),
@@ -228,7 +231,7 @@ function judge(replica: Replica): void {
 function isHappy(replica: Replica, replies: readonly HeartbeatReply[]): boolean {
   const { own, leader } = replica.election
   if (own.n === 0 || !sameBallot(leader, own)) {
-    return replies.some((reply) => reply.happy && sameBallot(reply.ballot, leader))
+    return replies.some((reply) => reply.happy && sameBallot(reply.ballot, leader)) || isExcused(replica, leader.node)
   }
   if (replies.some((reply) => reply.happy && compareBallots(reply.leader, own) > 0)) return true
   const leadership = replica.leadership
@@ -242,7 +245,20 @@ function isHappy(replica: Replica, replies: readonly HeartbeatReply[]): boolean 
     if (preparing > 5 * timeout) return false
   }
   const quorum = isLeading(replica) ? acceptQuorum(replica.configuration) : prepareQuorum(replica.configuration)
-  return replies.filter((reply) => compareBallots(reply.leader, own) <= 0).length + 1 >= quorum
+  const inTouch = peers(replica).filter((id) => {
+    const reply = replica.election.replies.get(id)
+    return reply ? compareBallots(reply.leader, own) <= 0 : hasAcceptedSince(replica, id, replica.election.startedAt)
+  })
+  return inTouch.length + 1 >= quorum
+}
+
+/** An answer may be lost. Once, it is enough to have heard of the leader since it was asked. */
+function isExcused(replica: Replica, leader: NodeId): boolean {
+  const { election, lastHeard, unreachable } = replica
+  const wasExcused = election.excused
+  const isMissing = election.happy && !election.replies.has(leader) && !unreachable.has(leader)
+  election.excused = !wasExcused && isMissing && (lastHeard.get(leader) ?? -Infinity) > election.startedAt
+  return election.excused
 }
 
 /**

@@ -41,8 +41,9 @@ import type { Configuration } from '../vocabulary.ts'
 interface Progress {
   /** `unknown`: needs Prepare. `syncing`: AcceptSync is on its way. `replicating`: holds a prefix of our log. */
   state: 'unknown' | 'syncing' | 'replicating'
-  /** Accepted in this ballot, durably, up to here. */
+  /** Accepted in this ballot, durably, up to here; and when it said so last. */
   acked: number
+  acceptedAt: number
   /** Next entry to send. */
   next: number
   inFlightBytes: number
@@ -111,6 +112,7 @@ export function takeOver(replica: Replica, agreed = false): void {
 const unknownProgress = (): Progress => ({
   state: 'unknown',
   acked: 0,
+  acceptedAt: -Infinity,
   next: 0,
   inFlightBytes: 0,
   decidedSent: 0,
@@ -303,6 +305,7 @@ export function onAccepted(replica: Replica, from: NodeId, message: Accepted): v
   if (leadership?.phase !== 'accept' || !sameBallot(message.ballot, leadership.ballot)) return
   const progress = leadership.progress.get(from)
   if (progress === undefined || message.index > lastIndex(replica.log)) return
+  progress.acceptedAt = replica.now
   // `unknown` too: the sender has accepted in this ballot, so it holds a prefix of this log, whatever we sent.
   if (progress.state === 'unknown' && message.index + 1 < replica.log.first) return sendBehind(replica, from)
   if (progress.state === 'unknown') progress.next = message.index + 1
@@ -345,6 +348,10 @@ export function tally(replica: Replica): void {
   advanceDecided(replica)
   confirmReads(replica)
 }
+
+/** Whether a voter has shown since then that it follows: it is in touch, both ways. */
+export const hasAcceptedSince = (replica: Replica, id: NodeId, since: number): boolean =>
+  (replica.leadership?.progress.get(id)?.acceptedAt ?? -Infinity) > since
 
 export function onResend(replica: Replica, from: NodeId, message: Resend): void {
   const leadership = replica.leadership

@@ -15,6 +15,7 @@
  *   (start takes `name=value` and `1.name=value`, options of the core)   fill 1 200      show flight | show migration
  *   rot 2 3 | rot 2 entries (a crash; the last three records are lost, or what came with the last AcceptSync and later)
  *   checkpoint 1           delete 2                         show            messages on | messages off | decided off
+ *   loss 10 seed 3         (of 100 messages so many are lost, on every link)
  *   expect progress within 100   (some leader, and it decides)
  *   expect stale read 1    (a read that the checker refuses: this world is worse than promised)
  *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
@@ -43,6 +44,7 @@ import {
 import { Checker } from './checker.ts'
 import { DurableLog } from './durable-log.ts'
 import { type Host, SimNode } from './node.ts'
+import { Random } from './random.ts'
 import { type Mark, Trace, describe, describeRecords } from './trace.ts'
 import { member } from './world.ts'
 
@@ -88,6 +90,7 @@ class Story implements Host {
   #lines: string[] = []
   #loud = false
   #showsDecided = true
+  #loss: { readonly chance: number; readonly random: Random } | null = null
   #read = 0
   #reads = new Map<NodeId, string>()
 
@@ -97,7 +100,8 @@ class Story implements Host {
     const link = `${node.id}>${to}`
     const lost = this.#lose.findIndex((one) => one.kind === message.kind && one.link === link)
     if (lost >= 0) this.#lose.splice(lost, 1)
-    const gone = lost >= 0 || this.#cut.has(link)
+    const gone =
+      lost >= 0 || this.#cut.has(link) || (this.#loss !== null && this.#loss.random.chance(this.#loss.chance))
     if (this.#loud || lost >= 0) this.#lines.push(`${node.id} -> ${to} ${describe(message)}${gone ? ' (lost)' : ''}`)
     const arrives: number[] = []
     this.trace.add({ kind: 'message', at: this.#moment(), from: node.id, to, message, arrives })
@@ -249,6 +253,9 @@ class Story implements Host {
           if (words[0] === undefined) this.#lines.push(show(node))
           else if (node.replica !== null) this.#lines.push(showMore(node, words[0]))
         }
+        return
+      case 'loss':
+        this.#loss = { chance: Number(words[0]) / 100, random: new Random(Number(words[2])) }
         return
       case 'decided':
         this.#showsDecided = words[0] === 'on'
