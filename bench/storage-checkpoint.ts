@@ -220,9 +220,10 @@ export async function measureLoad(folder: string, rounds: number): Promise<Row[]
   return [
     {
       what: `start from a checkpoint of ${KEYS} keys, beside redis-server's load of its RDB file: times as long`,
-      measured: `${median(ours).toFixed(0)} ms`,
-      beside: first === null ? 'skipped: there is no redis-server on this machine' : `${median(theirs).toFixed(0)} ms`,
-      value: first === null ? null : median(ours) / median(theirs),
+      measured: `${Math.min(...ours).toFixed(0)} ms`,
+      beside:
+        first === null ? 'skipped: there is no redis-server on this machine' : `${Math.min(...theirs).toFixed(0)} ms`,
+      value: first === null ? null : Math.min(...ours) / Math.min(...theirs),
       bar: 1,
       better: 'smaller',
     },

@@ -63,7 +63,7 @@ async function main(): Promise<number> {
   const text = [
     `# Storage, ${new Date().toISOString()}`,
     '',
-    `commit ${commit()}; ${machine()}; ${rounds} interleaved rounds, medians`,
+    `commit ${commit()}; ${machine()}; ${rounds} interleaved rounds; of rates and times the undisturbed ones`,
     '',
     '| what | measured | beside | compared | bar | met |',
     '|---|---|---|---|---|---|',
