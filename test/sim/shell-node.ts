@@ -399,7 +399,8 @@ export class ShellNode {
   // ---- checkpoints, as Member does -----------------------------------------------------------------------------------
 
   checkpoint(): void {
-    if (this.#checkpointing || this.turn === null) return
+    // As Member does: one at a time, each clears away what it does not know.
+    if (this.#checkpointing || this.#fetching || this.turn === null) return
     const { machine, appliedConfigurationStart } = this.turn
     if (machine.applied <= Math.max(this.storage!.checkpoint?.index ?? 0, appliedConfigurationStart - 1)) return
     this.#checkpointing = true
