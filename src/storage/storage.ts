@@ -119,7 +119,7 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
     ...replayed.damage.map(({ path, offset, reason }) => `${path} at ${offset}: ${reason}`),
   ])
   await storage.moveHead(meta.content.first)
-  wal.seal(replayed.unsealed.filter(({ name }) => wal.segments.some((segment) => segment.name === name)))
+  wal.sealer.seal(replayed.unsealed.filter(({ name }) => wal.segments.some((segment) => segment.name === name)))
   await storage.checkSpace()
   log('storage opened', { timeline: wal.timeline, first: recovered.first, entries: recovered.entries.length })
   return storage
@@ -371,7 +371,7 @@ export class Storage {
       if (segments[at]!.base <= first) count = at
     }
     if (count === 0) return
-    await this.#wal.sealed()
+    await this.#wal.sealer.idle()
     const names = segments.slice(0, count).map(({ name }) => name)
     await this.#archive.take(names, (name) => !this.#rotten.has(name), this.readOnly)
     this.#wal.forget(count)
@@ -383,7 +383,7 @@ export class Storage {
   /** What lies still: sealed segments, the archive, the checkpoints. */
   async #still(): Promise<ScrubTarget[]> {
     const { walDirectory, checkpointDirectory: directory } = this.#options
-    await this.#wal.sealed()
+    await this.#wal.sealer.idle()
     const archived = (await this.#archive.segments()).map(({ name }) => name)
     const sealed = this.#wal.segments.slice(0, -1).map(({ name }) => name)
     const at = (kind: ScrubTarget['kind'], folder: string) => (name: string) => ({ kind, directory: folder, name })
@@ -478,7 +478,7 @@ export class Storage {
         verifiedBytes: this.scrub.verifiedBytes,
         passes: this.scrub.passes,
       },
-      lastError: this.#lastError ?? this.#wal.prepareError ?? this.#wal.sealError,
+      lastError: this.#lastError ?? this.#wal.besideError,
     }
   }
 

@@ -37,19 +37,17 @@ import { FileCipher, type KeyRing, TAG_BYTES } from './keys.ts'
 import { type LogPosition, advance, isCut, writePadding, writeRecord, writeState } from './records.ts'
 import { type SyncMode, SyncPace } from './sync-pace.ts'
 import { type SegmentLink, encodeSegmentHeader, segmentName } from './segment.ts'
-import { Marks, type Unsealed, sealSegment } from './segment-index.ts'
+import { Marks } from './segment-index.ts'
+import { PREPARED_FILE, PreparedSegment } from './prepared-segment.ts'
+import { Sealer } from './sealer.ts'
 
 /** Turns are gathered into one frame up to about here; a single record may be larger. */
 const FRAME_TARGET_BYTES = 16 * 1024 * 1024
 /** Entries of one record. Above what nodes send each other (LIMITS.peerFrameBytes); a frame has room for it. */
 export const RECORD_BYTES_MAXIMUM = 768 * 1024 * 1024
 const WRITER_BYTES = 256 * 1024
-const PREPARED_FILE = 'next.tmp'
-const ZERO_SLICE_BYTES = 256 * 1024
 /** A segment that has this part of its size in it gets a successor prepared. */
 const PREPARE_PART = 1 / 64
-/** Free space below so many segments is left to the log itself. */
-const PREPARE_ROOM_SEGMENTS = 4
 
 export interface SegmentOnDisk {
   readonly timeline: Timeline
@@ -121,14 +119,9 @@ export class Wal {
   #closing = false
   #closed = false
   #idle: (() => void)[] = []
-  #prepared: Prepared = { kind: 'none' }
-  #preparing: Promise<void> = Promise.resolve()
-  #sealing: Promise<void> = Promise.resolve()
+  readonly #prepared: PreparedSegment
+  readonly sealer: Sealer
   readonly pace: SyncPace
-  /** Why the last preparation of a segment failed, or null. */
-  prepareError: string | null = null
-  /** Why the last sealing of a segment failed, or null. It is read without its index. */
-  sealError: string | null = null
   bytesWritten = 0
   frames = 0
 
@@ -142,6 +135,8 @@ export class Wal {
     older: readonly SegmentOnDisk[],
   ) {
     this.#options = options
+    this.#prepared = new PreparedSegment(options)
+    this.sealer = new Sealer(options.disk, options.directory)
     this.pace = new SyncPace(options.sync)
     this.#cluster = cluster
     this.#timeline = line
@@ -287,7 +282,7 @@ export class Wal {
     let segment = this.#segment!
     const size = this.#writer.length + (taken.vital ? 2 * SECTOR_BYTES : 0)
     const full = segment.offset + size > this.#options.segmentBytes && segment.frames > 0
-    if (full || (this.#prepared.kind === 'ready' && !segment.prepared)) {
+    if (full || (this.#prepared.isReady && !segment.prepared)) {
       const base = logIndex(before.last + 1)
       if (base === segment.name.base) this.#timeline = timeline(this.#timeline + 1)
       await this.#newSegment(base, before, taken)
@@ -305,7 +300,7 @@ export class Wal {
       await segment.file.write(bytes, segment.offset)
     }
     this.#written(segment, bytes.length)
-    if (segment.offset > this.#options.segmentBytes * PREPARE_PART) this.#prepare()
+    if (segment.offset > this.#options.segmentBytes * PREPARE_PART) this.#prepared.begin()
   }
 
   #written(segment: OpenSegment, bytes: number): void {
@@ -359,7 +354,7 @@ export class Wal {
       key: cipher?.need ?? null,
       state: position.state,
     })
-    const prepared = this.#takePrepared()
+    const prepared = this.#prepared.take()
     const temporary = prepared === null ? `${name}.tmp` : PREPARED_FILE
     const file = prepared ?? (await disk.open(`${directory}/${temporary}`, 'create-durable'))
     const segment: OpenSegment = {
@@ -387,65 +382,13 @@ export class Wal {
       this.#older.push(old.name)
       await old.file.close()
       const { name: file, seed: oldSeed, offset: end, check, marks } = old
-      this.seal([{ name: file.name, seed: oldSeed, end, check, marks: marks.list }])
+      this.sealer.seal([{ name: file.name, seed: oldSeed, end, check, marks: marks.list }])
     }
   }
 
-  /** Seals segments that have a durable successor, one after the other, beside the log. */
-  seal(segments: readonly Unsealed[]): void {
-    const { disk, directory } = this.#options
-    for (const segment of segments) {
-      this.#sealing = this.#sealing
-        .then(() => sealSegment(disk, directory, segment))
-        .catch((error: unknown) => {
-          this.sealError = error instanceof Error ? error.message : String(error)
-        })
-    }
-  }
-
-  /** When no segment is being sealed: they may be moved. */
-  sealed(): Promise<void> {
-    return this.#sealing
-  }
-
-  /** The prepared file, if it is ready; it is durable as zeros, under its temporary name. */
-  #takePrepared(): DiskFile | null {
-    const prepared = this.#prepared
-    if (prepared.kind === 'running') return null
-    // After a failure the segment that begins now may get a successor again.
-    this.#prepared = { kind: 'none' }
-    return prepared.kind === 'ready' ? prepared.file : null
-  }
-
-  /** Writes the next segment with zeros, in slices, beside the log. */
-  #prepare(): void {
-    if (this.#prepared.kind !== 'none' || this.#closing) return
-    this.#prepared = { kind: 'running' }
-    this.#preparing = this.#writeZeros().catch((error: unknown) => {
-      // The log itself is not touched. Another attempt comes with the next segment.
-      this.#prepared = { kind: 'failed' }
-      this.prepareError = error instanceof Error ? error.message : String(error)
-    })
-  }
-
-  async #writeZeros(): Promise<void> {
-    const { disk, directory, segmentBytes, pause } = this.#options
-    // Room for the log goes before speed: a segment that is not prepared grows as it is written.
-    const { free } = await disk.space(directory)
-    if (free < PREPARE_ROOM_SEGMENTS * segmentBytes) throw new Error('the disk is too full')
-    const zeros = Buffer.alloc(Math.min(ZERO_SLICE_BYTES, segmentBytes))
-    const file = await disk.open(`${directory}/${PREPARED_FILE}`, 'create-durable')
-    try {
-      for (let at = 0; at < segmentBytes && !this.#closing; at += zeros.length) {
-        await file.write(zeros.subarray(0, Math.min(zeros.length, segmentBytes - at)), at)
-        await pause()
-      }
-    } catch (error) {
-      await file.close()
-      await disk.unlink(`${directory}/${PREPARED_FILE}`)
-      throw error
-    }
-    this.#prepared = { kind: 'ready', file }
+  /** Why the last work beside the log failed, or null: the log goes on without it. */
+  get besideError(): string | null {
+    return this.#prepared.error ?? this.sealer.error
   }
 
   /** Forgets segments that the caller moved away; they are the oldest ones. */
@@ -460,17 +403,13 @@ export class Wal {
 
   async close(): Promise<void> {
     this.#closing = true
+    this.#prepared.stop()
     await this.settled()
     if (this.#lazy !== null && !this.#failed) this.write([], () => {})
     await this.settled()
     this.#closed = true
-    await this.#preparing
-    await this.#sealing
-    if (this.#prepared.kind === 'ready') {
-      await this.#prepared.file.close()
-      await this.#options.disk.unlink(`${this.#options.directory}/${PREPARED_FILE}`)
-      this.#prepared = { kind: 'none' }
-    }
+    await this.#prepared.close()
+    await this.sealer.idle()
     await this.#segment?.file.close()
     this.#segment = null
   }
@@ -482,9 +421,6 @@ function entryBytes(record: LogRecord): number {
   for (const entry of record.entries) if (entry.kind === 'commands') bytes += entry.payload.length
   return bytes
 }
-
-/** The next segment, made beforehand. */
-type Prepared = { readonly kind: 'none' | 'running' | 'failed' } | { readonly kind: 'ready'; readonly file: DiskFile }
 
 interface Taken {
   /** Has a promise, accept-sync, configuration or installation in it. */

@@ -159,7 +159,7 @@ const LOG: readonly Mutation[] = [
   },
   {
     name: 'a prepared segment is not synced',
-    file: 'storage/wal.ts',
+    file: 'storage/prepared-segment.ts',
     from: "disk.open(`${directory}/${PREPARED_FILE}`, 'create-durable')",
     to: "disk.open(`${directory}/${PREPARED_FILE}`, 'create')",
     caughtBy: 'crash: bursts and rolling segments',
