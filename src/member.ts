@@ -79,6 +79,7 @@ export class Member {
   #bytesAtCheckpoint = 0
   #checkpointMilliseconds = 0
   #handedOverFull = false
+  #wasRotten = false
   #saidProblem = false
   leaderChanges = 0
   /** Why the last checkpoint could not be written; null: it could. */
@@ -228,6 +229,7 @@ export class Member {
         if (this.#checkpointDue()) this.checkpoint().catch((error: unknown) => this.#checkpointFailed(error))
         this.#minds(storage.readOnly)
         this.#repair()
+        this.#tellRepaired()
         this.#followSettings()
       }, 250),
     )
@@ -292,6 +294,14 @@ export class Member {
       this.#makesRoom() ||
       storage.status().bytes - this.#bytesAtCheckpoint >= checkpointLogBytes
     )
+  }
+
+  /** Says once that what rot took is here again. */
+  #tellRepaired(): void {
+    const { storage, log } = this.#options
+    const isOpen = storage.wantsCheckpoint || this.turn.replica.doubtfulFrom !== null
+    if (this.#wasRotten && !isOpen) log('what rot took is here again', { decided: this.turn.decided })
+    this.#wasRotten = isOpen
   }
 
   /** What is rotten on the disk is whole in memory: a checkpoint takes its place at once. */

@@ -66,6 +66,7 @@ test('a log with rot in what was decided, and checkpoints that are all rotten, a
     await node.start()
     await isRepaired(cluster, node)
     expect(await node.logs()).toContain('entries were lost to rot')
+    expect(await node.logs()).toContain('what rot took is here again')
 
     // With the next checkpoint the rotten ones go, and nothing is left for the next start.
     await eventually('the rotten ones are gone', async () => {

@@ -1,7 +1,7 @@
 /**
  * What is done to the world of a simulation, at random times by the rates of its plan, and in ambush: when a node is
  * about to matter (it leads, accepts a leader's log, hands over, installs a checkpoint, comes back), because that is
- * when a crash, a cut or a pause costs most. Storage of one node is damaged at most: more is not promised to be borne.
+ * when a crash, a cut or a pause costs most. Storage of one node is damaged at a time: more is not promised to be borne.
  */
 import { type Fault } from './plan.ts'
 import { chooseCut } from './network.ts'
@@ -127,7 +127,8 @@ export class Faults<N extends WorldNode> {
   #rot(node: N): void {
     const world = this.#world
     const { random } = world
-    if (this.damaged !== null) return
+    // Again and again, and another one only when the first has everything again.
+    if (this.damaged !== null && this.damaged !== node.id && !world.isHealed(this.damaged)) return
     world.crash(node)
     const what = world.damage(node)
     if (what !== null) {

@@ -142,6 +142,11 @@ export class Simulation extends World<SimNode> implements Host {
     throw new Error(`the core has no ${fault}`)
   }
 
+  override isHealed(id: NodeId): boolean {
+    const node = this.nodes.get(id)!
+    return node.up && node.disk.doubtfulFrom === null
+  }
+
   damage(node: SimNode): string | null {
     return node.disk.rot(this.random) ? `from ${node.disk.doubtfulFrom}` : null
   }

@@ -82,6 +82,10 @@ export abstract class World<N extends WorldNode> {
   memberOf(id: NodeId): Member {
     return member(id)
   }
+  /** Whether a storage that was damaged has everything again, durably. */
+  isHealed(_id: NodeId): boolean {
+    return false
+  }
   /** Nodes that the operator may make members; those that are not there yet come with `bring`. */
   abstract pool(leader: N): readonly NodeId[]
   abstract bring(id: NodeId, configuration: Configuration): void
