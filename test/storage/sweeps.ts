@@ -3,8 +3,10 @@
  * with one safety line taken out.
  */
 import assert from 'node:assert/strict'
+import { join } from 'node:path'
 import { LokiError } from '../../src/errors.ts'
 import { InvariantViolation } from '../../src/invariant.ts'
+import { KeyRing } from '../../src/storage/keys.ts'
 import { type Storage, type StorageOptions, openStorage } from '../../src/storage/storage.ts'
 import { dump } from '../../src/storage/waldump.ts'
 import { type RecoveredLog, nodeId } from '../../src/vocabulary.ts'
@@ -81,12 +83,13 @@ export async function tryDamage(
   path: string,
   damage: (bytes: Buffer) => void,
   canBeTorn = false,
+  change: Partial<StorageOptions> = {},
 ): Promise<string> {
   const disk = source.survivor(() => 0)
   const bytes = disk.peek(path)!
   damage(bytes)
   disk.poke(path, bytes)
-  const outcome = await opened(disk)
+  const outcome = await opened(disk, change)
   if (outcome.kind === 'refused') return outcome.code
   assert.equal(untrue(outcome.recovered, truth, canBeTorn), null)
   if (source.peek(META)!.includes(sample.CLUSTER)) {
@@ -94,7 +97,7 @@ export async function tryDamage(
   }
   const { doubtfulFrom, promiseLost } = outcome.recovered
   if (doubtfulFrom === null) return 'whole'
-  const again = await opened(disk)
+  const again = await opened(disk, change)
   assert.ok(again.kind === 'recovered' && again.recovered.doubtfulFrom === doubtfulFrom, 'doubt was forgotten')
   assert.equal(again.recovered.promiseLost, promiseLost, 'that promises may be lost was forgotten')
   return 'doubtful'
@@ -102,23 +105,29 @@ export async function tryDamage(
 
 /** Small segments, which mostly begin with the frame they were made for; and one that takes all frames of a start. */
 const SEGMENT_SIZES = [4096, 1024 * 1024]
+const KEYS = join(import.meta.dirname, '../fixtures/data-encrypted/keys')
+/** The same, and packed and sealed. */
+const VARIANTS: readonly Partial<StorageOptions>[] = [
+  ...SEGMENT_SIZES.map((segmentBytes) => ({ segmentBytes })),
+  { compression: 'zstd', keys: new KeyRing(KEYS, 'new') },
+]
 
 /** Flips a bit in every `stride`-th byte of every file. Gives how often each outcome was met. */
 export async function flipSweep(stride: number): Promise<Map<string, number>> {
   const next = random(7)
   const seen = new Map<string, number>()
-  for (const segmentBytes of SEGMENT_SIZES) {
-    const { disk, progress } = await prepared(DAMAGED_HISTORY, { segmentBytes })
+  for (const change of VARIANTS) {
+    const { disk, progress } = await prepared(DAMAGED_HISTORY, change)
     const truth = progress.models.at(-1)!
     for (const path of disk.paths()) {
       const { length } = disk.peek(path)!
       // Most of meta is zeros; what is not is at the beginning of each slot.
-      const step = (at: number): number => (path === META ? (at % 4096 < 128 ? 1 : 256) : stride)
+      const step = (at: number): number =>
+        path === META ? (at % 4096 < 128 ? 1 : 256) : change.keys ? 5 * stride : stride
       for (let at = Math.floor(next() * step(0)); at < length; at += step(at)) {
         const bit = 1 << Math.floor(next() * 8)
-        const outcome = await tryDamage(disk, truth, path, (bytes) => {
-          bytes[at] = bytes[at]! ^ bit
-        })
+        const flip = (bytes: Buffer): unknown => (bytes[at] = bytes[at]! ^ bit)
+        const outcome = await tryDamage(disk, truth, path, flip, false, change)
         seen.set(outcome, (seen.get(outcome) ?? 0) + 1)
       }
     }
