@@ -55,8 +55,8 @@ describe('partial partitions', () => {
           `> tick ${20 * ELECTION_MILLISECONDS}`,
           '> expect progress within 20',
         ]
-        const [first, then, ...more] = leaders(tell(story.join('\n')))
-        expect({ seed: each, cuts, first, then, more }).toEqual({ seed: each, cuts, first, then: first, more: [] })
+        const [first, later, ...more] = leaders(tell(story.join('\n')))
+        expect({ seed: each, cuts, first, later, more }).toEqual({ seed: each, cuts, first, later: first, more: [] })
       }
     })
   }
