@@ -38,7 +38,7 @@ export class Workshop {
     symlinkSync(join(root, 'node_modules'), join(this.#folder, 'node_modules'))
   }
 
-  /** What notices the mutation: the stories where it is one of the core, and `seeds` seeds of its simulator. */
+  /** What notices the mutation: the stories where it is one of the core, and so many seeds of its simulator. */
   try(mutation: Mutation, seeds: number): Caught {
     const path = join(this.#folder, mutation.file)
     const text = readFileSync(path, 'utf8')
@@ -55,6 +55,7 @@ export class Workshop {
   look(simulator: Mutation['simulator'], seeds: number): Caught {
     const told = simulator === 'core' ? this.#run(['test/sim/stories.ts']) : ''
     const story = /^([\w-]+): /m.exec(told)?.[1] ?? null
+    if (seeds === 0) return { story, seed: null, invariant: null }
     const options = ['--seeds', String(seeds), '--trace', '0', '--stop', ...(simulator === 'shell' ? ['--shell'] : [])]
     const ran = this.#run(['test/sim/main.ts', ...options])
     const found = /^seed (\d+): (.*)$/m.exec(ran)

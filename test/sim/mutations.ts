@@ -16,6 +16,8 @@
  *   no doubt" (follower.ts): without them something is lost only where an Accepted, or an AcceptSync, from before a start
  *   arrives behind a whole exchange with the process that was started. Connections end with a process; the lines keep
  *   the argument from resting on that.
+ * - "a read shows a key that came since it was asked and was due by then" (turn.ts): seeds found it and find it hardly any
+ *   more; test/read-queue.test.ts does.
  * - "a due key is read while its expiry cannot be logged" (turn.ts): such a read would only ask again, and again at once.
  * - "a release takes back what was granted since" (leases.ts): it is one, but no seed and no story has a release that
  *   comes after a grant of a later question; a connection keeps their order.
@@ -327,12 +329,6 @@ export const MUTATIONS: readonly Mutation[] = [
     'turn',
     'if (due !== null && due <= this.#time()) {',
     'if (due === -1) {',
-  ),
-  shell(
-    'a read shows a key that came since it was asked and was due by then',
-    'turn',
-    'if (this.#reads.postpone(',
-    'if (Infinity < 0 && this.#reads.postpone(',
   ),
   shell(
     'reads are confirmed by what confirms earlier ones',
