@@ -16,8 +16,10 @@ export const LIMITS = {
   outstandingBytes: 64 * 1024 * 1024,
   /** Commands of other nodes that wait at the leader for the next entry. */
   forwardedBytes: 256 * 1024 * 1024,
-  /** Largest entry that a turn of the leader makes; what is left goes into the next one. */
-  entryBytes: 16 * 1024 * 1024,
+  /** Largest entry that a turn of the leader makes of several commands; what is left goes into the next one. */
+  entryBytes: 1024 * 1024,
+  /** Entries that one turn applies; what is left waits for the next one. Some tens of milliseconds of small commands. */
+  applyBytes: 1024 * 1024,
   /** Replies to reads in one message to another node, which then asks for the rest. One reply always fits … */
   repliesBytes: 16 * 1024 * 1024,
   /** … unless it is larger than this: then it is an error for the client, whom the leader itself can answer. */

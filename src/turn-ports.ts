@@ -33,6 +33,8 @@ export interface TurnPorts {
 export interface TurnLimits {
   readonly entryBytes: number
   readonly forwardedBytes: number
+  /** Entries that one turn applies; at least one. Absent: all. */
+  readonly applyBytes?: number
   /** Replies in one message to another node; one reply always fits, up to the most. */
   readonly repliesBytes?: number
   readonly replyMostBytes?: number

@@ -231,9 +231,7 @@ export class Turn {
 
   run(): void {
     this.#awake = false
-    const events = this.#events
-    this.#events = []
-    for (const event of events) this.#step(event)
+    for (const event of this.#events.splice(0)) this.#step(event)
     const relayed = this.#relayed
     this.#relayed = []
     for (const { from, message } of relayed) this.#relay(from, message)
@@ -415,9 +413,11 @@ export class Turn {
   // ---- application -------------------------------------------------------------------------------------------------
 
   #apply(): void {
-    const from = this.machine.applied + 1
-    if (this.#decided < from) return
-    for (const entry of entriesBetween(this.replica, logIndex(from), this.#decided)) this.#applyEntry(entry, this.#sink)
+    // In slices: whoever applies for long answers no heartbeat meanwhile, and loses its leader or leadership to it.
+    const from = logIndex(this.machine.applied + 1)
+    const entries = entriesBetween(this.replica, from, this.#decided, this.#limits.applyBytes ?? Infinity)
+    for (const entry of entries) this.#applyEntry(entry, this.#sink)
+    if (this.machine.applied < this.#decided) this.#wake()
   }
 
   /** At a start, before anything else: applies an entry that is known decided. Nobody waits for its replies. */

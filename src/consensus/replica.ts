@@ -342,8 +342,8 @@ export function position(replica: Replica): Position {
 }
 
 /** Entries `from`…`to`, both included, as far as they are in memory (see `decided` and `trim`). */
-export const entriesBetween = (replica: Replica, from: LogIndex, to: LogIndex): Entry[] =>
-  slice(replica.log, from, to, Infinity)
+export const entriesBetween = (replica: Replica, from: LogIndex, to: LogIndex, mostBytes = Infinity): Entry[] =>
+  slice(replica.log, from, to, mostBytes)
 
 /** The ballot under which this replica leads or follows; ZERO_BALLOT where it does neither. */
 export const ballotOf = (replica: Replica): Ballot =>

@@ -48,6 +48,8 @@ const QUEUED = 'QUEUED'
 const DRAIN_QUIET_MILLISECONDS = 500
 /** As Redis's tcp-keepalive. */
 const KEEP_ALIVE_MILLISECONDS = 300_000
+/** After a refusal for overload the connection takes in nothing for so long: refusing must not be all that the node does. */
+const REFUSAL_PAUSE_MILLISECONDS = 20
 /** How long we wait for the client's own end after ours. */
 const LINGER_MILLISECONDS = 1000
 
@@ -73,6 +75,8 @@ export class Connection implements Origin {
   /** Whether the node takes commands: asked once for all that is taken in at a time. */
   #ready: ReturnType<Front['ready']> | null = null
   #pumping = false
+  /** A command was refused for overload a moment ago. */
+  #refusal: NodeJS.Timeout | null = null
   /** Nothing more is decoded: QUIT, a protocol error, the end of a drain. */
   #finishing = false
   #ended = false
@@ -136,6 +140,7 @@ export class Connection implements Origin {
     this.#finishing = true
     this.#held = null
     if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
+    if (this.#refusal !== null) clearTimeout(this.#refusal)
     this.#shared.clients.delete(this)
   }
 
@@ -143,6 +148,7 @@ export class Connection implements Origin {
     const { limits } = this.#shared
     return (
       this.#finishing ||
+      this.#refusal !== null ||
       this.#queue.inFlight >= limits.maxPipelinedCommands ||
       this.socket.writableLength + this.#queue.waitingBytes > limits.maxOutputBytes
     )
@@ -303,7 +309,15 @@ export class Connection implements Origin {
     const throughLog = command.kind !== 'read' || this.#queue.unansweredWrites > 0
     const tag = this.#queue.open(throughLog ? 'write' : 'read')
     const taken = throughLog ? front.write(this, tag, args) : front.read(this, tag, args)
-    if (!taken) this.reply(tag, OVERLOADED)
+    if (!taken) this.#refuse(tag)
+  }
+
+  #refuse(tag: number): void {
+    this.reply(tag, OVERLOADED)
+    this.#refusal ??= setTimeout(() => {
+      this.#refusal = null
+      this.#pump()
+    }, REFUSAL_PAUSE_MILLISECONDS)
   }
 
   /** WATCH asks for versions; EXEC waits for them as a write waits for reads. */
@@ -322,7 +336,7 @@ export class Connection implements Origin {
     }
     const throughLog = this.#queue.unansweredWrites > 0
     const taken = throughLog ? front.write(origin, tag, request.args) : front.read(origin, tag, request.args)
-    if (!taken) this.reply(tag, OVERLOADED)
+    if (!taken) this.#refuse(tag)
   }
 
   #exec(command: Command): void {
@@ -346,7 +360,7 @@ export class Connection implements Origin {
         ),
       flush: () => this.flush(),
     }
-    if (!this.#shared.front.write(origin, tag, step.args)) this.reply(tag, OVERLOADED)
+    if (!this.#shared.front.write(origin, tag, step.args)) this.#refuse(tag)
   }
 
   /** Answers with the reason if the node takes no commands. */
