@@ -111,11 +111,11 @@ async function frameBytes(log: Log, entries: number): Promise<number> {
 }
 
 /** Turns a second by batch, beside the bare loops. */
-export async function measureAppends(folder: string, turns: number, rounds: number): Promise<Row[]> {
+export async function measureAppends(folder: string, turns: number, rounds: number, warmUpTurns = 600): Promise<Row[]> {
   const pool = new Log(await openBench(join(folder, 'pool'), { sync: 'pool' }))
   const auto = new Log(await openBench(join(folder, 'auto')))
   // The way of writing is chosen and the next segment is prepared before anything counts.
-  for (const log of [pool, auto]) await time(600, () => log.append(300))
+  for (const log of [pool, auto]) await time(warmUpTurns, () => log.append(300))
   const rows: Row[] = []
   for (const entries of BATCHES) {
     const bare = bareLoop(folder, await frameBytes(pool, entries))
