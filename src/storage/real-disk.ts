@@ -5,6 +5,7 @@
 import * as fs from 'node:fs'
 import * as path from 'node:path'
 import type { Disk, DiskFile, OpenMode } from './disk.ts'
+import { type ReadSome, readAround } from './read-around.ts'
 
 /** macOS has an O_DSYNC that does not reach the platter; libuv's fdatasync there does (F_FULLFSYNC). */
 const durableFlag = process.platform === 'linux' ? fs.constants.O_DSYNC : 0
@@ -48,20 +49,15 @@ class RealFile implements DiskFile {
     if (this.#syncsEachWrite) fs.fdatasyncSync(this.#descriptor)
   }
 
-  async read(offset: number, length: number): Promise<Buffer> {
-    const buffer = Buffer.allocUnsafeSlow(length)
-    let filled = 0
-    while (filled < length) {
-      const got = await new Promise<number>((resolve, reject) => {
-        fs.read(this.#descriptor, buffer, filled, length - filled, offset + filled, (error, count) => {
+  read(offset: number, length: number): Promise<Buffer> {
+    const some: ReadSome = (buffer, at, bytes, place) =>
+      new Promise((resolve, reject) => {
+        fs.read(this.#descriptor, buffer, at, bytes, place, (error, count) => {
           if (error === null) resolve(count)
           else reject(error)
         })
       })
-      if (got === 0) return buffer.subarray(0, filled)
-      filled += got
-    }
-    return buffer
+    return readAround(some, offset, length)
   }
 
   sync(): Promise<void> {

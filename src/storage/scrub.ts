@@ -41,6 +41,8 @@ export interface ScrubPorts {
   readonly targets: () => Promise<readonly ScrubTarget[]>
   readonly isBusy: () => boolean
   readonly found: (rot: Rot) => void
+  /** A pass could not be finished. */
+  readonly failed: (reason: string) => void
   readonly bytesPerSecond: number
   /** Between two passes. */
   readonly restMilliseconds: number
@@ -69,7 +71,11 @@ export class Scrub {
     const { signal } = this.#stopped
     for (;;) {
       await sleep(this.#ports.restMilliseconds, undefined, { signal, ref: false })
-      await this.pass()
+      // What keeps it from reading is no reason to end a node that serves from memory: it is tried again.
+      await this.pass().catch((error: unknown) => {
+        signal.throwIfAborted()
+        this.#ports.failed(error instanceof Error ? error.message : String(error))
+      })
     }
   }
 
@@ -123,7 +129,7 @@ async function verify(disk: Disk, { kind, directory, name }: ScrubTarget, keys: 
     if (error instanceof LokiError) return isDamage(error) ? error.message : null
     const { code } = error as NodeJS.ErrnoException
     if (code === 'ENOENT') return null
-    // What the disk cannot read any more is lost, too.
+    // So much of it that no block of it is read any more: the disk is broken, and what it holds is lost.
     if (code === 'EIO') return (error as Error).message
     throw error
   }

@@ -234,6 +234,10 @@ export class Storage {
       targets: () => this.#still(),
       isBusy: () => this.#writing || wal.isBusy,
       found: (rot) => this.#foundRot(rot),
+      failed: (reason) => {
+        this.#lastError = reason
+        this.#options.log?.('the disk could not be verified', { reason })
+      },
       bytesPerSecond: options.scrub?.bytesPerSecond ?? Infinity,
       restMilliseconds: options.scrub?.restMilliseconds ?? 0,
     })

@@ -4,6 +4,7 @@
  */
 import { expect, test } from 'vitest'
 import { NO_KEYS } from '../../src/storage/keys.ts'
+import { type ReadSome, readAround } from '../../src/storage/read-around.ts'
 import { type Rot, Scrub } from '../../src/storage/scrub.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { logIndex } from '../../src/vocabulary.ts'
@@ -143,6 +144,7 @@ test('a disk that is always busy is verified, too, and what goes away meanwhile 
     targets: () => Promise.resolve([gone!, kept!].map(target)),
     isBusy: () => ++busy > 0,
     found: (one) => found.push(one),
+    failed: (reason) => expect.fail(reason),
     bytesPerSecond: 1e9,
     restMilliseconds: 1,
   })
@@ -152,4 +154,45 @@ test('a disk that is always busy is verified, too, and what goes away meanwhile 
   await scrub.stop()
   expect(found[0]).toMatchObject(target(kept!))
   await storage.close()
+})
+
+test('a pass that cannot be finished is told of, and tried again', async () => {
+  const failures: string[] = []
+  let passes = 0
+  const scrub = new Scrub({
+    disk: new SimulatedDisk(),
+    keys: NO_KEYS,
+    targets: () => (++passes > 2 ? Promise.resolve([]) : Promise.reject(new Error(`no list ${passes}`))),
+    isBusy: () => false,
+    found: () => undefined,
+    failed: (reason) => failures.push(reason),
+    bytesPerSecond: 1e9,
+    restMilliseconds: 1,
+  })
+  scrub.start()
+  await expect.poll(() => scrub.passes).toBeGreaterThan(0)
+  await scrub.stop()
+  expect(failures).toEqual(['no list 1', 'no list 2'])
+})
+
+test('blocks that a disk cannot read are rot where they are; many of them are a broken disk', async () => {
+  const file = Buffer.from(Array.from({ length: 20_000 }, (_, at) => 1 + (at % 100)))
+  const failing = (bad: readonly number[]): ReadSome => {
+    return (buffer, at, length, offset) => {
+      if (bad.includes(Math.floor(offset / 4096)))
+        return Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO' }))
+      // As the kernel does: up to the next bad block.
+      const next = Math.min(...bad.map((block) => block * 4096).filter((start) => start > offset), file.length)
+      return Promise.resolve(file.copy(buffer, at, offset, Math.min(offset + length, next)))
+    }
+  }
+  expect((await readAround(failing([]), 100, 50_000)).equals(file.subarray(100))).toBe(true)
+  const around = await readAround(failing([0, 2]), 1000, 15_000)
+  expect(around).toHaveLength(15_000)
+  for (let at = 0; at < around.length; at++) {
+    const isBad = [0, 2].includes(Math.floor((1000 + at) / 4096))
+    expect(around[at]).toBe(isBad ? 0xee : file[1000 + at])
+  }
+  const dead: ReadSome = () => Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO' }))
+  await expect(readAround(dead, 0, 10_000_000)).rejects.toThrow('EIO')
 })
