@@ -5,7 +5,8 @@
  *   1 stamps        both volumes belong together (stamp.ts)
  *   2 meta          identity and first index; the control file must not contradict them (meta.ts)
  *   3 checkpoints   the newest one that is whole
- *   4 replay        every segment in order, verified; the torn tail of the newest one is left out
+ *   4 replay        every segment in order, verified, one read ahead; what lies below the first entry is left out by the
+ *                   index of its segment, and so is the torn tail of the newest one (segment-reader.ts)
  *   5 judgement     what damage means: covered by the checkpoint, doubtful (the peers have what is lost), or refused
  *                   (judgement.ts)
  *   6 house         finish what a crash interrupted: stamps, lame meta slot, temporary files, head truncation
