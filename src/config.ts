@@ -14,6 +14,8 @@ export const LIMITS = {
   outstandingCommands: 100_000,
   /** Their bytes. */
   outstandingBytes: 64 * 1024 * 1024,
+  /** Bytes of them that are on their way to the leader: so many are sent again when it changes. */
+  inFlightBytes: 4 * 1024 * 1024,
   /** Commands of other nodes that wait at the leader for the next entry. */
   forwardedBytes: 256 * 1024 * 1024,
   /** Largest entry that a turn of the leader makes of several commands; what is left goes into the next one. */

@@ -21,6 +21,8 @@ export interface RelayLimits {
   readonly outstandingBytes: number
   /** Bytes of commands in one block. */
   readonly blockBytes: number
+  /** Bytes of commands that were sent and not answered: so many are sent again at a change of leader. Absent: any. */
+  readonly inFlightBytes?: number
   readonly resendMilliseconds: number
   readonly resendMostMilliseconds: number
   /** A node that is no voter says so often that its session lives, while nothing else does. Absent: never. */
@@ -80,6 +82,8 @@ export class Relay {
   #base = 1
   /** Sequence number of the next command that has not been sent under the present leader. */
   #nextToSend = 1
+  /** Of unanswered commands before it. */
+  #inFlightBytes = 0
   #bytes = 0
   /** The largest sequence number that was ever sent. */
   #sent = 0
@@ -157,7 +161,7 @@ export class Relay {
     // Replies may have been lost between others that came: an answered command ends a block, its number is used up.
     while (this.#slots[this.#nextToSend - this.#base] === null) this.#nextToSend++
     const position = this.#nextToSend - this.#base
-    if (position >= this.#slots.length) return null
+    if (position >= this.#slots.length || this.#windowIsFull) return null
     this.#spokeAt = now
     const commands: Uint8Array[] = []
     let bytes = 0
@@ -170,6 +174,7 @@ export class Relay {
     const first = this.#nextToSend
     if (position === this.#head) this.#headWaitsFrom(now)
     this.#nextToSend += commands.length
+    this.#inFlightBytes += bytes
     this.#sent = Math.max(this.#sent, this.#nextToSend - 1)
     const acknowledged = this.#base + this.#head - 1
     return { opens: !this.#opened, block: { session: this.session, acknowledged, first, commands } }
@@ -203,6 +208,7 @@ export class Relay {
   /** Everything unanswered must be sent again: there is a new leader, or messages were lost. */
   restart(now: number): readonly ReadBatch[] {
     this.#nextToSend = this.#base + this.#head
+    this.#inFlightBytes = 0
     const batches: ReadBatch[] = []
     for (const [id, read] of this.#reads) {
       read.sentAt = now
@@ -240,6 +246,7 @@ export class Relay {
     this.#opened = true
     this.#slots[position] = null
     this.#bytes -= slot.command.length
+    if (sequence < this.#nextToSend) this.#inFlightBytes -= slot.command.length
     this.#resendAfter = this.#limits.resendMilliseconds
     slot.origin.reply(slot.tag, reply)
     this.#touched.add(slot.origin)
@@ -276,6 +283,7 @@ export class Relay {
     this.#head = 0
     this.#base = 1
     this.#nextToSend = 1
+    this.#inFlightBytes = 0
     this.#sent = 0
     this.#opened = false
     this.#headSeen = 0
@@ -302,6 +310,15 @@ export class Relay {
     this.#readTags = [...read.tags.slice(replies.length), ...this.#readTags]
     this.#readCommands = [...read.commands.slice(replies.length), ...this.#readCommands]
     return read.askedAt
+  }
+
+  get #windowIsFull(): boolean {
+    return this.#inFlightBytes >= (this.#limits.inFlightBytes ?? Infinity)
+  }
+
+  /** Whether `nextBlock` has another one: answers have made room for it. */
+  get hasMoreToSend(): boolean {
+    return !this.#windowIsFull && this.#nextToSend < this.#nextSequence
   }
 
   /** Writes out what this turn answered, one write per connection. */

@@ -417,7 +417,7 @@ export class Turn {
     const from = logIndex(this.machine.applied + 1)
     const entries = entriesBetween(this.replica, from, this.#decided, this.#limits.applyBytes ?? Infinity)
     for (const entry of entries) this.#applyEntry(entry, this.#sink)
-    if (this.machine.applied < this.#decided) this.#wake()
+    if (this.machine.applied < this.#decided || (entries.length > 0 && this.relay.hasMoreToSend)) this.#wake()
   }
 
   /** At a start, before anything else: applies an entry that is known decided. Nobody waits for its replies. */

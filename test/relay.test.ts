@@ -67,6 +67,27 @@ describe('relay', () => {
     expect(relay.takeWrite(origin, 2, command('c'))).toBe(true)
   })
 
+  it('keeps a window of bytes on their way, also after a change of leader, and goes on as answers make room', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, blockBytes: 30, inFlightBytes: 60 })
+    const origin = new Recorder()
+    for (let tag = 0; tag < 50; tag++) relay.takeWrite(origin, tag, command('ten bytes!'))
+    const first = numbers(blocks(relay))
+    expect(first.length).toBeGreaterThan(1)
+    expect(first.length).toBeLessThan(10)
+    expect(relay.hasMoreToSend).toBe(false)
+    relay.restart(0)
+    expect(relay.hasMoreToSend).toBe(true)
+    expect(numbers(blocks(relay))).toEqual(first)
+    let answered = 0
+    for (let seen = first; answered < 50; seen = numbers(blocks(relay))) {
+      expect(seen.length).toBeGreaterThan(0)
+      for (const sequence of seen) relay.answer(sequence, 'OK')
+      answered += seen.length
+    }
+    expect(origin.replies.map(([tag]) => tag)).toEqual(Array.from({ length: 50 }, (_, tag) => tag))
+    expect(relay.hasMoreToSend).toBe(false)
+  })
+
   it('answers each command once, and flushes each connection once a turn', () => {
     const relay = new Relay({ node: 1, incarnation: 1 }, limits)
     const origin = new Recorder()

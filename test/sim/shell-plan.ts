@@ -69,11 +69,13 @@ export function shellPlanOf(seed: number): ShellPlan {
         outstandingCommands: random.pick([8, 1000])!,
         outstandingBytes: 100_000,
         blockBytes,
+        inFlightBytes: random.pick([blockBytes, 100_000])!,
         resendMilliseconds: random.pick([60, 300])!,
         resendMostMilliseconds: 600,
       },
       turn: {
         entryBytes: random.pick([100, 2000, 100_000])!,
+        applyBytes: random.pick([100, 100_000])!,
         forwardedBytes: blockBytes + random.pick([500, 100_000])!,
       },
       segmentBytes: random.pick([4096, 16_384, 65_536])!,
