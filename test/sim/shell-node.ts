@@ -295,6 +295,21 @@ export class ShellNode {
     for (const entry of entriesBetween(replica, logIndex(machine.applied + 1), decided)) this.turn.replay(entry)
     this.phase = 'up'
     host.ran(this)
+    this.#guard(this.#watchSpace(life, storage), life)
+  }
+
+  /** As the storage does every second, and whenever much was written. */
+  async #watchSpace(life: number, storage: Storage): Promise<void> {
+    const turn = this.turn!
+    storage.space.changed = () => {
+      if (life !== this.incarnation) return
+      turn.room(storage.space.room)
+      this.#host.count(`room: ${storage.space.room}`)
+    }
+    for (;;) {
+      await storage.checkSpace()
+      await this.#sleep(life, 20)
+    }
   }
 
   /** A start gives back everything that was called durable, and nothing that contradicts it. */
