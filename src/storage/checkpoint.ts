@@ -219,7 +219,8 @@ export async function readChunk(
 
 async function readUnpacked(disk: Disk, directory: string, info: CheckpointInfo, chunk: number): Promise<Buffer> {
   const packed = (await readChunk(disk, directory, info, chunk))!
-  return decompress(packed, { maxOutputLength: MAXIMUM_CHUNK_BYTES, chunkSize: UNPACK_BYTES })
+  const chunkSize = Math.min(UNPACK_BYTES, Math.max(64 * 1024, 16 * packed.length))
+  return decompress(packed, { maxOutputLength: MAXIMUM_CHUNK_BYTES, chunkSize })
 }
 
 /** The slices of a checkpoint, verified, in the order in which the machine gave them. Throws `CHECKPOINT_DAMAGED`. */
@@ -296,13 +297,13 @@ export async function writeCheckpointFiles(
   const cipher = FileCipher.create(keys, 'checkpoint', work)
   const chunks: ChunkInfo[] = []
   const stored: ChunkInfo[] = cipher === null ? chunks : []
-  const writer = new ByteWriter(2 * CHUNK_TARGET_BYTES)
+  const writer = new ByteWriter(64 * 1024)
   let unsynced = 0
   let slices = 0
   let total = 0
   const flush = async (): Promise<void> => {
     const packed = await compress(writer.view(), {
-      chunkSize: PACK_BYTES,
+      chunkSize: Math.min(PACK_BYTES, writer.length + 64),
       params: { [constants.ZSTD_c_compressionLevel]: 1 },
     })
     writer.reset()

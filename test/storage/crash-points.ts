@@ -145,8 +145,8 @@ export const HISTORIES: Readonly<Record<string, History>> = {
 
 /** A crash in the start behind every so many-th crash is looked at as well; `DEEP=1`: behind each. */
 const DEEP_EVERY = Number(process.env.DEEP ?? 3)
-/** All subsets of so many units are 128 disks. */
-const FEW_UNITS = 7
+/** All subsets of so many units are 64 disks. `UNITS=9` has more of them. */
+const FEW_UNITS = Number(process.env.UNITS ?? 6)
 
 /** All subsets of few units; of many: all, none, each alone, all but each, and random ones. */
 export function* choices(units: readonly string[], seed: number, few = FEW_UNITS): Generator<Choose> {
@@ -162,7 +162,7 @@ export function* choices(units: readonly string[], seed: number, few = FEW_UNITS
     yield (unit) => (unit === one ? 1 : 0)
     yield (unit) => (unit === one ? 0 : 1)
   }
-  const rounds = few === FEW_UNITS ? 24 : 4
+  const rounds = few === FEW_UNITS ? 12 : 4
   for (let round = 0; round < rounds; round++) yield randomChoice(seed + round)
 }
 
