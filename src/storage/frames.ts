@@ -137,7 +137,9 @@ function chooseMask(frame: Buffer, offset: number): number {
   const firstSector = alignUp(offset + 1, SECTOR_BYTES) - offset
   let zeros = false
   for (let from = firstSector; from < frame.length && !zeros; from += SECTOR_BYTES) {
-    zeros = repeatedWord(frame, from, Math.min(from + SECTOR_BYTES, frame.length)) === 0
+    // The first word tells nearly always.
+    zeros =
+      frame.readUInt32LE(from) === 0 && repeatedWord(frame, from, Math.min(from + SECTOR_BYTES, frame.length)) === 0
   }
   if (!zeros) return 0
   const taken = new Set<number | null>()
