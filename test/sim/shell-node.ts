@@ -38,6 +38,7 @@ import {
 } from '../../src/vocabulary.ts'
 import { type Choose, SimulatedDisk } from '../storage/simulated-disk.ts'
 import { DurableLog } from './durable-log.ts'
+import { damageDisk } from './disk-damage.ts'
 import type { Random } from './random.ts'
 import { TimedDisk } from './timed-disk.ts'
 import { type Mark, describeRecords } from './trace.ts'
@@ -90,18 +91,20 @@ export class ShellNode {
   readonly #first: Configuration
   readonly #host: ShellHost
   #platter = new SimulatedDisk()
+  #disk: TimedDisk | null = null
   /** Rises with every start and every end. */
   incarnation = 0
   phase: 'down' | 'starting' | 'up' | 'refused' = 'down'
   /** Rate of this node's monotonic clock, and where it began. */
   clockRate = 1
-  clockJump = 0
   turn: Turn | null = null
   storage: Storage | null = null
   #transfer: CheckpointTransfer | null = null
   applied = 0
   /** Of the last entry that was applied, since 1970. */
   logTime = 0
+  /** Handed to storage, and not called durable yet. */
+  readonly #handed: LogRecord[] = []
   /** What was called durable. */
   disk = new DurableLog()
   /** The largest ballot that this node has told anyone it promised. */
@@ -166,27 +169,9 @@ export class ShellNode {
     platter.capacity = kind === 'full' ? platter.used() + count : Infinity
   }
 
-  /** Rot, while the node is down: a bit of a file, most often of the log, or a bit of every checkpoint. */
+  /** Damage, while the node is down; says what. */
   damage(random: Random): string | null {
-    if (this.phase !== 'down') return null
-    const files = this.#platter.paths().filter((path) => this.#platter.peek(path)!.length > 0)
-    const log = files.filter((path) => path.endsWith('.wal'))
-    const checkpoints = files.filter((path) => /checkpoints.*(data|manifest)$/.test(path))
-    if (checkpoints.length > 0 && random.chance(0.2)) {
-      return checkpoints.map((path) => this.#flip(random, path)).join(', ')
-    }
-    const path = random.pick(random.chance(0.5) ? log.slice(-1) : random.chance(0.7) ? log : files)
-    return path === undefined ? null : this.#flip(random, path)
-  }
-
-  #flip(random: Random, path: string): string {
-    const bytes = this.#platter.peek(path)!
-    let used = bytes.length
-    while (used > 1 && bytes[used - 1] === 0) used--
-    const at = random.chance(0.5) ? random.integer(Math.max(0, used - 300), used - 1) : random.integer(0, used - 1)
-    bytes[at]! ^= 1 << random.integer(0, 7)
-    this.#platter.poke(path, bytes)
-    return `${path} at ${at} of ${used}`
+    return this.phase === 'down' ? damageDisk(random, this.#platter, this.#disk?.written ?? []) : null
   }
 
   /** Will not start again by itself. */
@@ -226,8 +211,9 @@ export class ShellNode {
 
   async #open(life: number): Promise<void> {
     const host = this.#host
+    this.#disk = new TimedDisk(this.#platter, () => this.#sleep(life, host.syncMilliseconds(this.id)))
     const storage = await openStorage({
-      disk: new TimedDisk(this.#platter, () => this.#sleep(life, host.syncMilliseconds(this.id))),
+      disk: this.#disk,
       walDirectory: '/wal',
       checkpointDirectory: '/checkpoints',
       segmentBytes: host.settings.segmentBytes,
@@ -240,6 +226,7 @@ export class ShellNode {
     })
     let { recovered } = storage
     if (storage.identity !== null) this.#compare(recovered)
+    this.#handed.length = 0
     if (recovered.state.configuration === null) {
       await storage.setIdentity(CLUSTER, this.id)
       const start = logIndex(0)
@@ -321,7 +308,8 @@ export class ShellNode {
     const order = compareBallots(recovered.state.acceptedBallot, state.acceptedBallot)
     assert(order >= 0, `${who} a durable accepted ballot is lost`)
     // A frame that replaces the end of the log may have survived although nobody was told.
-    const upTo = order === 0 ? lastIndex(log) : state.decided
+    const replaced = this.#handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
+    const upTo = Math.min(order === 0 ? lastIndex(log) : state.decided, ...replaced)
     for (const entry of log.entries) {
       if (entry.index > upTo || entry.index < recovered.first) continue
       const mine = recovered.entries[entry.index - recovered.first]
@@ -342,8 +330,10 @@ export class ShellNode {
       wallClock: () => host.wallClock(this),
       persist: (records: readonly LogRecord[], done: () => void) => {
         host.stir()
+        this.#handed.push(...records)
         storage.write(records, () => {
           if (life !== this.incarnation) return
+          this.#handed.splice(0, records.length)
           this.disk.write(records)
           this.disk.sync()
           host.note(this.id, 'durable', () => describeRecords(records))

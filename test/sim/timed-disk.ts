@@ -5,7 +5,18 @@
 import type { Disk, DiskFile, OpenMode } from '../../src/storage/disk.ts'
 import type { SimulatedDisk } from '../storage/simulated-disk.ts'
 
+/** A write that was reported as done. */
+export interface Written {
+  /** The file's name, which may change. */
+  readonly file: { path: string }
+  readonly offset: number
+  readonly bytes: Buffer
+}
+
 export class TimedDisk implements Disk {
+  /** Of files whose writes are durable when they are done, oldest first. */
+  readonly written: Written[] = []
+  readonly #names: { path: string }[] = []
   readonly #platter: SimulatedDisk
   readonly #sync: () => Promise<void>
 
@@ -17,14 +28,19 @@ export class TimedDisk implements Disk {
 
   async open(path: string, mode: OpenMode): Promise<DiskFile> {
     const file = await this.#platter.open(path, mode === 'create-durable' ? 'create' : mode)
+    const name = { path }
+    if (mode === 'create-durable') this.#names.push(name)
     const sync = async (): Promise<void> => {
       await this.#sync()
       await file.sync()
     }
     return {
       write: async (bytes, offset) => {
+        const written = { file: name, offset, bytes: Buffer.from(bytes) }
         await file.write(bytes, offset)
-        if (mode === 'create-durable') await sync()
+        if (mode !== 'create-durable') return
+        await sync()
+        this.written.push(written)
       },
       sync,
       read: (offset, length) => file.read(offset, length),
@@ -40,6 +56,7 @@ export class TimedDisk implements Disk {
   }
 
   rename(from: string, to: string): Promise<void> {
+    for (const name of this.#names) if (name.path === from) name.path = to
     return this.#platter.rename(from, to)
   }
 
