@@ -135,6 +135,12 @@ export function votersOf(observed: Observed): number {
 
 export const majorityOf = (voters: number): number => Math.floor(voters / 2) + 1
 
+/** So many voters must be in touch for one of them to be elected: the fewer have to accept a write, the more. */
+export function electionQuorumOf({ voters, acceptQuorum }: Pick<ConfigurationJson, 'voters' | 'acceptQuorum'>): number {
+  const majority = majorityOf(voters.length)
+  return Math.max(majority, voters.length - (acceptQuorum ?? majority) + 1)
+}
+
 /**
  * Whether the node is a member that a majority may count on now: it answers, follows this leader in this
  * configuration under the id that the configuration knows, and has caught up since its start.

@@ -11,6 +11,7 @@ import {
   clusterIds,
   clusterName,
   configurationOf,
+  electionQuorumOf,
   hasHeldData,
   isBootstrapped,
   isHealthy,
@@ -186,14 +187,15 @@ function healthyVoters(observed: Observed, leader: Leader, without: number | nul
 }
 
 /** With one or two voters a restart is a pause, whatever is done; all others must be well before it. */
-const requiredOfOthers = (voters: number): number => (voters <= 2 ? voters - 1 : majorityOf(voters))
+const requiredOfOthers = (configuration: ConfigurationJson): number =>
+  Math.min(configuration.voters.length - 1, electionQuorumOf(configuration))
 
 const majorityOfOthersCaughtUp = rule('majority-of-others-caught-up', ['restart'], (action, observed) => {
   const leader = leaderOf(observed)
   if (leader === null) return null
   const configuration = leader.status.configuration
   if (!voterOrdinals(observed, configuration).includes(action.target.ordinal)) return null
-  const required = requiredOfOthers(configuration.voters.length)
+  const required = requiredOfOthers(configuration)
   const others = healthyVoters(observed, leader, action.target.ordinal)
   return others < required ? `${others} of the other voters are caught up, ${required} are needed` : null
 })
@@ -201,12 +203,16 @@ const majorityOfOthersCaughtUp = rule('majority-of-others-caught-up', ['restart'
 const majorityCaughtUp = rule('majority-caught-up', ['reconfigure', 'transfer'], (action, observed) => {
   const leader = leaderOf(observed)
   if (leader === null) return null
-  const required = majorityOf(leader.status.configuration.voters.length)
+  const { configuration } = leader.status
+  // Who is handed over to is elected. A change of members is decided by the leader there is, and may be the way out
+  // for one that has lost more than an election bears.
+  const required =
+    action.kind === 'transfer' ? electionQuorumOf(configuration) : majorityOf(configuration.voters.length)
   const healthy = healthyVoters(observed, leader, null)
   if (healthy < required) return `${healthy} voters are caught up, ${required} are needed`
   if (action.kind === 'transfer') return null
   const next = action.voters.filter((member) => takesPart(observed, leader, member.address)).length
-  const requiredNext = majorityOf(action.voters.length)
+  const requiredNext = electionQuorumOf({ ...configuration, voters: action.voters })
   return next < requiredNext ? `${next} of the new voters answer, ${requiredNext} are needed` : null
 })
 

@@ -9,6 +9,7 @@ import {
   clusterIds,
   clusterName,
   configurationOf,
+  electionQuorumOf,
   isBootstrapped,
   isHealthy,
   isOutOfDate,
@@ -16,7 +17,6 @@ import {
   isVolumeLost,
   leaderOf,
   leastReplicas,
-  majorityOf,
   memberAt,
   readyNodes,
   stuckReason,
@@ -159,7 +159,7 @@ function quorumAvailable(observed: Observed, leader: Leader | null): Verdict {
     return { type, status: 'Unknown', reason: 'NoConfiguration', message: 'no node has told of a configuration yet' }
   }
   const total = configuration.voters.length
-  const required = majorityOf(total)
+  const required = electionQuorumOf(configuration)
   const even = total > 1 && total % 2 === 0 ? `; ${total} voters survive no more failures than ${total - 1}` : ''
   if (leader === null) {
     const answering = observed.nodes.filter(

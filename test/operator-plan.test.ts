@@ -173,6 +173,23 @@ describe('restart', () => {
     const five = silent(world({ voters: 5, old: [0, 1, 2, 3] }), 4)
     expect(decisions({ ...five, hash: 'newer' })).toEqual(['! restart orders-4'])
   })
+  test('where fewer accept, more must be left to elect', () => {
+    const target = (ordinal: number) => ({ pod: `orders-${ordinal}`, ordinal, uid: `uid-of-pod-${ordinal}` })
+    const restart = { kind: 'restart', target: target(3), ready: true } as const
+    const to = { to: target(1), toId: 2, expectedConfigurationId: 1 }
+    const transfer = { kind: 'transfer', leader: target(0), ...to } as const
+    const refused = (action: typeof restart | typeof transfer, acceptQuorum: number | undefined, ...down: number[]) => {
+      const five = world({ voters: 5, acceptQuorum, old: [0, 1, 2, 3, 4] })
+      return permits(action, down.reduce(silent, five))?.message ?? null
+    }
+    expect(refused(restart, undefined, 4)).toBeNull()
+    expect(refused(restart, 3, 4)).toBeNull()
+    expect(refused(restart, 2)).toBeNull()
+    expect(refused(restart, 2, 4)).toBe('3 of the other voters are caught up, 4 are needed')
+    expect(refused(transfer, undefined, 3, 4)).toBeNull()
+    expect(refused(transfer, 2, 4)).toBeNull()
+    expect(refused(transfer, 2, 3, 4)).toBe('3 voters are caught up, 4 are needed')
+  })
   test('a voter that is not well goes before those that are, and its budget does not matter', () => {
     const unwell = changed(silent(old(), 1), 1, (node) => ({
       pod: node.pod && {
@@ -460,6 +477,13 @@ describe('status', () => {
       status: 'False',
       reason: 'QuorumLost',
       message: expect.stringContaining('1 of 3 voters answer and 2 are needed') as string,
+    })
+  })
+  test('where fewer accept, more are needed to elect', () => {
+    const three = silent(silent(world({ voters: 5, acceptQuorum: 2, leaderId: null }), 3), 4)
+    expect(statusAt(three).conditions?.find(({ type }) => type === 'QuorumAvailable')).toMatchObject({
+      reason: 'QuorumLost',
+      message: expect.stringContaining('3 of 5 voters answer and 4 are needed') as string,
     })
   })
   test('an even number of voters is remarked upon', () => {

@@ -58,6 +58,7 @@ const damage: fc.Arbitrary<Damage> = fc.oneof(
 const observations: fc.Arbitrary<Observed> = fc
   .record({
     voters: fc.integer({ min: 1, max: 5 }),
+    fewAccept: fc.boolean(),
     pods: fc.integer({ min: 0, max: 7 }),
     replicas: fc.integer({ min: 0, max: 7 }),
     leader: fc.option(fc.integer({ min: 1, max: 5 }), { freq: 6 }),
@@ -77,6 +78,7 @@ const observations: fc.Arbitrary<Observed> = fc
     }
     const base = world({
       voters: of.voters,
+      acceptQuorum: of.fewAccept && of.voters >= 4 ? 2 : undefined,
       pods: Math.max(of.pods, of.bootstrapped ? of.voters : 0),
       leaderId: of.leader === null ? null : Math.min(of.leader, of.voters),
       old: of.old,
@@ -118,6 +120,7 @@ function violations(observed: Observed, action: Action): string[] {
   const leader = leaderIn(observed)
   const voters = leader?.status.configuration.voters ?? []
   const majority = Math.floor(voters.length / 2) + 1
+  const elects = Math.max(majority, voters.length - (leader?.status.configuration.acceptQuorum ?? majority) + 1)
   const well = wellOrdinals(observed)
   const addressAt = (ordinal: number): string => addressOf(observed.cluster, ordinal)
   const membersFrom = (from: number) =>
@@ -134,7 +137,7 @@ function violations(observed: Observed, action: Action): string[] {
       if (!voters.some(({ address }) => address === addressAt(ordinal))) return []
       const others = well.filter((each) => each !== ordinal).length
       return [
-        ...must(others >= (voters.length <= 2 ? voters.length - 1 : majority), 'a majority of others is well'),
+        ...must(others >= (voters.length <= 2 ? voters.length - 1 : elects), 'the others can elect'),
         ...must(voters.length === 1 || ordinal !== leader.ordinal, 'the leader hands over first'),
         ...must(leader.status.reconfiguration === null, 'not in the middle of a reconfiguration'),
       ]
@@ -142,7 +145,7 @@ function violations(observed: Observed, action: Action): string[] {
     case 'transfer':
       return [
         ...must(well.includes(action.to.ordinal), 'the heir is well'),
-        ...must(well.length >= majority, 'a majority'),
+        ...must(well.length >= elects, 'enough to elect it'),
       ]
     case 'reconfigure':
       return [

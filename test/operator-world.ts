@@ -126,6 +126,8 @@ export interface WorldOptions {
   readonly voters?: number
   readonly leaderId?: number | null
   readonly configurationId?: number
+  /** So many accept; absent: a majority. */
+  readonly acceptQuorum?: number | undefined
   /** Pods, by default one for each voter. */
   readonly pods?: number
   /** Ordinals whose pods carry an older hash. */
@@ -139,7 +141,13 @@ export function world(options: WorldOptions = {}): Observed {
   const cluster = lokiCluster({ replicas: voters, ...options.spec }, options.status ?? { bootstrapped: true })
   const hash = inputsHash(cluster, IMAGE)
   const members = Array.from({ length: voters }, (_, ordinal) => memberOf(cluster, ordinal))
-  const configuration = { id: options.configurationId ?? 1, voters: members, learners: [] }
+  const { acceptQuorum } = options
+  const configuration: ConfigurationJson = {
+    id: options.configurationId ?? 1,
+    voters: members,
+    learners: [],
+    ...(acceptQuorum === undefined ? {} : { acceptQuorum }),
+  }
   const leaderId = options.leaderId === undefined ? 1 : options.leaderId
   const pods = options.pods ?? voters
   const nodes = Array.from({ length: Math.max(pods, cluster.spec.replicas ?? 3) }, (_, ordinal): ObservedNode => {
