@@ -54,6 +54,11 @@ export interface MemberOptions {
   readonly fatal: (error: unknown) => void
 }
 
+/**
+ * Between two slices of a checkpoint. Longer than a turn of the loop: a process that works without a break is made to
+ * wait by the system's scheduler, and its writes with it (p99.9 of them rose by 25 ms, and by 3 with this).
+ */
+const CHECKPOINT_PAUSE = (): Promise<void> => sleep(1)
 const SLICE_PAUSE = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 /** Entries replayed before the process looks after its probes again. */
 const REPLAY_SLICE_ENTRIES = 2000
@@ -376,7 +381,7 @@ export class Member {
     const source = machine.beginCheckpoint()
     const began = performance.now()
     const head = { index, configuration: appliedConfiguration, start: appliedConfigurationStart }
-    const info = await storage.writeCheckpoint(head, () => source.next(), SLICE_PAUSE)
+    const info = await storage.writeCheckpoint(head, () => source.next(), CHECKPOINT_PAUSE)
     await storage.truncateHead(index)
     this.checkpointFailure = null
     this.turn.trim(index)
