@@ -15,11 +15,14 @@ export function damageDisk(random: Random, platter: SimulatedDisk, written: read
   if (checkpoints.length > 0 && random.chance(0.2)) {
     return checkpoints.map((path) => flip(random, platter, path)).join(', ')
   }
-  const lost = random.chance(0.3) ? loseWrite(random, platter, written.slice(0, -1).slice(-20)) : null
+  const lost = random.chance(0.3) ? loseWrite(random, platter, framesOf(written).slice(0, -1).slice(-20)) : null
   if (lost !== null) return lost
   const path = random.pick(random.chance(0.5) ? log.slice(-1) : random.chance(0.7) ? log : files)
   return path === undefined ? null : flip(random, platter, path)
 }
+
+/** Writes to segments that are in use: what is prepared for the next one says nothing about the last of these. */
+const framesOf = (written: readonly Written[]): Written[] => written.filter(({ file }) => file.path.endsWith('.wal'))
 
 function loseWrite(random: Random, platter: SimulatedDisk, written: readonly Written[]): string | null {
   const write = random.pick(written)

@@ -346,8 +346,8 @@ export const MUTATIONS: readonly Mutation[] = [
   shell(
     'what waited when the leader changed is not sent again',
     'relay',
-    '    this.#nextToSend = this.#base + this.#head\n    const batches',
-    '    const batches',
+    '    this.#nextToSend = this.#base + this.#head\n    this.#inFlightBytes = 0\n',
+    '',
   ),
   shell(
     'reads are not asked again',
@@ -358,8 +358,8 @@ export const MUTATIONS: readonly Mutation[] = [
   shell(
     'what is sent again is out of order',
     'relay',
-    '    this.#nextToSend = this.#base + this.#head\n    const batches',
-    '    this.#nextToSend = this.#base + this.#head\n    this.#slots.reverse()\n    const batches',
+    '    this.#nextToSend = this.#base + this.#head\n    this.#inFlightBytes = 0\n',
+    '    this.#nextToSend = this.#base + this.#head\n    this.#inFlightBytes = 0\n    this.#slots.reverse()\n',
   ),
   shell('the session is not opened', 'relay', 'opens: !this.#opened, block', 'opens: false, block'),
   shell(
