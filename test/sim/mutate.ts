@@ -133,13 +133,16 @@ function main(): void {
   const workshop = new Workshop()
   const rows = new Map<string, string>()
   let missed = 0
-  for (const mutation of wanted) {
-    const caught = workshop.try(mutation, Number(values.seeds))
-    if (!isCaught(caught)) missed++
-    rows.set(mutation.name, rowOf(mutation, caught))
-    console.log(isCaught(caught) ? rows.get(mutation.name) : `NOT NOTICED ${mutation.name}`)
+  try {
+    for (const mutation of wanted) {
+      const caught = workshop.try(mutation, Number(values.seeds))
+      if (!isCaught(caught)) missed++
+      rows.set(mutation.name, rowOf(mutation, caught))
+      console.log(isCaught(caught) ? rows.get(mutation.name) : `NOT NOTICED ${mutation.name}`)
+    }
+  } finally {
+    workshop.close()
   }
-  workshop.close()
   console.log(`${wanted.length} mutations, ${missed} not noticed`)
   if (process.env.UPDATE !== undefined) writeTable(rows)
   process.exitCode = missed > 0 ? 1 : 0
