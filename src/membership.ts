@@ -121,7 +121,10 @@ export function transfer(member: Member, request: TransferRequest): void {
     throw new LokiError('BAD_REQUEST', `to: node ${request.to} is no voter`)
   }
   member.turn.transfer(nodeId(request.to))
-  // To itself was answered above; a leader that has just stepped down takes no order.
+  // To itself was answered above; a leader that has just stepped down takes no order, nor does one that would be missed.
   if (member.turn.status.transferTo !== request.to)
-    throw new LokiError('NOT_LEADER', 'leadership was lost at this moment')
+    throw new LokiError(
+      'NOT_LEADER',
+      'leadership was lost at this moment, or too few voters are in sight to elect another',
+    )
 }

@@ -223,7 +223,8 @@ function judge(replica: Replica): void {
   if (!election.happy) {
     if (!isLeading(replica)) replica.followed = null
     if (quorum && replies.every((reply) => !reply.happy) && mayTakeOver(replica)) takeOver(replica)
-  } else if (isLeading(replica) && isOutbid(replica, replies) && mayTakeOver(replica)) {
+  } else if (isLeading(replica) && quorum && isOutbid(replica, replies) && mayTakeOver(replica)) {
+    // Where few accept, it may lead with fewer than would elect it again: then it goes on without that voter.
     takeOver(replica)
   }
 }

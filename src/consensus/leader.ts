@@ -27,6 +27,7 @@ import {
   advanceDecided,
   appendEntries,
   hearDecided,
+  isInSight,
   isLeading,
   peers,
   pendingConfiguration,
@@ -395,26 +396,30 @@ export function sendBeacon(replica: Replica, to: NodeId): void {
 
 // ---- transfer -------------------------------------------------------------------------------------------------
 
+/** Whether so many are in sight that one of them could be elected. A leader needs fewer where few accept (quorum.ts). */
+const canElect = (replica: Replica): boolean =>
+  replica.configuration.voters.filter(({ id }) => isInSight(replica, id)).length >= prepareQuorum(replica.configuration)
+
 /**
- * Holds proposals back and hands over to `to` as soon as it has everything. Not a voter, not there, or this replica
- * does not lead: nothing.
+ * Holds proposals back and hands over to `to` as soon as it has everything. Not a voter, not there or not to be
+ * elected, or this replica does not lead: nothing.
  */
 export function onTransfer(replica: Replica, to: NodeId): void {
   const leadership = replica.leadership
   if (leadership?.phase !== 'accept' || to === replica.self || !isVoter(replica.configuration, to)) return
-  if (replica.unreachable.has(to)) return
+  if (replica.unreachable.has(to) || !canElect(replica)) return
   if (leadership.transfer?.to === to) return
   leadership.transfer = { to, since: replica.now, toldAt: -Infinity }
   tickTransfer(replica)
 }
 
-/** A target that does not come keeps nobody waiting: this leader goes on after two election timeouts. */
+/** A target that does not come, or could not lead, keeps nobody waiting: this leader goes on after two election timeouts. */
 export function tickTransfer(replica: Replica): void {
   const leadership = replica.leadership
   const transfer = leadership?.transfer
   if (!leadership || !transfer) return
   const { electionTimeoutMilliseconds, resendMilliseconds } = replica.options
-  if (replica.now - transfer.since > 2 * electionTimeoutMilliseconds) {
+  if (replica.now - transfer.since > 2 * electionTimeoutMilliseconds || !canElect(replica)) {
     leadership.transfer = null
     return
   }

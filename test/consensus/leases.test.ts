@@ -179,6 +179,7 @@ describe('a leader', () => {
   it('a grant from before it handed over does not count when it comes after', () => {
     const voter = leader()
     voter.do({ kind: 'tick', now: 2000 })
+    voter.hear(2005, 1, { kind: 'accepted', ballot: ballotOf(2, 3), index: index(1) })
     voter.do({ kind: 'transfer', now: 2010, to: nodeId(1) })
     const said = voter.kinds()
     expect(said.filter((kind) => /release|take-over/.test(kind))).toEqual([
