@@ -10,8 +10,10 @@ import type { NodeProcess } from './process.ts'
 import { Recorder } from './recorder.ts'
 import { figuresOf, finish, problemsOf, untilAnswered } from './verify.ts'
 
-const { values } = parseArgs({ options: { seconds: { type: 'string' }, seed: { type: 'string' } } })
-const seconds = Number(values.seconds ?? 60)
+const { values } = parseArgs({
+  options: { minutes: { type: 'string' }, seconds: { type: 'string' }, seed: { type: 'string' } },
+})
+const seconds = values.minutes === undefined ? Number(values.seconds ?? 60) : 60 * Number(values.minutes)
 let state = Number(values.seed ?? Date.now() % 100_000)
 console.log(`seed ${state}, ${seconds} seconds`)
 
@@ -61,6 +63,31 @@ const TROUBLES: readonly Trouble[] = [
     return `freeze of ${node.name}`
   },
   async (cluster) => {
+    const hub = pick(cluster)
+    const others = cluster.running.filter((node) => node !== hub)
+    cluster.links.only(...others.map((node) => [hub.ordinal, node.ordinal] as const))
+    await sleep(random(2000))
+    cluster.links.heal()
+    return `only ${hub.name} reaches the others`
+  },
+  async (cluster) => {
+    const node = random(2) === 0 ? (await cluster.leader()).node : pick(cluster)
+    for (const other of cluster.running) if (other !== node) cluster.links.stall(node.ordinal, other.ordinal)
+    await sleep(random(2000))
+    cluster.links.heal()
+    return `nobody hears ${node.name}`
+  },
+  async (cluster) => {
+    for (let left = 10; left > 0; left--) {
+      const [a, b] = [random(3), random(3)]
+      if (a !== b) cluster.links.delay(a, b, random(40))
+      if (a !== b) cluster.links.reset(a, b)
+      await sleep(random(150))
+    }
+    cluster.links.heal()
+    return 'slow links that break'
+  },
+  async (cluster) => {
     const node = pick(cluster)
     await cluster.transfer(node)
     return `transfer to ${node.name}`
@@ -75,7 +102,9 @@ const TROUBLES: readonly Trouble[] = [
   },
 ]
 
-await withCluster(3, { settings: { checkpointIntervalSeconds: 3, checkpointLogBytes: 1_048_576 } }, async (cluster) => {
+const SETTINGS = { checkpointIntervalSeconds: 3, checkpointLogBytes: 1_048_576 }
+
+await withCluster(3, { settings: SETTINGS, linked: 5 }, async (cluster) => {
   const recorder = new Recorder(cluster.targets(0, 1, 2), { valueBytes: 300, connectionsPerTarget: 4 })
   const killed = new Set<string>()
   const end = performance.now() + seconds * 1000
