@@ -2,7 +2,7 @@
  * Checkpoints: `<index, 16 digits>/` with `data` and `manifest`, in the checkpoint volume.
  *
  *   data      the chunks one behind the other, as the manifest says
- *   chunk     zstd of: slice…          slice: 4 bytes length, then what the machine gave in one piece
+ *   chunk     zstd of a part of: slice…    slice: 4 bytes length, then what the machine gave in one piece
  *   manifest  offset  bytes
  *                  0  8   "LOKICKPT"
  *                  8  4   format version, 1
@@ -43,6 +43,8 @@ const MANIFEST_NUMBER = Number.MAX_SAFE_INTEGER
 const NOTHING = new Uint8Array()
 /** Slices are gathered into chunks of about this size before compression. */
 const CHUNK_TARGET_BYTES = 1024 * 1024
+/** Of a slice that is larger (one key may be a gigabyte) so much goes into each chunk: a peer sends chunks whole. */
+const SLICE_PART_BYTES = 16 * 1024 * 1024
 /** Packed and unpacked in pieces of these sizes: mostly one. (Memory outside the heap is what its collector runs for.) */
 const PACK_BYTES = 256 * 1024
 const UNPACK_BYTES = CHUNK_TARGET_BYTES + 256 * 1024
@@ -50,7 +52,7 @@ const UNPACK_BYTES = CHUNK_TARGET_BYTES + 256 * 1024
 const CHUNKS_AHEAD = 3
 /** The data is synced each time so much was written, so that no sync of the log waits behind a heap of it. */
 const SYNC_EVERY_BYTES = 8 * 1024 * 1024
-/** No honest chunk unpacks to more; guards the memory against a damaged or hostile one. */
+/** Above what any chunk unpacks to; guards the memory against a damaged or hostile one. */
 export const MAXIMUM_CHUNK_BYTES = 1024 * 1024 * 1024
 
 const compress = promisify(zstdCompress) as (bytes: Buffer, options: object) => Promise<Buffer>
@@ -189,7 +191,8 @@ function decodeSealed(bytes: Buffer, path: string, keys: KeyRing): CheckpointInf
   const plain = cipher.open(reader.bytes(), MANIFEST_NUMBER, NOTHING)
   if (plain === null) throw new LokiError('CHECKPOINT_DAMAGED', `${path} does not open`)
   const info = decodeManifest(plain, path)
-  if (info.cipher !== null || stored.some(({ bytes }, at) => bytes !== (info.chunks[at]?.bytes ?? -1) + TAG_BYTES)) {
+  const isOf = stored.length === info.chunks.length
+  if (info.cipher !== null || !isOf || stored.some(({ bytes }, at) => bytes !== info.chunks[at]!.bytes + TAG_BYTES)) {
     throw new LokiError('CHECKPOINT_DAMAGED', `${path} is around the manifest of another checkpoint`)
   }
   return { ...info, stored, storedBytes: bytesOf(stored), cipher }
@@ -220,13 +223,50 @@ export async function readChunk(
 async function readUnpacked(disk: Disk, directory: string, info: CheckpointInfo, chunk: number): Promise<Buffer> {
   const packed = (await readChunk(disk, directory, info, chunk))!
   const chunkSize = Math.min(UNPACK_BYTES, Math.max(64 * 1024, 16 * packed.length))
-  return decompress(packed, { maxOutputLength: MAXIMUM_CHUNK_BYTES, chunkSize })
+  return decompress(packed, { maxOutputLength: MAXIMUM_CHUNK_BYTES, chunkSize }).catch((error: Error) => {
+    // Its checksum holds: what was given to it was no chunk.
+    throw new LokiError('CHECKPOINT_DAMAGED', `${directory}/${info.id}: chunk ${chunk}: ${error.message}`)
+  })
+}
+
+/** Slices out of chunks: one may begin in a chunk and end in a later one. */
+class Slices {
+  #parts: Buffer[] = []
+  #bytes = 0
+  /** Before so many bytes are here, no slice is whole. */
+  #wanted = 4
+
+  /** Whether nothing is left of what was added. */
+  get isDone(): boolean {
+    return this.#bytes === 0
+  }
+
+  *add(unpacked: Buffer): Generator<Buffer, void> {
+    this.#parts.push(unpacked)
+    this.#bytes += unpacked.length
+    if (this.#bytes < this.#wanted) return
+    const reader = new ByteReader(this.#parts.length === 1 ? unpacked : Buffer.concat(this.#parts))
+    this.#wanted = 4
+    while (reader.remaining >= 4) {
+      const { offset } = reader
+      const length = reader.uint32()
+      if (length > reader.remaining) {
+        reader.offset = offset
+        this.#wanted = 4 + length
+        break
+      }
+      yield reader.raw(length)
+    }
+    this.#bytes = reader.remaining
+    this.#parts = this.#bytes === 0 ? [] : [reader.raw(reader.remaining)]
+  }
 }
 
 /** The slices of a checkpoint, verified, in the order in which the machine gave them. Throws `CHECKPOINT_DAMAGED`. */
 export async function* readSlices(disk: Disk, directory: string, info: CheckpointInfo): AsyncGenerator<Buffer, void> {
   const hash = createHash('sha256')
-  let slices = 0
+  const slices = new Slices()
+  let count = 0
   // The next chunks are read and unpacked while the caller has this one. An error waits for its turn.
   const unpacked = (chunk: number): Promise<Buffer> => {
     const plain = readUnpacked(disk, directory, info, chunk)
@@ -235,16 +275,15 @@ export async function* readSlices(disk: Disk, directory: string, info: Checkpoin
   }
   const ahead = Array.from({ length: Math.min(CHUNKS_AHEAD, info.chunks.length) }, (_, chunk) => unpacked(chunk))
   for (let chunk = 0; chunk < info.chunks.length; chunk++) {
-    const reader = new ByteReader(await ahead.shift()!)
+    const bytes = await ahead.shift()!
     if (chunk + CHUNKS_AHEAD < info.chunks.length) ahead.push(unpacked(chunk + CHUNKS_AHEAD))
-    while (reader.remaining > 0) {
-      const slice = reader.raw(reader.uint32())
+    for (const slice of slices.add(bytes)) {
       hash.update(slice)
-      slices++
+      count++
       yield slice
     }
   }
-  if (slices !== info.slices || hash.digest('hex') !== info.hash) {
+  if (!slices.isDone || count !== info.slices || hash.digest('hex') !== info.hash) {
     throw new LokiError('CHECKPOINT_DAMAGED', `${directory}/${info.id}: the chunks are not those that were written`)
   }
 }
@@ -318,10 +357,13 @@ export async function writeCheckpointFiles(
   try {
     for (let slice = next(); slice !== null; slice = next()) {
       hash.update(slice)
-      writer.uint32(slice.length).raw(slice)
+      writer.uint32(slice.length)
+      for (let at = 0; at < slice.length; at += SLICE_PART_BYTES) {
+        writer.raw(slice.subarray(at, at + SLICE_PART_BYTES))
+        if (writer.length >= CHUNK_TARGET_BYTES) await flush()
+      }
       slices++
       total += slice.length
-      if (writer.length >= CHUNK_TARGET_BYTES) await flush()
       await pause()
     }
     if (writer.length > 0) await flush()

@@ -283,16 +283,18 @@ export function readCheckpoint(folder: string, keys: Keys = {}): ReadCheckpoint 
   const [hash, count, total] = [cursor.text(), cursor.uint(), cursor.uint()]
   const chunks = chunksOf(cursor)
   const slices: Buffer[] = []
+  const unpacked: Buffer[] = []
   let at = 0
   for (const [number, { bytes, crc }] of (stored ?? chunks).entries()) {
     const piece = data.subarray(at, at + bytes)
     if (crc32(piece) !== crc) throw new Error('bad chunk')
     const packed = open === null ? piece : open(number, piece, Buffer.alloc(0))
     if (crc32(packed) !== chunks[number]!.crc || packed.length !== chunks[number]!.bytes) throw new Error('other chunk')
-    const inside = new Cursor(zstdDecompressSync(packed))
-    while (inside.at < inside.bytes.length) slices.push(inside.raw(inside.u32()))
+    unpacked.push(zstdDecompressSync(packed))
     at += bytes
   }
+  const inside = new Cursor(Buffer.concat(unpacked))
+  while (inside.at < inside.bytes.length) slices.push(inside.raw(inside.u32()))
   const bytes = slices.reduce((sum, slice) => sum + slice.length, 0)
   if (slices.length !== count || bytes !== total || at !== data.length) throw new Error('another count')
   return { index, hash, slices, sealed: open !== null }

@@ -3,12 +3,14 @@ import { createHash, randomBytes } from 'node:crypto'
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { zstdDecompressSync } from 'node:zlib'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { KeyRing } from '../../src/storage/keys.ts'
 import { RealDisk } from '../../src/storage/real-disk.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { RECORD_BYTES_MAXIMUM } from '../../src/storage/wal.ts'
 import { type Entry, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
+import { readCheckpoint } from './format-reader.ts'
 import * as sample from './samples.ts'
 
 let folder: string
@@ -208,6 +210,23 @@ describe('checkpoints', () => {
     expect(storage.recovered.entries).toHaveLength(30)
     expect(storage.checkpoint!.index).toBe(50)
     expect(await read(storage)).toEqual(slices(9, '50').map(digest))
+    await storage.close()
+  })
+
+  test('a slice of any size goes through chunks that a peer can send, and comes back in one piece', async () => {
+    const storage = await open()
+    await sample.written(storage, sample.genesis(3), sample.appended(1, 9), sample.decided(9))
+    const sizes = [10, 40 * 1024 * 1024 + 7, 0, 2 * 1024 * 1024, 5]
+    const given = sizes.map((size, at) => Buffer.alloc(size, `slice ${at}; `))
+    await take(storage, 9, given)
+    expect(await read(storage)).toEqual(given.map(digest))
+    const chunks = await Promise.all(
+      storage.checkpoint!.chunks.map((_, chunk) => storage.readChunk(logIndex(9), chunk)),
+    )
+    expect(chunks.length).toBeGreaterThan(3)
+    for (const chunk of chunks) expect(zstdDecompressSync(chunk!).length).toBeLessThan(20 * 1024 * 1024)
+    const found = readCheckpoint(join(folder, 'checkpoints', '0000000000000009'))
+    expect(found.slices.map(digest)).toEqual(given.map(digest))
     await storage.close()
   })
 
