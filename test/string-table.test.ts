@@ -86,3 +86,19 @@ test('what is given back is used again, and all of it when the last string goes'
   expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16 * 1024 * 1024)
   expect(contentOf(table)).toEqual([])
 })
+
+test('more strings in one bucket than a piece of memory has room for, as somebody may choose them', () => {
+  const table = new StringTable()
+  const before = process.memoryUsage().arrayBuffers
+  const count = 200_000
+  const key = (at: number): string => `key ${at}`
+  for (let round = 0; round < 2; round++) {
+    for (let at = 0; at < count; at++) table.insert(at, key(at), bytes(`${at}`), at, 0)
+    expect(table.count(0)).toBe(count)
+    for (let at = 0; at < count; at += 997) expect(table.value(table.find(at, key(at))).toString()).toBe(`${at}`)
+    for (let at = count - 1; at >= 0; at--) table.remove(table.find(at, key(at)), at, key(at))
+  }
+  expect(table.count(0)).toBe(0)
+  // Indices that were outgrown are given back at once: what is left is one piece, and what no collector has met yet.
+  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(64 * 1024 * 1024)
+})

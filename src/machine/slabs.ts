@@ -4,7 +4,8 @@
  *
  * A *place* is the number of a first unit. What is given back is handed out again for the same number of units: a
  * list for each number goes through the free stretches themselves (their first four bytes name the next one). A piece
- * is never moved, and given back to the system when nothing lives in any of them (the first one stays).
+ * is never moved, and given back to the system when nothing lives in any of them (the first one stays). More units
+ * than a piece has are a piece of their own, given back to the system at once.
  */
 import { invariant } from '../invariant.ts'
 
@@ -13,17 +14,23 @@ export const UNIT_BYTES = 16
 const PIECE_BITS = 16
 const PIECE_UNITS = 1 << PIECE_BITS
 const PIECE_BYTES = PIECE_UNITS * UNIT_BYTES
+/** A place has 32 bits: 64 GiB. */
+const PIECES_MAXIMUM = 2 ** 32 / PIECE_UNITS
 const WORDS_PER_UNIT = UNIT_BYTES / 4
+const NOTHING = Buffer.allocUnsafeSlow(0)
 
 export class Slabs {
   #pieces: Buffer[] = []
   #views: DataView[] = []
   #words: Uint32Array[] = []
-  /** Behind the last unit that was ever handed out. */
-  #end = 0
+  /** Of the piece that units are taken from: the first that was never handed out, and how many follow it. */
+  #next = 0
+  #left = 0
   /** By number of units: one more than the first free place of that length, 0: none. */
   #free = new Uint32Array(PIECE_UNITS + 1)
   #live = 0
+  /** Numbers of pieces that were given back to the system. */
+  readonly #spare: number[] = []
 
   /** The piece that a place is in, as bytes. */
   bytes(place: number): Buffer {
@@ -49,42 +56,65 @@ export class Slabs {
     return (place & (PIECE_UNITS - 1)) * WORDS_PER_UNIT
   }
 
-  /** A place for so many units, a piece at most. What is in them means nothing. */
+  /** A place for so many units. What is in them means nothing. */
   take(units: number): number {
-    invariant(units > 0 && units <= PIECE_UNITS, `${units} units do not fit into a piece`)
+    invariant(units > 0, 'no units')
     this.#live++
+    if (units > PIECE_UNITS) return this.#addPiece(units * UNIT_BYTES)
     const free = this.#free[units]! - 1
     if (free >= 0) {
       this.#free[units] = this.words(free)[this.wordOffset(free)]!
       return free
     }
-    const left = this.#pieces.length * PIECE_UNITS - this.#end
-    if (left < units) {
-      if (left > 0) this.#list(this.#end, left)
-      this.#end = this.#pieces.length * PIECE_UNITS
-      const piece = Buffer.allocUnsafeSlow(PIECE_BYTES)
-      this.#pieces.push(piece)
-      this.#views.push(new DataView(piece.buffer))
-      this.#words.push(new Uint32Array(piece.buffer))
+    if (this.#left < units) {
+      if (this.#left > 0) this.#list(this.#next, this.#left)
+      this.#next = this.#addPiece(PIECE_BYTES)
+      this.#left = PIECE_UNITS
     }
-    const place = this.#end
-    this.#end += units
+    const place = this.#next
+    this.#next += units
+    this.#left -= units
     return place
   }
 
   /** Gives back what `take` gave for so many units. */
   give(place: number, units: number): void {
-    if (--this.#live > 0) {
+    if (--this.#live === 0) {
+      this.#clear()
+    } else if (units > PIECE_UNITS) {
+      const number = place >>> PIECE_BITS
+      this.#setPiece(number, NOTHING)
+      this.#spare.push(number)
+    } else {
       this.#list(place, units)
-      return
     }
-    this.#pieces.length = this.#views.length = this.#words.length = 1
-    this.#end = 0
-    this.#free = new Uint32Array(PIECE_UNITS + 1)
   }
 
   #list(place: number, units: number): void {
     this.words(place)[this.wordOffset(place)] = this.#free[units]!
     this.#free[units] = place + 1
+  }
+
+  /** Its first place. */
+  #addPiece(bytes: number): number {
+    const number = this.#spare.pop() ?? this.#pieces.length
+    invariant(number < PIECES_MAXIMUM, 'no more than 64 GiB of short strings in a collection')
+    this.#setPiece(number, Buffer.allocUnsafeSlow(bytes))
+    return number * PIECE_UNITS
+  }
+
+  #setPiece(number: number, piece: Buffer): void {
+    this.#pieces[number] = piece
+    this.#views[number] = new DataView(piece.buffer)
+    this.#words[number] = new Uint32Array(piece.buffer)
+  }
+
+  #clear(): void {
+    const kept = this.#pieces[0]!.length === PIECE_BYTES ? 1 : 0
+    this.#pieces.length = this.#views.length = this.#words.length = kept
+    this.#spare.length = 0
+    this.#next = 0
+    this.#left = kept * PIECE_UNITS
+    this.#free = new Uint32Array(PIECE_UNITS + 1)
   }
 }
