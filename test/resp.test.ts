@@ -170,6 +170,37 @@ describe('bad input', () => {
     expect(received).toMatch(/^\+OK\r\n\+OK\r\n-LOKI OVERLOADED: /)
   })
 
+  it('what was read before a refusal is answered after the pause, although the client has said all', async () => {
+    front.capacity = 1
+    front.held = true
+    const client = new RawClient().send(frame('SET', 'a', '1') + frame('SET', 'b', '2') + frame('SET', 'c', '3'))
+    client.socket.end()
+    await new RawClient().send(frame('PING')).exactly('+PONG\r\n')
+    front.release()
+    expect(await client.untilEnd()).toMatch(/^\+OK\r\n-LOKI OVERLOADED: [^\r]*\r\n\+OK\r\n$/)
+  })
+
+  it('and in a drain', async () => {
+    front.capacity = 1
+    front.held = true
+    const client = new RawClient().send(frame('SET', 'a', '1') + frame('SET', 'b', '2') + frame('SET', 'c', '3'))
+    await new RawClient().send(frame('PING')).exactly('+PONG\r\n')
+    void server.drain()
+    front.release()
+    expect(await client.untilEnd()).toMatch(/^\+OK\r\n-LOKI OVERLOADED: [^\r]*\r\n\+OK\r\n$/)
+  })
+
+  it('a WATCH that was refused guards nothing: its transaction is not run', async () => {
+    front.capacity = 0
+    const client = new RawClient().send(frame('WATCH', 'k'))
+    await client.until((received) => received.startsWith('-LOKI OVERLOADED: ') && received.endsWith('\r\n'))
+    client.received = ''
+    front.capacity = 100
+    client.send(frame('MULTI') + frame('SET', 'k', 'v') + frame('EXEC'))
+    await client.exactly('+OK\r\n+QUEUED\r\n-EXECABORT Transaction discarded because of previous errors.\r\n')
+    expect(front.writes).toBe(0)
+  })
+
   it('a node that is not ready says why, and still answers about itself', async () => {
     front.notReady = { code: 'NO_LEADER', message: 'no leader is known' }
     await new RawClient()

@@ -309,11 +309,11 @@ export class Connection implements Origin {
     const throughLog = command.kind !== 'read' || this.#queue.unansweredWrites > 0
     const tag = this.#queue.open(throughLog ? 'write' : 'read')
     const taken = throughLog ? front.write(this, tag, args) : front.read(this, tag, args)
-    if (!taken) this.#refuse(tag)
+    if (!taken) this.#refuse(this, tag)
   }
 
-  #refuse(tag: number): void {
-    this.reply(tag, OVERLOADED)
+  #refuse(origin: Origin, tag: number): void {
+    origin.reply(tag, OVERLOADED)
     this.#refusal ??= setTimeout(() => {
       this.#refusal = null
       this.#pump()
@@ -336,7 +336,7 @@ export class Connection implements Origin {
     }
     const throughLog = this.#queue.unansweredWrites > 0
     const taken = throughLog ? front.write(origin, tag, request.args) : front.read(origin, tag, request.args)
-    if (!taken) this.#refuse(tag)
+    if (!taken) this.#refuse(origin, tag)
   }
 
   #exec(command: Command): void {
@@ -360,7 +360,7 @@ export class Connection implements Origin {
         ),
       flush: () => this.flush(),
     }
-    if (!this.#shared.front.write(origin, tag, step.args)) this.#refuse(tag)
+    if (!this.#shared.front.write(origin, tag, step.args)) this.#refuse(origin, tag)
   }
 
   /** Answers with the reason if the node takes no commands. */
@@ -429,7 +429,7 @@ export class Connection implements Origin {
     const waits = this.#inputStopped || (!this.#finishing && (this.#isBlocked() || this.#held !== null))
     if (waits && !this.socket.isPaused()) this.socket.pause()
     else if (!waits && this.socket.isPaused()) this.socket.resume()
-    if (this.#inputEnded && this.#queue.inFlight === 0 && this.#held === null) this.#end()
+    if (this.#inputEnded && this.#queue.inFlight === 0 && this.#held === null && !this.#moreDecoded) this.#end()
     else if (this.#draining && this.#drainTimer === null && this.#isIdle) this.#end()
   }
 
