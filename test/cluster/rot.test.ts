@@ -66,7 +66,8 @@ test('a log with rot in what was decided, and checkpoints that are all rotten, a
     await node.start()
     await isRepaired(cluster, node)
     expect(await node.logs()).toContain('entries were lost to rot')
-    expect(await node.logs()).toContain('what rot took is here again')
+    // It is told with the next look at the node, a moment after the status.
+    await eventually('it is told', async () => (await node.logs()).includes('what rot took is here again'))
 
     // With the next checkpoint the rotten ones go, and nothing is left for the next start.
     await eventually('the rotten ones are gone', async () => {
