@@ -161,8 +161,11 @@ function answerHeld(replica: Replica): void {
   onPrepare(replica, held.from, held.message)
 }
 
-/** Nothing that was granted in the configuration before binds in this one. */
+/**
+ * Nothing that was granted in the configuration before binds in this one. Who is in doubt may have been in this one
+ * before: for it, the configuration begins like a start.
+ */
 export function forgetGrants(replica: Replica): void {
-  replica.grant = NO_GRANT
+  replica.grant = replica.doubtfulFrom === null ? NO_GRANT : grantAtStart(replica)
   replica.heldPrepare = null
 }

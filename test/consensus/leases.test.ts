@@ -8,6 +8,7 @@ import type { Message } from '../../src/consensus/messages.ts'
 import { type Replica, createReplica, position, step } from '../../src/consensus/replica.ts'
 import {
   type DurableState,
+  type RecoveredLog,
   EMPTY_STATE,
   ZERO_BALLOT,
   configurationId,
@@ -38,8 +39,12 @@ class Voter {
   readonly said: { to: number; message: Message }[] = []
   readonly ready: number[] = []
 
-  constructor(id: number, state: DurableState = { ...EMPTY_STATE, configuration }) {
-    const recovered = { state, first: index(1), entries: [], doubtfulFrom: null }
+  constructor(
+    id: number,
+    state: DurableState = { ...EMPTY_STATE, configuration },
+    doubtfulFrom: RecoveredLog['doubtfulFrom'] = null,
+  ) {
+    const recovered = { state, first: index(1), entries: [], doubtfulFrom, promiseLost: doubtfulFrom !== null }
     this.replica = createReplica({ self: nodeId(id), recovered, now: 0 })
   }
 
@@ -126,6 +131,27 @@ describe('a follower', () => {
     voter.hear(240, 3, lease('lease-release', 1, 5140))
     voter.hear(241, 2, prepare(7, 2))
     expect(voter.kinds()).toEqual(['promise to 2'])
+  })
+
+  it('grants and promises nothing in a configuration that rot had taken: it may have granted there', () => {
+    const { leaseMilliseconds: _, ...before } = configuration
+    const state = { ...EMPTY_STATE, configuration: before, promise: ballotOf(1, 1) }
+    const voter = new Voter(1, state, index(1))
+    const next = { ...configuration, id: configurationId(2) }
+    voter.hear(100, 3, { kind: 'sealed', index: index(1), next })
+    const leader = { ...ballotOf(1, 3), configuration: next.id }
+    const stopSign = { kind: 'stop-sign', index: index(1), next } as const
+    voter.hear(101, 3, { kind: 'decided-entries', from: index(1), decided: index(1), leader, entries: [stopSign] })
+    for (const id of [2, 3]) {
+      voter.hear(102, id, { kind: 'tell-promise', configuration: next.id, start: 0, promise: leader })
+    }
+    voter.said.splice(0)
+    const late = { ...ballotOf(7, 2), configuration: next.id }
+    voter.hear(110, 2, { ...prepare(7, 2), ballot: late } as Message)
+    voter.do({ kind: 'tick', now: 320 })
+    expect(voter.kinds().filter((kind) => kind.startsWith('promise'))).toEqual([])
+    voter.do({ kind: 'tick', now: 330 })
+    expect(voter.kinds()).toContain('promise to 2')
   })
 
   it('stays bound for longer than the lease, by the error of two clocks, and then answers who waits', () => {
