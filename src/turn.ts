@@ -18,7 +18,6 @@ import {
   type Replica,
   type Room,
   acceptsProposals,
-  entriesBetween,
   isLeader,
   leaderOf,
   position,
@@ -27,6 +26,7 @@ import {
 } from './consensus/replica.ts'
 import { isVoter } from './consensus/quorum.ts'
 import type { Arguments, Origin } from './edge/front.ts'
+import { Backlog } from './backlog.ts'
 import { DecidedNotes } from './decided-notes.ts'
 import { type Frame, FramesInFlight } from './frames-in-flight.ts'
 import { unreachable } from './invariant.ts'
@@ -55,13 +55,12 @@ export class Turn {
   #relayed: { from: NodeId; message: RelayMessage }[] = []
   readonly #frames = new FramesInFlight()
   #awake = false
-
   readonly #notes = new DecidedNotes()
   readonly #inbox: Inbox
   readonly #limits: TurnLimits
+  readonly #backlog: Backlog
   readonly #reads = new ReadQueue()
   readonly #clock = new LogClock()
-
   #decided: LogIndex
   readonly #local: LocalReads
   /** The configuration in force after the last applied entry, and the index of its stop-sign. */
@@ -69,7 +68,6 @@ export class Turn {
   appliedConfigurationStart: LogIndex
 
   readonly #owed: OwedReplies
-
   readonly #way: WayToLeader
   #resend = false
   readonly #sink: ReplySink
@@ -92,6 +90,7 @@ export class Turn {
     this.#ports = ports
     this.#inbox = new Inbox(limits)
     this.#limits = limits
+    this.#backlog = new Backlog(limits.applyBytes ?? Infinity)
     this.#local = new LocalReads(limits.staleReadsMostMilliseconds ?? 0)
     this.#local.show(replica.recordedDecided) // by an earlier start; a log that lost its end has to come up to it
     this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity)
@@ -391,8 +390,10 @@ export class Turn {
 
   // ---- entries ---------------------------------------------------------------------------------------------------
 
+  readonly #takesProposals = (): boolean => acceptsProposals(this.replica) && !this.#backlog.isLong
+
   #proposeWaiting(): void {
-    while (!this.#inbox.isEmpty && isLeader(this.replica) && acceptsProposals(this.replica)) {
+    while (!this.#inbox.isEmpty && this.#takesProposals()) {
       const first = this.machine.commandsToLog(this.appliedConfiguration)
       const payload = this.#inbox.nextEntry(this.#time(), first)
       this.#step({ kind: 'propose', now: this.#ports.now(), payload })
@@ -413,11 +414,10 @@ export class Turn {
   // ---- application -------------------------------------------------------------------------------------------------
 
   #apply(): void {
-    // In slices: whoever applies for long answers no heartbeat meanwhile, and loses its leader or leadership to it.
-    const from = logIndex(this.machine.applied + 1)
-    const entries = entriesBetween(this.replica, from, this.#decided, this.#limits.applyBytes ?? Infinity)
+    const entries = this.#backlog.slice(this.replica, this.machine.applied, this.#decided)
     for (const entry of entries) this.#applyEntry(entry, this.#sink)
-    if (this.machine.applied < this.#decided || (entries.length > 0 && this.relay.hasMoreToSend)) this.#wake()
+    const goesOn = this.#backlog.note(this.#decided - this.machine.applied)
+    if (goesOn || (entries.length > 0 && this.relay.hasMoreToSend)) this.#wake()
   }
 
   /** At a start, before anything else: applies an entry that is known decided. Nobody waits for its replies. */
@@ -468,7 +468,7 @@ export class Turn {
     if (due !== null && due <= this.#time()) {
       // Some key is due: its expiry is logged before it is read, so that no later leader shows it again. While
       // nothing can be proposed (a transfer, a change of members, a full pipeline) the reads wait.
-      if (!acceptsProposals(this.replica)) return
+      if (!this.#takesProposals()) return
       this.#inbox.wantTime()
       this.#proposeWaiting()
       atLeast = position(this.replica).index

@@ -64,6 +64,7 @@ const PURE_ROOMS = [
   'turn',
   'turn-ports',
   'inbox',
+  'backlog',
   'frames-in-flight',
   'local-reads',
   'read-queue',

@@ -90,11 +90,14 @@ class Bench {
 
   /** Runs until nothing is left to do; the disk has everything then. */
   settle(): void {
-    while (this.#woken || this.#done.length > 0) {
-      this.#woken = false
-      this.turn.run()
-      for (const done of this.#done.splice(0)) done()
-    }
+    while (this.#woken || this.#done.length > 0) this.once()
+  }
+
+  /** One turn, and the disk has what it gave. */
+  once(): void {
+    this.#woken = false
+    this.turn.run()
+    for (const done of this.#done.splice(0)) done()
   }
 
   pass(milliseconds: number): void {
@@ -122,6 +125,17 @@ class Bench {
 }
 
 const command = (...words: string[]) => words.map((word) => Buffer.from(word))
+
+/** What a node sends to the leader for clients that increment `keys`; incarnation 9 was opened before. */
+function incrementing(node: number, incarnation: number, first: number, ...keys: string[]): RelayMessage {
+  const commands = keys.map((key) => {
+    const writer = new ByteWriter(64)
+    encodeCommand(writer, '', command('INCR', key))
+    return Uint8Array.from(writer.since(0))
+  })
+  const block = { session: { node, incarnation }, acknowledged: 0, first, commands }
+  return { kind: 'forward', opens: incarnation < 9, block }
+}
 
 describe('a node that was removed', () => {
   it('finds the leader of a configuration that it never heard of, and its clients are answered', () => {
@@ -286,18 +300,7 @@ describe('a leader', () => {
 
   it('tells a node outside the configuration that its session has ended, behind the replies that it is owed', () => {
     const bench = alone()
-    const block = (incarnation: number, ...keys: string[]): RelayMessage => {
-      const commands = keys.map((key) => {
-        const writer = new ByteWriter(64)
-        encodeCommand(writer, '', command('INCR', key))
-        return Uint8Array.from(writer.since(0))
-      })
-      return {
-        kind: 'forward',
-        opens: incarnation < 9,
-        block: { session: { node: 7, incarnation }, acknowledged: 0, first: 1, commands },
-      }
-    }
+    const block = (incarnation: number, ...keys: string[]) => incrementing(7, incarnation, 1, ...keys)
     bench.turn.receive(nodeId(7), { kind: 'relay', message: block(1, 'a', 'a') })
     bench.settle()
     bench.sent.splice(0)
@@ -314,6 +317,28 @@ describe('a leader', () => {
     expect(bench.said('session-ended')).toEqual([
       [7, { kind: 'session-ended', session: { node: 7, incarnation: 9 }, next: 0 }],
     ])
+  })
+
+  it('takes in no more than it can apply, however much comes', () => {
+    const bench = alone({ entryBytes: 1, applyBytes: 1, forwardedBytes: 10_000 })
+    const session = { node: 7, incarnation: 1 }
+    let most = 0
+    let next = 1
+    for (let turn = 0; turn < 3000; turn++) {
+      // What did not fit is sent again.
+      if (turn % 100 === 0) next = bench.turn.machine.nextSequence(session) ?? 1
+      for (let each = 0; each < 4; each++) {
+        bench.turn.receive(nodeId(7), { kind: 'relay', message: incrementing(7, 1, next++, 'a') })
+      }
+      bench.once()
+      most = Math.max(most, bench.turn.decided - bench.turn.machine.applied)
+    }
+    // As much as waited for the next entry at a time.
+    expect(most).toBeLessThan(400)
+    bench.settle()
+    const applied = bench.turn.machine.nextSequence(session)! - 1
+    expect(applied).toBeGreaterThan(1000)
+    expect(bench.turn.machine.read(command('GET', 'a'))).toEqual(Buffer.from(String(applied)))
   })
 
   it('answers reads of other nodes in messages of bounded size', () => {
