@@ -97,7 +97,7 @@ async function checkAll(
     return
   }
   good(`stamps: volume ${volumes.volume}`)
-  const meta = await loadMeta(disk, walDirectory)
+  const meta = await loadMeta(disk, walDirectory, volumes.volume)
   if (meta === null) good('meta: none yet, the first start did not finish')
   else if (meta.lame === 'damaged') damage('meta: one of the two slots is damaged', 'rewritten')
   else good(`meta: first index ${meta.content.first}, node ${meta.content.identity?.node ?? 'without identity'}`)
@@ -108,8 +108,9 @@ async function checkAll(
       `checkpoint ${info.index}: ${info.chunks.length} chunks, ${info.storedBytes} bytes stored, ${info.bytes} in all`,
     )
   }
-  const { first, timeline } = meta?.content ?? { first: logIndex(1), timeline: 0 }
-  const log = await replayLog(disk, walDirectory, first, volumes.volume, { keys, whole: true, newest: timeline })
+  const { first, timeline, identity } = meta?.content ?? { first: logIndex(1), timeline: 0, identity: null }
+  const options = { keys, whole: true, newest: timeline, mustExist: identity !== null }
+  const log = await replayLog(disk, walDirectory, first, volumes.volume, options)
   for (const { path, reason } of log.damagedIndices) damage(`${path}: ${reason}`, 'rewritten')
   const show = ({ path, offset, reason }: Damage): string => `${path} at ${offset}: ${reason}`
   for (const rot of log.healed) damage(show(rot), 'covered')

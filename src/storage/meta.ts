@@ -76,8 +76,8 @@ export interface LoadedMeta extends Slot {
   readonly lame: 'older' | 'damaged' | null
 }
 
-/** Reads the meta file; null if there is none. Writes nothing. Throws `META_DAMAGED`, `FORMAT_TOO_NEW`. */
-export async function loadMeta(disk: Disk, directory: string): Promise<LoadedMeta | null> {
+/** Reads the meta file of that volume; null if there is none. Writes nothing. Throws `META_DAMAGED`, `FORMAT_TOO_NEW`, `VOLUME_MISMATCH`. */
+export async function loadMeta(disk: Disk, directory: string, volume: VolumeId): Promise<LoadedMeta | null> {
   const path = `${directory}/${META_FILE}`
   const bytes = await readWhole(disk, path)
   if (bytes === null) return null
@@ -88,6 +88,10 @@ export async function loadMeta(disk: Disk, directory: string): Promise<LoadedMet
   const slot = (one?.sequence ?? -1) > (zero?.sequence ?? -1) ? 1 : 0
   const best = slots[slot]
   if (!best) throw new LokiError('META_DAMAGED', `${path}: both slots are damaged`)
+  if (best.content.volume !== volume) {
+    const message = `${directory} is stamped ${volume}, and its meta file is of volume ${best.content.volume}`
+    throw new LokiError('VOLUME_MISMATCH', message)
+  }
   const lame = !zero || !one ? 'damaged' : zero.sequence === one.sequence ? null : 'older'
   return { ...best, slot, lame }
 }

@@ -191,6 +191,8 @@ export interface ReplayOptions {
   readonly progress?: (progress: StartProgress) => void
   /** Reads what lies below the first entry, too: to verify it. */
   readonly whole?: boolean
+  /** A node with an identity has a log. */
+  readonly mustExist?: boolean
   /** There was a segment of this timeline. */
   readonly newest?: number
 }
@@ -206,11 +208,12 @@ export async function replayLog(
   const { keys = NO_KEYS, progress, newest = 0, whole = false } = options
   const replay = new Replay(first)
   const { found, segments, dead, headers, lost } = await openChain(disk, directory, volume, first)
-  const chain = partsOf(segments, headers, directory)
+  const chain = partsOf(segments, headers, directory, options.mustExist ?? false)
   // Every key is here before anything is read: what a start refuses, it refuses at once.
   for (const { decoded, path } of chain) cipherOf(decoded, keys, path)
   let link: SegmentLink | null = null
   let newestEmpty = false
+  let isSealed = false
   let bytesRead = 0
   let entriesRead = 0
   const totalBytes = chain.reduce((sum, { known }) => sum + (known?.end ?? 0), 1)
@@ -246,6 +249,8 @@ export async function replayLog(
     }
     replay.ended(stop, path, link!.end)
     newestEmpty = frames === 0 && stop.kind === 'end'
+    // The end of the newest one is known by its index alone.
+    isSealed = known !== null
     if (segment.indexFault !== null && known !== null && segment.hadIndex) {
       damagedIndices.push({ path, offset: known.end, reason: segment.indexFault, index: decoded.header.base })
     }
@@ -258,14 +263,10 @@ export async function replayLog(
     const percent = Math.floor((100 * bytesRead) / totalBytes)
     progress?.({ part: 'log', entries: entriesRead, bytes: bytesRead, percent })
   }
-  if (at < segments.length) newestEmpty = false
+  if (at < segments.length) newestEmpty = isSealed = false
   loseUpTo(segments.length)
-  if ((segments.at(-1)?.timeline ?? newest) < newest) {
-    replay.rot(directory, 0, `the newest segment, of timeline ${newest}, is missing`)
-  }
-  if (segments.length > 0 && link === null) {
-    throw new LokiError('LOG_DAMAGED', `${directory}: no segment has a header that can be read`)
-  }
+  const missing = missingNewest(segments, newest, isSealed)
+  if (missing !== null) replay.rot(directory, 0, `the newest segment, ${missing}, is missing`)
   return {
     ...replay.found,
     segments: found.filter((segment) => segments.includes(segment)),
@@ -278,17 +279,30 @@ export async function replayLog(
   }
 }
 
+/** Which segment there was behind those that are there, or null. What is sealed had a successor that was durable. */
+function missingNewest(segments: readonly SegmentName[], newest: number, isSealed: boolean): string | null {
+  const last = segments.at(-1)
+  if ((last?.timeline ?? newest) < newest) return `of timeline ${newest}`
+  return isSealed && last !== undefined ? `behind ${last.name}` : null
+}
+
 /** The segments of the chain that can be read, with the end that the next one, where it can be read, gives them. */
 function partsOf(
   segments: readonly SegmentName[],
   headers: ReadonlyMap<string, DecodedHeader>,
   directory: string,
+  mustExist: boolean,
 ): ChainPart[] {
-  return segments.flatMap((name, at) => {
+  const parts = segments.flatMap((name, at) => {
     const decoded = headers.get(name.name)
     const known = headers.get(segments[at + 1]?.name ?? '')?.header.previous ?? null
     return decoded === undefined ? [] : [{ name, path: `${directory}/${name.name}`, decoded, known }]
   })
+  if (parts.length === 0 && (segments.length > 0 || mustExist)) {
+    const why = segments.length > 0 ? 'no segment has a header that can be read' : 'it has an identity and no segment'
+    throw new LokiError('LOG_DAMAGED', `${directory}: ${why}`)
+  }
+  return parts
 }
 
 export const dropBelow = (entries: readonly Entry[], first: number): Entry[] =>

@@ -2,9 +2,10 @@
  * The index of a sealed segment: where in the file the entries are.
  *
  * A segment gets it once it has a successor that is durable: behind its end, in sectors of its own, and the file
- * ends with it. Nothing rests on it. A crash while it is written, or rot in it, leaves a segment without an index,
- * which is read from its start; the next start seals it again. What it says about frames is never believed beyond
- * the place to look at: each frame has its own checks.
+ * ends with it. (So a newest segment that has one has lost its successor.) No frame is believed because of it. A crash
+ * while it is written, or rot in it, leaves a segment without an index, which is read from its start; the next start
+ * seals it again. What it says about frames is never believed beyond the place to look at: each frame has its own
+ * checks.
  *
  *   offset  bytes
  *        0  8   "LOKIINDX"

@@ -59,12 +59,8 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   // 1 stamps
   const volumes = await inspectVolumes(disk, walDirectory, checkpointDirectory, options.random)
   // 2 meta
-  const loaded = await loadMeta(disk, walDirectory)
+  const loaded = await loadMeta(disk, walDirectory, volumes.volume)
   const identity = loaded?.content.identity ?? null
-  if (loaded !== null && loaded.content.volume !== volumes.volume) {
-    const message = `${walDirectory} is stamped ${volumes.volume}, and its meta file is of volume ${loaded.content.volume}`
-    throw new LokiError('VOLUME_MISMATCH', message)
-  }
   refuseOtherIdentity(identity, options.expected ?? null, walDirectory)
   // 3 checkpoints
   const checkpoints = volumes.fresh ? { good: [], damage: [] } : await goodCheckpoints(disk, checkpointDirectory, keys)
@@ -74,12 +70,10 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   const { first, timeline: inMeta } = loaded?.content ?? { first: logIndex(1), timeline: timeline(0) }
   const replayed = await replayLog(disk, walDirectory, first, volumes.volume, {
     keys,
+    mustExist: identity !== null,
     newest: Math.max(inMeta, identity === null ? 0 : (options.lastTimeline ?? 0)),
     ...(options.progress ? { progress: options.progress } : {}),
   })
-  if (identity !== null && replayed.segments.length === 0) {
-    throw new LokiError('LOG_DAMAGED', `${walDirectory} has an identity and no segment`)
-  }
   // 5 judgement
   const recovered = judge(replayed, newest, checkpoints.damage, walDirectory, volumes.volume)
   for (const damage of replayed.damage) log('the log is damaged', damage)

@@ -19,7 +19,7 @@ import {
 import { readSegmentHeader } from '../../src/storage/segment-reader.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { dump } from '../../src/storage/waldump.ts'
-import { logIndex } from '../../src/vocabulary.ts'
+import { type VolumeId, logIndex, volumeId } from '../../src/vocabulary.ts'
 import { simulated, slicesOf } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
@@ -265,6 +265,31 @@ function counting(disk: SimulatedDisk, read: { bytes: number }): Disk {
 }
 
 describe('a start', () => {
+  test('misses a newest segment that is not there: the one before has an index', async () => {
+    for (const voters of [3, 1]) {
+      const disk = new SimulatedDisk()
+      const random = (): VolumeId => volumeId('1'.repeat(32))
+      const storage = await open(disk, { segmentBytes: 4096, random })
+      await sample.written(storage, sample.genesis(voters), sample.promised(1))
+      for (let index = 1; index <= 9; index++) await sample.written(storage, sample.appended(index, index, text(index)))
+      await storage.close()
+      const newest = names(disk).at(-1)!
+      disk.poke(`/data/wal/${newest}`, null)
+      const lost = Number(newest.slice(11, 27))
+      expect(lost).toBeGreaterThan(2)
+      for (let start = 0; start < 2; start++) {
+        const again = open(disk, { segmentBytes: 4096 })
+        // Others have what was in it; nobody has it where this voter is alone.
+        if (voters === 1) await expect(again).rejects.toThrow('LOG_DAMAGED_ALONE')
+        else {
+          expect((await again).recovered).toMatchObject({ doubtfulFrom: lost, promiseLost: true })
+          expect((await again).recovered.entries).toHaveLength(lost - 1)
+          await (await again).close()
+        }
+      }
+    }
+  })
+
   test('reads nothing of what lies below the mark of the first entry, and so does not mind what became of it', async () => {
     const disk = new SimulatedDisk()
     const storage = await filled(disk, 1500)

@@ -261,7 +261,7 @@ export async function checkpointSweep(): Promise<void> {
 
 /**
  * Takes every file away but the newest segment, one at a time: what is missing is missed, or was not needed. (That a
- * newer segment was there, nothing in the volume says.)
+ * newer segment was there, the index of the one before says.)
  */
 export async function missingFileSweep(): Promise<Set<string>> {
   const seen = new Set<string>()

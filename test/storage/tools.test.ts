@@ -4,12 +4,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { checkpointTool } from '../../src/checkpoint-inspect.ts'
-import { fsck } from '../../src/storage/fsck.ts'
+import { check, fsck } from '../../src/storage/fsck.ts'
 import { RealDisk } from '../../src/storage/real-disk.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { type DumpLine, waldump } from '../../src/storage/waldump.ts'
-import { logIndex } from '../../src/vocabulary.ts'
-import { simulated, slicesOf } from './history.ts'
+import { logIndex, volumeId } from '../../src/vocabulary.ts'
+import { type Step, newProgress, runHistory, simulated, slicesOf } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -195,6 +195,24 @@ test('fsck opens what is sealed, and tells rot in an index from rot in frames', 
   })
   await writeFile(join(folder, 'wal', name), flipped(600))
   expect((await run('fsck', folder, ...keys)).text).toContain('a frame is damaged or missing')
+})
+
+test('fsck refuses what a start refuses: the meta of another volume, an identity without a log', async () => {
+  const identity: Step[] = [{ kind: 'identity' }]
+  const foreign = new SimulatedDisk()
+  await runHistory(foreign, identity, newProgress(), { random: () => volumeId('b'.repeat(32)) })
+  const changes: ((disk: SimulatedDisk) => unknown)[] = [
+    (disk) => disk.poke('/data/wal/meta', foreign.peek('/data/wal/meta')),
+    (disk) => disk.paths().map((path) => path.endsWith('.wal') && disk.poke(path, null)),
+  ]
+  for (const [at, change] of changes.entries()) {
+    const disk = new SimulatedDisk()
+    await runHistory(disk, identity, newProgress())
+    change(disk)
+    const code = ['VOLUME_MISMATCH', 'LOG_DAMAGED'][at]!
+    expect((await check(disk, '/data/wal', '/data/checkpoints')).at(-1)).toMatchObject({ level: 'refused' })
+    await expect(openStorage(simulated(disk))).rejects.toMatchObject({ code })
+  }
 })
 
 test('segments that are no longer needed go to the archive, where one is kept', async () => {
