@@ -111,7 +111,14 @@ export class CheckpointTransfer {
         await receiver.put(chunk, answer.bytes)
       }
     }
-    await Promise.all(Array.from({ length: CHUNKS_IN_FLIGHT }, fetchChunks))
+    const fetches = Array.from({ length: CHUNKS_IN_FLIGHT }, fetchChunks)
+    try {
+      await Promise.all(fetches)
+    } finally {
+      // Where one failed, the others end before another source is asked: it may have cut its checkpoint otherwise.
+      missing.length = 0
+      await Promise.allSettled(fetches)
+    }
     if (!accepts(receiver.info)) return null
     await receiver.commit()
     return manifest.index

@@ -1,0 +1,59 @@
+/** Checkpoints from peer to peer: one source at a time, and what is asked of it ends with the attempt. */
+import { expect, it } from 'vitest'
+import { CheckpointTransfer } from '../src/checkpoint-transfer.ts'
+import { LokiError } from '../src/errors.ts'
+import type { RelayMessage } from '../src/relay-messages.ts'
+import type { Storage } from '../src/storage/storage.ts'
+import { type NodeId, logIndex, nodeId } from '../src/vocabulary.ts'
+
+const INDEX = logIndex(9)
+const CHUNKS = 20
+
+it('a source that sends a damaged chunk is left before the next one is asked', async () => {
+  const puts: string[] = []
+  const asked: string[] = []
+  const open: { to: NodeId; message: RelayMessage }[] = []
+  let attempt = 0
+  const storage = {
+    receive: () => {
+      const name = `attempt ${++attempt}`
+      return Promise.resolve({
+        info: {},
+        missing: () => Array.from({ length: CHUNKS }, (_, chunk) => chunk),
+        put: (chunk: number) => {
+          puts.push(name)
+          if (attempt === 1 && chunk === 0) return Promise.reject(new LokiError('CHUNK_DAMAGED', 'chunk 0'))
+          return Promise.resolve()
+        },
+        commit: () => Promise.resolve(),
+      })
+    },
+  } as unknown as Storage
+  const transfer = new CheckpointTransfer({
+    storage,
+    log: () => undefined,
+    send: (to, message) => {
+      asked.push(`${message.kind} of ${to}`)
+      open.push({ to, message })
+    },
+    after: () => () => undefined,
+  })
+  const found = transfer.fetch(INDEX, [nodeId(2), nodeId(3)], () => true)
+  for (let round = 0; round < 200; round++) {
+    for (const { to, message } of open.splice(0)) {
+      if (message.kind === 'fetch-manifest') {
+        await transfer.receive(to, { kind: 'manifest', index: INDEX, manifest: new Uint8Array() })
+      } else if (message.kind === 'fetch-chunk') {
+        const { index, chunk } = message
+        await transfer.receive(to, { kind: 'chunk', index, chunk, bytes: new Uint8Array(1) })
+      }
+    }
+    await new Promise(setImmediate)
+  }
+  expect(await found).toBe(INDEX)
+  const of = (node: number) => asked.filter((each) => each === `fetch-chunk of ${node}`).length
+  expect(of(3)).toBe(CHUNKS)
+  // As many as were on their way.
+  expect(of(2)).toBeLessThanOrEqual(8)
+  expect(puts.lastIndexOf('attempt 1')).toBeLessThan(puts.indexOf('attempt 2'))
+})
