@@ -80,6 +80,10 @@ export function memberFigures(member: Member | null) {
   }
 }
 
+/** What was decided when it rejoined is in its state as well: before that its clients wait, and it should not lead. */
+export const hasApplied = ({ machine, replica }: Pick<Member['turn'], 'machine' | 'replica'>): boolean =>
+  replica.rejoinedAt !== null && machine.applied >= replica.rejoinedAt
+
 /** The part of the status that a member adds. */
 export function nodeStatus(member: Member) {
   const { turn, network } = member
@@ -93,7 +97,7 @@ export function nodeStatus(member: Member) {
     decidedIndex: String(status.decided),
     appliedIndex: String(turn.machine.applied),
     acceptedIndex: String(status.accepted),
-    caughtUp: status.caughtUp,
+    caughtUp: status.caughtUp && hasApplied(turn),
     migration: member.migration,
     rot: rotJson(member),
     checkpointFailure: member.checkpointFailure,

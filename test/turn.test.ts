@@ -9,6 +9,7 @@ import { Machine } from '../src/machine/machine.ts'
 import type { Reply } from '../src/machine/reply.ts'
 import type { Member } from '../src/member.ts'
 import { followSettings, reconfigure, withdraw } from '../src/membership.ts'
+import { hasApplied } from '../src/node-status.ts'
 import type { RelayMessage } from '../src/relay-messages.ts'
 import { Relay } from '../src/relay.ts'
 import type { PeerMessage, TurnLimits } from '../src/turn-ports.ts'
@@ -175,6 +176,22 @@ describe('a node that was removed', () => {
     bench.pass(40_000)
     expect(new Set(bench.said('read').map(([to]) => to))).toEqual(new Set([1, 2, 3]))
   })
+})
+
+it('a node has not caught up before it has applied what was decided when it rejoined', () => {
+  const bench = new Bench(4, configuration(2, [1, 2, 3]), { applyBytes: 1 })
+  const decided = logIndex(20)
+  const entries = Array.from({ length: decided }, (_, at) => {
+    return { kind: 'commands', index: logIndex(at + 1), payload: new Uint8Array(0) } as const
+  })
+  const message = { kind: 'decided-entries', from: logIndex(1), decided, leader: ZERO_BALLOT, entries } as const
+  bench.turn.receive(nodeId(1), { kind: 'consensus', message })
+  for (let turn = 0; turn < 3; turn++) bench.once()
+  expect(bench.turn.status.caughtUp).toBe(true)
+  expect(bench.turn.machine.applied).toBeLessThan(20)
+  expect(hasApplied(bench.turn)).toBe(false)
+  bench.settle()
+  expect(hasApplied(bench.turn)).toBe(true)
 })
 
 describe('reads of the own state', () => {
