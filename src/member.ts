@@ -328,6 +328,7 @@ export class Member {
   #noCheckpointNow(): string | null {
     if (this.#fetching) return 'a checkpoint of a peer is being fetched'
     const { appliedConfiguration, appliedConfigurationStart, machine } = this.turn
+    if (machine.applied === 0) return 'nothing is applied yet'
     // A node that joined was told of a configuration that starts somewhere in the log which it still lacks; one that
     // lost a part of its log knows where. A checkpoint from before that point would name it too early, and make
     // voters of nodes that lack the rest.

@@ -2,7 +2,8 @@
  * Where segments go that the log has let go of: into `archive/` beside it, for whoever backs them up, or away.
  *
  * The archive never fills the volume: it keeps a bound, and nothing while the disk is nearly full. What is rotten is
- * never archived as if it were good.
+ * never archived as if it were good. A segment that is gone already is none the less gone: the bound, a full disk and a
+ * scrub may want the same one away, and an attempt that failed is made again.
  */
 import type { Disk } from './disk.ts'
 import { type SegmentName, segmentsAmong } from './segment.ts'
@@ -33,8 +34,9 @@ export class Archive {
   async take(names: readonly string[], isGood: (name: string) => boolean, isFull: boolean): Promise<void> {
     if (this.#wanted) await this.#disk.makeDirectory(this.directory)
     for (const name of names) {
-      if (this.#wanted && isGood(name)) await this.#disk.rename(`${this.#log}/${name}`, `${this.directory}/${name}`)
-      else await this.#disk.unlink(`${this.#log}/${name}`)
+      const path = `${this.#log}/${name}`
+      const isKept = this.#wanted && isGood(name)
+      await (isKept ? this.#disk.rename(path, `${this.directory}/${name}`) : this.#disk.unlink(path)).catch(unlessGone)
     }
     if (this.#wanted) {
       await this.#disk.syncDirectory(this.directory)
@@ -51,6 +53,10 @@ export class Archive {
   }
 
   remove(name: string): Promise<void> {
-    return this.#disk.unlink(`${this.directory}/${name}`)
+    return this.#disk.unlink(`${this.directory}/${name}`).catch(unlessGone)
   }
+}
+
+function unlessGone(error: unknown): void {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
 }

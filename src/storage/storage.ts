@@ -108,10 +108,7 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   }
   // A log that begins anew, because no checkpoint is left that its first entry could follow.
   if (recovered.first < meta.content.first) await meta.update({ first: recovered.first, timeline: wal.timeline })
-  const storage = new Storage(options, meta, wal, recovered, checkpoints.good, [
-    ...checkpoints.damage,
-    ...replayed.damage.map(({ path, offset, reason }) => `${path} at ${offset}: ${reason}`),
-  ])
+  const storage = new Storage(options, meta, wal, recovered, checkpoints, replayed)
   await storage.moveHead(meta.content.first)
   wal.sealer.seal(replayed.unsealed.filter(({ name }) => wal.segments.some((segment) => segment.name === name)))
   await storage.checkSpace()
@@ -208,18 +205,25 @@ export class Storage {
     meta: Meta,
     wal: Wal,
     recovered: RecoveredLog,
-    checkpoints: readonly CheckpointInfo[],
-    damage: readonly string[],
+    checkpoints: { readonly good: readonly CheckpointInfo[]; readonly damage: readonly string[] },
+    { damage, healed }: ReplayedLog,
   ) {
     this.#options = options
-    this.#rotFound = damage.length
-    this.#lastRot = damage.at(-1) ?? null
+    const found = [
+      ...checkpoints.damage,
+      ...damage.map(({ path, offset, reason }) => `${path} at ${offset}: ${reason}`),
+    ]
+    this.#rotFound = found.length
+    this.#lastRot = found.at(-1) ?? null
+    const rotten = new Set([...damage, ...healed].map(({ path }) => path.slice(options.walDirectory.length + 1)))
+    // The newest one is of this start, and whole.
+    for (const { name } of wal.segments.slice(0, -1)) if (rotten.has(name)) this.#rotten.add(name)
     this.#keys = options.keys ?? NO_KEYS
     this.#meta = meta
     this.#wal = wal
     this.volume = meta.content.volume
     this.recovered = recovered
-    this.#checkpoints = [...checkpoints]
+    this.#checkpoints = [...checkpoints.good]
     const { disk, walDirectory, segmentBytes, spaceCheckMilliseconds } = options
     this.#archive = archiveOf(options)
     this.scrub = new Scrub({
@@ -325,6 +329,8 @@ export class Storage {
     } catch (error) {
       const failed = diskError('CHECKPOINT_WRITE_FAILED', `checkpoint ${head.index}`, error)
       this.#lastError = failed.message
+      // It may be room that is missing, and the log may be on the same disk.
+      await disk.removeDirectory(`${checkpointDirectory}/writing`).catch(() => undefined)
       await drain()
       throw failed
     } finally {
@@ -347,7 +353,7 @@ export class Storage {
   /**
    * Lets go of entries up to `index`, as far as the older of the kept checkpoints covers them (a damaged
    * checkpoint must find the log that goes with the one before). Publishes the first index, then moves whole
-   * segments to `archive/` or deletes them.
+   * segments to `archive/` or deletes them. `CHECKPOINT_WRITE_FAILED`: nothing is lost, the next attempt does it.
    */
   async truncateHead(index: LogIndex): Promise<void> {
     // With rot in the log the older checkpoint has no log that goes with it, and needs none.
@@ -355,9 +361,15 @@ export class Storage {
     const fallback = this.#rotten.size > 0 ? (this.checkpoint?.index ?? 0) : older
     const first = logIndex(Math.min(index, fallback) + 1)
     if (first <= this.#meta.content.first) return
-    // First the word, then the deed: a start must not look for entries whose segments are gone.
-    await this.#meta.update({ first, timeline: this.timeline })
-    await this.moveHead(first)
+    try {
+      // First the word, then the deed: a start must not look for entries whose segments are gone.
+      await this.#meta.update({ first, timeline: this.timeline })
+      await this.moveHead(first)
+    } catch (error) {
+      const failed = diskError('CHECKPOINT_WRITE_FAILED', `the log cannot be let go of below ${first}`, error)
+      this.#lastError = failed.message
+      throw failed
+    }
   }
 
   /** Moves away the segments that hold nothing at or above `first`, which meta has durably. */
@@ -398,13 +410,10 @@ export class Storage {
    */
   #foundRot(rot: Rot): void {
     this.#rotFound++
-    this.#lastRot = `${rot.directory}/${rot.name}: ${rot.reason}`
-    this.#options.log?.('rot was found', {
-      code: 'ROT_FOUND',
-      kind: rot.kind,
-      path: `${rot.directory}/${rot.name}`,
-      reason: rot.reason,
-    })
+    const { kind, reason } = rot
+    const path = `${rot.directory}/${rot.name}`
+    this.#lastRot = `${path}: ${reason}`
+    this.#options.log?.('rot was found', { code: 'ROT_FOUND', kind, path, reason })
     if (rot.kind === 'checkpoint') {
       // The older one is replaced by the next one in its time.
       this.#lostCheckpoint ||= this.checkpoint?.id === rot.name

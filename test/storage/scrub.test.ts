@@ -103,6 +103,23 @@ test('a rotten segment is let go of with the next checkpoint, and never archived
   }
 })
 
+test('a segment that a start finds rotten is let go of in the same way', async () => {
+  // One that the checkpoint covers, and one that it does not.
+  for (const at of [1, -1]) {
+    const { disk, storage } = await opened()
+    await storage.close()
+    const path = sealed(disk).at(at)!
+    rot(disk, path)
+    const again = await openStorage(simulated(disk, { archive: true }))
+    expect(again.status().rot).toMatchObject({ found: 1, open: true })
+    expect(again.recovered.doubtfulFrom !== null).toBe(at === -1)
+    await checkpoint(again, again.status().last)
+    expect(again.wantsCheckpoint).toBe(false)
+    expect(disk.paths().filter((each) => each.endsWith(path.slice(path.lastIndexOf('/'))))).toEqual([])
+    await again.close()
+  }
+})
+
 test('a rotten checkpoint is not served any more, and the next one takes its place', async () => {
   for (const file of ['data', 'manifest']) {
     const { disk, storage } = await opened()

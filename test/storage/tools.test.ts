@@ -4,11 +4,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { checkpointTool } from '../../src/checkpoint-inspect.ts'
+import { Archive } from '../../src/storage/archive.ts'
 import { check, fsck } from '../../src/storage/fsck.ts'
 import { RealDisk } from '../../src/storage/real-disk.ts'
+import { segmentName } from '../../src/storage/segment.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { type DumpLine, waldump } from '../../src/storage/waldump.ts'
-import { logIndex, volumeId } from '../../src/vocabulary.ts'
+import { logIndex, timeline, volumeId } from '../../src/vocabulary.ts'
 import { type Step, newProgress, runHistory, simulated, slicesOf } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
@@ -264,6 +266,51 @@ test('an archive with a bound keeps the newest segments only', async () => {
   await storage.close()
 })
 
+test('what two want out of the archive at once goes without an error, and what is gone already, too', async () => {
+  const disk = new SimulatedDisk()
+  const names = [1, 2, 3, 4, 5].map((at) => segmentName(timeline(1), logIndex(at)))
+  await disk.makeDirectory('/wal/archive')
+  for (const name of names.slice(0, 3)) disk.poke(`/wal/archive/${name}`, Buffer.from('archived'))
+  for (const name of names.slice(4)) disk.poke(`/wal/${name}`, Buffer.from('in the log'))
+  const archive = new Archive(disk, '/wal', true, 2)
+  // A disk that runs full while the log is let go of; of what is let go of, a failed attempt has moved some.
+  await Promise.all([archive.prune(true), archive.take(names.slice(3), () => true, true), archive.prune(true)])
+  expect(disk.paths().filter((path) => path.endsWith('.wal'))).toEqual([])
+})
+
+test('where the log cannot be let go of that is told, the log goes on, and the next attempt does it', async () => {
+  const disk = new SimulatedDisk()
+  const storage = await openStorage(simulated(disk, { archive: true }))
+  await sample.written(storage, sample.genesis(3))
+  for (let index = 1; index <= 20; index++)
+    await sample.written(storage, sample.appended(index, index, 'x'.repeat(900)))
+  await sample.written(storage, sample.decided(20), sample.promised(1))
+  const inLog = (): string[] => disk.paths().filter((path) => /wal\/\d.*\.wal$/.test(path))
+  const take = async (index: number): Promise<void> => {
+    const left = slicesOf(index)
+    const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
+    const next = (): Buffer | null => left.shift() ?? null
+    await storage.writeCheckpoint(head, next, () => Promise.resolve())
+    await storage.truncateHead(logIndex(index))
+  }
+  await take(5)
+  const before = inLog()
+  let failures = 0
+  disk.onStep = (step) => {
+    if (step.startsWith('rename') && step.includes('/archive/') && ++failures === 2) disk.failAt = disk.steps
+  }
+  await expect(take(10)).rejects.toMatchObject({ code: 'CHECKPOINT_WRITE_FAILED' })
+  expect(storage.status().lastError).toContain('EIO')
+  await sample.written(storage, sample.appended(21, 21))
+  await take(15)
+  const gone = before.filter((path) => !inLog().includes(path))
+  expect(gone.length).toBeGreaterThan(2)
+  const archived = disk.paths().filter((path) => path.startsWith('/data/wal/archive/'))
+  expect(archived.map((path) => path.replace('archive/', ''))).toEqual(gone)
+  await storage.close()
+  expect((await openStorage(simulated(disk, { archive: true }))).recovered.entries.at(-1)!.index).toBe(21)
+})
+
 test('a checkpoint that cannot be written is told, the machine is drained, and the log goes on', async () => {
   const disk = new SimulatedDisk()
   const storage = await openStorage(simulated(disk))
@@ -280,6 +327,8 @@ test('a checkpoint that cannot be written is told, the machine is drained, and t
   await expect(attempt).rejects.toMatchObject({ code: 'CHECKPOINT_WRITE_FAILED' })
   expect(left).toHaveLength(0)
   expect(storage.status().lastError).toContain('EIO')
+  // It may be the room that was missing: nothing of it is left.
+  expect(disk.paths().filter((path) => path.includes('writing'))).toEqual([])
   await sample.written(storage, sample.appended(4, 4))
   await storage.close()
   const again = await openStorage(simulated(disk))
