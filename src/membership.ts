@@ -4,7 +4,7 @@
  * are for the leader; others answer NOT_LEADER and name it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isVoter, majority, quorumProblem } from './consensus/quorum.ts'
+import { isVoter, majority, prepareQuorum, quorumProblem } from './consensus/quorum.ts'
 import type { ConfigurationRequest, MemberJson, MemberRequest } from './contract.ts'
 import type { MemberResponse, TransferRequest } from './contract.ts'
 import { LokiError } from './errors.ts'
@@ -61,16 +61,24 @@ function wantedOptions(settings: Settings, voters: number): ConfigurationOptions
 
 /**
  * A leader whose settings say something else than the configuration brings them into force: what all members must
- * agree on goes through the log. Throws `QUORUM_INVALID`; the configuration in force stays then.
+ * agree on goes through the log. Throws `QUORUM_INVALID`; the configuration in force stays then. While too few members
+ * are in sight nothing is under way: it would wait for those that may never come back, and keep out the change that
+ * replaces them.
  */
 export function followSettings(member: Member): void {
-  const { configuration, configurationComplete, reconfiguration, transferTo } = member.turn.status
-  if (!member.isLeader || !configurationComplete || reconfiguration !== null || transferTo !== null) return
+  const { configuration, configurationComplete, reconfiguration, transferTo, progress } = member.turn.status
+  if (!member.isLeader || !configurationComplete || transferTo !== null) return
   const { id, voters, learners } = configuration
   const wanted = wantedOptions(member.settings, voters.length)
   const { acceptQuorum = 0, leaseMilliseconds = 0 } = configuration
   if ((wanted.acceptQuorum ?? 0) === acceptQuorum && (wanted.leaseMilliseconds ?? 0) === leaseMilliseconds) return
-  member.turn.reconfigure({ id: configurationId(id + 1), voters, learners, preferredLeader: nodeId(0), ...wanted })
+  const next = { id: configurationId(id + 1), voters, learners, preferredLeader: nodeId(0), ...wanted }
+  const inSight = progress.filter((one) => one.connected && isVoter(configuration, one.id)).length
+  const isPossible = inSight >= prepareQuorum(next)
+  if (reconfiguration === null && isPossible) member.turn.reconfigure(next)
+  if (reconfiguration?.state !== 'catching-up' || isPossible) return
+  const ids = voters.map((voter) => voter.id)
+  if (sameIds(reconfiguration.voters, ids)) member.turn.withdraw()
 }
 
 /** Begins a change, or does nothing where it is under way or done. */

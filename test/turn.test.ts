@@ -282,7 +282,14 @@ describe('a leader', () => {
 
   it('brings into force what its settings say and the configuration does not', () => {
     const proposed: Configuration[] = []
-    const leader = (settings: object, inForce: Configuration, isComplete = true): Member =>
+    let withdrawn = 0
+    let running: object | null = null
+    const leader = (
+      settings: object,
+      inForce: Configuration,
+      isComplete = true,
+      away: readonly number[] = [],
+    ): Member =>
       ({
         isLeader: true,
         settings: parseSettings(settings),
@@ -290,10 +297,12 @@ describe('a leader', () => {
           status: {
             configuration: inForce,
             configurationComplete: isComplete,
-            reconfiguration: null,
+            reconfiguration: running,
             transferTo: null,
+            progress: inForce.voters.map(({ id }) => ({ id, connected: !away.includes(id) })),
           },
           reconfigure: (next: Configuration) => void proposed.push(next),
+          withdraw: () => void withdrawn++,
         },
       }) as unknown as Member
     const five = configuration(4, [1, 2, 3, 4, 5])
@@ -309,6 +318,20 @@ describe('a leader', () => {
     expect(proposed).toEqual([])
     followSettings(leader({}, next))
     expect(proposed.splice(0)).toEqual([configuration(6, [1, 2, 3, 4, 5])])
+    // Four elect where two of five accept: with two away it would wait for them, and keep out who replaces them.
+    followSettings(leader(settings, five, true, [4, 5]))
+    expect(proposed).toEqual([])
+    followSettings(leader(settings, five, true, [5]))
+    expect(proposed.splice(0)).toEqual([next])
+    running = { voters: five.voters.map(({ id }) => id), state: 'catching-up' }
+    followSettings(leader(settings, five, true, [5]))
+    expect(withdrawn).toBe(0)
+    followSettings(leader(settings, five, true, [4, 5]))
+    expect(withdrawn).toBe(1)
+    running = { voters: [nodeId(1), nodeId(2), nodeId(9)], state: 'catching-up' }
+    followSettings(leader(settings, five, true, [4, 5]))
+    expect(withdrawn).toBe(1)
+    running = null
     // Too many for so few voters: told, and nothing changes.
     expect(() => followSettings(leader({ acceptQuorum: 3 }, configuration(1, [1, 2, 3])))).toThrow('QUORUM_INVALID')
     expect(() => parseSettings({ acceptQuorum: 1 })).toThrow('CONFIGURATION_INVALID')
