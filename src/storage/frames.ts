@@ -39,7 +39,6 @@ export const MAXIMUM_FRAME_BYTES = 0x4000_0000
 
 export const FRAME_RECORDS = 1
 export const FRAME_STATE = 2
-const KIND_MASK = 0xff
 const COMPRESSED = 0x100
 /** Of the header, what is authenticated with a sealed payload. */
 const AUTHENTICATED_BYTES = 24
@@ -165,7 +164,7 @@ export function readFrameHeader(bytes: Buffer, offset: number, segmentSeed: numb
   return {
     offset,
     length,
-    kind: bytes.readUInt32LE(offset + 4) & KIND_MASK,
+    kind: (bytes.readUInt32LE(offset + 4) & ~COMPRESSED) >>> 0,
     compressed: (bytes.readUInt32LE(offset + 4) & COMPRESSED) !== 0,
     mask: bytes.readUInt32LE(offset + 8),
     previous: bytes.readUInt32LE(offset + 12),
@@ -231,8 +230,8 @@ export type Stop =
   | { readonly kind: 'rot'; readonly reason: string }
 
 /**
- * The torn-tail rule, for a write that was appended to the segment. `offset` is behind the last good frame of the segment that was written last; at most one
- * write was under way when the process died, and it began at `offset`.
+ * The torn-tail rule, for a write that was appended to the segment. `offset` is behind the last good frame of the
+ * segment that was written last; at most one write was under way when the process died, and it began at `offset`.
  */
 export function classifyStop(bytes: Buffer, offset: number, segmentSeed: number): Stop {
   if (isBlank(bytes, offset, bytes.length)) return { kind: 'end' }

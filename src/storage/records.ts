@@ -15,12 +15,13 @@
  * State, in the header of a segment and in state frames:
  *   ballot promise, ballot accepted, uint decided, uint configuration start, uint8 has configuration, configuration?
  */
-import { type ByteReader, type ByteWriter, readBallot, readConfiguration, readEntry } from '../bytes.ts'
+import { ByteReader, type ByteWriter, readBallot, readConfiguration, readEntry } from '../bytes.ts'
 import { writeBallot, writeConfiguration, writeEntry } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
 import { invariant, unreachable } from '../invariant.ts'
 import { type Ballot, type DurableState, type Entry, type LogIndex, type LogRecord } from '../vocabulary.ts'
 import { compareBallots, logIndex } from '../vocabulary.ts'
+import { FRAME_RECORDS } from './frames.ts'
 
 const PADDING = 0
 const ENTRIES = 1
@@ -77,7 +78,13 @@ export function writePadding(writer: ByteWriter, bytes: number): void {
   for (let count = 0; count < bytes; count++) writer.uint8(PADDING)
 }
 
-/** The records of a payload. Payloads of entries are views into it. Throws `FRAME_MALFORMED`. */
+/** The records of a whole frame of that kind, no state frame. Throws as `readRecords`. */
+export function recordsOf(kind: number, payload: Buffer): LogRecord[] {
+  if (kind === FRAME_RECORDS) return readRecords(new ByteReader(payload))
+  throw new LokiError('FORMAT_TOO_NEW', `the log has a frame of kind ${kind}, this version knows 1 and 2`)
+}
+
+/** The records of a payload. Payloads of entries are views into it. Throws `FRAME_MALFORMED`, `FORMAT_TOO_NEW`. */
 export function readRecords(reader: ByteReader): LogRecord[] {
   const records: LogRecord[] = []
   while (reader.remaining > 0) {
@@ -113,7 +120,8 @@ function readRecord(reader: ByteReader, kind: number): LogRecord {
     case DOUBT_OVER:
       return { kind: 'doubt-over' }
     default:
-      throw new LokiError('FRAME_MALFORMED', `unknown kind of record ${kind}`)
+      // The checksums of its frame hold: it was written like this.
+      throw new LokiError('FORMAT_TOO_NEW', `the log has a record of kind ${kind}, this version knows 0 to 7`)
   }
 }
 

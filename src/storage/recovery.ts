@@ -24,7 +24,7 @@ import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './check
 import { type Disk, readWhole } from './disk.ts'
 import { FRAME_STATE, type FrameHeader, type Stop } from './frames.ts'
 import { type KeyRing, NO_KEYS } from './keys.ts'
-import { doubtAbove, endsDoubt, readRecords, readState, stateAfter } from './records.ts'
+import { doubtAbove, endsDoubt, readState, recordsOf, stateAfter } from './records.ts'
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
 import { readSegment, segmentName, segmentsAmong } from './segment.ts'
 import { Marks, type Unsealed } from './segment-index.ts'
@@ -151,7 +151,7 @@ class Replay {
       this.next = header.last + 1
       return
     }
-    for (const record of readRecords(new ByteReader(payload))) {
+    for (const record of recordsOf(header.kind, payload)) {
       const before = this.state
       this.state = stateAfter(before, record)
       if (record.kind === 'entries') this.#append(record.entries)

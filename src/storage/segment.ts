@@ -3,7 +3,7 @@
  *
  *   offset  bytes
  *        0  8   "LOKIWAL\n"
- *        8  4   format version: 1, or 2 with one of the flags 2 and 4
+ *        8  4   format version: 1, or 2 with one of the flags 2, 4 and 8
  *       12  4   bytes of this header, a multiple of 512
  *       16  4   CRC-32 of the header with these four bytes as zeros; the seed of every frame of the segment
  *       20  4   flags: 1 the first write of frames was made with the header, before the segment appeared;
@@ -46,7 +46,7 @@ import { type FileCipher, type KeyNeed, readKeyNeed, writeKeyNeed } from './keys
 import { readState, writeState } from './records.ts'
 
 const MAGIC = Buffer.from('LOKIWAL\n', 'latin1')
-/** Segments that need nothing of format 2 are written as 1: earlier versions read them. */
+/** Of segments that have none of the flags that came with format 2. */
 const FORMAT_PLAIN = 1
 const FORMAT = 2
 const FIXED_BYTES = 24

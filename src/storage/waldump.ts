@@ -10,7 +10,7 @@ import type { Ballot, Configuration, DurableState, LogRecord } from '../vocabula
 import { FRAME_STATE } from './frames.ts'
 import type { KeyRing } from './keys.ts'
 import { RealDisk } from './real-disk.ts'
-import { readRecords, readState } from './records.ts'
+import { readState, recordsOf } from './records.ts'
 import { type SegmentItem, type SegmentLink, type SegmentName, readSegment, segmentsAmong } from './segment.ts'
 import { readIndex } from './segment-index.ts'
 import { type ChainPart, loadSegment, readSegmentHeader } from './segment-reader.ts'
@@ -104,8 +104,8 @@ function showRecord(record: LogRecord): string {
 }
 
 function showPayload(kind: number, payload: Buffer): string[] {
-  const reader = new ByteReader(payload)
-  return kind === FRAME_STATE ? [`state: ${showState(readState(reader))}`] : readRecords(reader).map(showRecord)
+  if (kind === FRAME_STATE) return [`state: ${showState(readState(new ByteReader(payload)))}`]
+  return recordsOf(kind, payload).map(showRecord)
 }
 
 function showItem(item: SegmentItem): DumpLine {

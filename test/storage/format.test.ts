@@ -24,10 +24,12 @@ import { readRecords, readState, writeRecord, writeState } from '../../src/stora
 import { decodeSegmentHeader, encodeSegmentHeader } from '../../src/storage/segment.ts'
 import { decodeStamp, encodeStamp } from '../../src/storage/stamp.ts'
 import { openStorage } from '../../src/storage/storage.ts'
+import { dump } from '../../src/storage/waldump.ts'
 import type { DurableState, LogRecord } from '../../src/vocabulary.ts'
 import { configurationId, logIndex, nodeId, timeline, volumeId } from '../../src/vocabulary.ts'
 import { readCheckpoint, readLog } from './format-reader.ts'
 import * as sample from './samples.ts'
+import { SimulatedDisk } from './simulated-disk.ts'
 
 const PACKINGS: readonly (readonly [name: string, compression: 'none' | 'zstd', key: string | null])[] = [
   ['as it is', 'none', null],
@@ -149,6 +151,34 @@ test('records and states come back as they were', () => {
       expect(readState(new ByteReader(writer.finish()))).toEqual(given)
     }),
   )
+})
+
+test('a whole frame with what this version does not know was written by a later one: the start says so', async () => {
+  for (const change of ['record', 'frame']) {
+    const disk = new SimulatedDisk()
+    const storage = await openStorage(sample.options(disk, '/data'))
+    await sample.written(storage, sample.genesis(3))
+    await storage.close()
+    const path = disk.paths().find((name) => name.endsWith('.wal'))!
+    const bytes = disk.peek(path)!
+    const { seed, size } = decodeSegmentHeader(bytes, path)
+    let [offset, previous] = [size, seed]
+    for (let header = readFrameHeader(bytes, offset, seed); header; header = readFrameHeader(bytes, offset, seed)) {
+      ;[offset, previous] = [header.end, header.check]
+    }
+    const writer = new ByteWriter()
+    const start = beginFrame(writer)
+    writer.uint8(change === 'record' ? 8 : 1)
+    const kind = change === 'record' ? FRAME_RECORDS : 0x201
+    finishFrame(writer, start, { segmentSeed: seed, offset, previous }, { kind, compressed: false, last: 0 })
+    disk.poke(path, Buffer.concat([bytes.subarray(0, offset), writer.finish()]))
+    const before = disk.paths().map((name) => disk.peek(name)!.toString('latin1'))
+    await expect(openStorage(sample.options(disk, '/data'))).rejects.toThrow('FORMAT_TOO_NEW')
+    expect(disk.paths().map((name) => disk.peek(name)!.toString('latin1'))).toEqual(before)
+    const lines: string[] = []
+    for await (const line of dump(disk, '/data/wal')) lines.push(JSON.stringify(line))
+    expect(lines.at(-1)).toContain('FORMAT_TOO_NEW')
+  }
 })
 
 const bytesOf = (size: number) => fc.uint8Array({ minLength: size, maxLength: size }).map((bytes) => Buffer.from(bytes))
