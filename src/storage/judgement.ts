@@ -12,6 +12,8 @@ import type { CheckpointInfo } from './checkpoint.ts'
 import { doubtAbove } from './records.ts'
 import { type ReplayedLog, dropBelow } from './recovery.ts'
 
+type StopSign = Extract<Entry, { kind: 'stop-sign' }>
+
 /**
  * What consensus may rely on. `volume` is this node's: where it votes alone nobody else has what is lost.
  * Throws `LOG_DAMAGED`, `LOG_DAMAGED_ALONE`, `CHECKPOINT_DAMAGED`.
@@ -49,7 +51,11 @@ export function judge(
   }
   if (first > log.first) entries = dropBelow(entries, first)
   if (state.configuration === null && log.damage.length > 0) throw refusal(log, first, state, [], directory)
-  const isAlone = state.configuration?.voters.every((voter) => voter.volume === volume) ?? true
+  const stop = startedBy(entries, state)
+  // Nothing but a decided stop-sign has anything behind it.
+  if (stop !== null && stop.index > state.decided) state = { ...state, decided: stop.index }
+  const configuration = stop?.next ?? state.configuration
+  const isAlone = configuration?.voters.every((voter) => voter.volume === volume) ?? true
   if (isAlone && gapFrom !== null) throw refusal(log, gapFrom, state, checkpointDamage, directory)
   // Who votes alone has promised to nobody but itself, and accepted what it holds.
   const stateLostAt = isAlone || log.stateLostAt === null ? null : Math.max(log.stateLostAt, first)
@@ -62,6 +68,15 @@ export function judge(
     doubtfulFrom: doubts.length === 0 ? null : logIndex(Math.min(...doubts)),
     promiseLost: log.promiseLost || stateLostAt !== null,
   }
+}
+
+/** The stop-sign that began a configuration which the state does not know: the record of it is in what was lost. */
+function startedBy(entries: readonly Entry[], state: DurableState): StopSign | null {
+  const last = entries.at(-1)?.index ?? 0
+  const stop = entries.findLast(
+    (entry): entry is StopSign => entry.kind === 'stop-sign' && (entry.index <= state.decided || entry.index < last),
+  )
+  return stop !== undefined && stop.next.id > (state.configuration?.id ?? 0) ? stop : null
 }
 
 /** Why a node does not start with entries lost that nobody else has. */
