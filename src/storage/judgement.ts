@@ -37,8 +37,9 @@ export function judge(
     entries = dropBelow(entries, first)
     if (state.configuration === null || checkpoint.configuration.id > state.configuration.id) {
       state = { ...state, configuration: checkpoint.configuration, configurationStart: checkpoint.start }
-      // What was accepted above it stays, it may have been chosen; but not what an earlier configuration accepted.
-      if (state.acceptedBallot.configuration < checkpoint.configuration.id && log.damage.length === 0) {
+      // What was accepted above it stays, it may have been chosen; but not what an earlier configuration accepted
+      // (where it is known which one did).
+      if (state.acceptedBallot.configuration < checkpoint.configuration.id && log.stateLostAt === null) {
         entries = []
         next = logIndex(first)
       }

@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { openStorage } from '../../src/storage/storage.ts'
 import { dump } from '../../src/storage/waldump.ts'
 import { type Configuration, type LogRecord, configurationId, logIndex, nodeId } from '../../src/vocabulary.ts'
-import { type Step, newProgress, runHistory, simulated } from './history.ts'
+import { type Step, newProgress, runHistory, simulated, slicesOf } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -78,4 +78,26 @@ test('who was one of three and is alone by now waits for nobody', async () => {
   const lost = await changed(3, 1)
   await rot(lost, 'accept-sync 2', 'entries 6')
   await expect(openStorage(simulated(lost))).rejects.toThrow('LOG_DAMAGED_ALONE')
+})
+
+test('what an earlier configuration accepted above a checkpoint is left out, rot below it or not', async () => {
+  for (const rotten of [false, true]) {
+    const disk = new SimulatedDisk()
+    const storage = await openStorage(simulated(disk, { segmentBytes: 1024 * 1024 }))
+    await sample.written(storage, { kind: 'configuration', configuration: voters(1, 3), start: logIndex(0) })
+    await sample.written(storage, sample.acceptSync(1, 1, 3))
+    await sample.written(storage, sample.appended(4, 12), sample.promised(2))
+    // A checkpoint of a peer is there, and the crash came before the log was told.
+    const left = slicesOf(10)
+    const head = { index: logIndex(10), configuration: voters(2, 3), start: logIndex(8) }
+    await storage.writeCheckpoint(
+      head,
+      () => left.shift() ?? null,
+      () => Promise.resolve(),
+    )
+    await storage.close()
+    if (rotten) await rot(disk, 'accept-sync', 'entries 4')
+    const { recovered } = await openStorage(simulated(disk, { segmentBytes: 1024 * 1024 }))
+    expect(recovered).toMatchObject({ first: 11, entries: [], doubtfulFrom: null, state: { decided: 10 } })
+  }
 })
