@@ -22,6 +22,8 @@ export const LIMITS = {
   entryBytes: 1024 * 1024,
   /** Entries that one turn applies; what is left waits for the next one. Some tens of milliseconds of small commands. */
   applyBytes: 1024 * 1024,
+  /** Entries that may be left behind these before no more are taken in. */
+  unappliedEntries: 32,
   /** Replies to reads in one message to another node, which then asks for the rest. One reply always fits … */
   repliesBytes: 16 * 1024 * 1024,
   /** … unless it is larger than this: then it is an error for the client, whom the leader itself can answer. */

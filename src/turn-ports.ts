@@ -35,6 +35,8 @@ export interface TurnLimits {
   readonly forwardedBytes: number
   /** Entries that one turn applies; at least one. Absent: all. */
   readonly applyBytes?: number
+  /** Entries that may be left behind these before no more are taken in. Absent: any. */
+  readonly unappliedEntries?: number
   /** Replies in one message to another node; one reply always fits, up to the most. */
   readonly repliesBytes?: number
   readonly replyMostBytes?: number

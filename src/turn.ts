@@ -50,7 +50,6 @@ export class Turn {
   machine: Machine
   readonly relay: Relay
   readonly #ports: TurnPorts
-
   #events: Event[] = []
   #relayed: { from: NodeId; message: RelayMessage }[] = []
   readonly #frames = new FramesInFlight()
@@ -90,7 +89,7 @@ export class Turn {
     this.#ports = ports
     this.#inbox = new Inbox(limits)
     this.#limits = limits
-    this.#backlog = new Backlog(limits.applyBytes ?? Infinity)
+    this.#backlog = new Backlog(limits)
     this.#local = new LocalReads(limits.staleReadsMostMilliseconds ?? 0)
     this.#local.show(replica.recordedDecided) // by an earlier start; a log that lost its end has to come up to it
     this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity)
@@ -407,8 +406,8 @@ export class Turn {
 
   #durable(frame: Frame): void {
     this.#frames.finish(frame, this.#say)
-    this.#events.push({ kind: 'persisted', now: this.#ports.now(), position: frame.position })
-    this.#wake()
+    const confirmed: Event = { kind: 'persisted', now: this.#ports.now(), position: frame.position }
+    if (!this.#backlog.holds(confirmed)) this.#admin(confirmed)
   }
 
   // ---- application -------------------------------------------------------------------------------------------------
@@ -417,6 +416,7 @@ export class Turn {
     const entries = this.#backlog.slice(this.replica, this.machine.applied, this.#decided)
     for (const entry of entries) this.#applyEntry(entry, this.#sink)
     const goesOn = this.#backlog.note(this.#decided - this.machine.applied)
+    this.#events.push(...this.#backlog.release())
     if (goesOn || (entries.length > 0 && this.relay.hasMoreToSend)) this.#wake()
   }
 

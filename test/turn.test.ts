@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { parseConfigurationRequest } from '../src/contract.ts'
 import { parseSettings } from '../src/settings.ts'
+import type { Message } from '../src/consensus/messages.ts'
 import { createReplica } from '../src/consensus/replica.ts'
 import { ByteWriter } from '../src/bytes.ts'
 import { encodeCommand } from '../src/machine/entry.ts'
@@ -176,6 +177,41 @@ describe('a node that was removed', () => {
     bench.pass(40_000)
     expect(new Set(bench.said('read').map(([to]) => to))).toEqual(new Set([1, 2, 3]))
   })
+})
+
+it('a follower that applies more slowly than it is sent says so by accepting more slowly', () => {
+  const bench = new Bench(2, configuration(1, [1, 2, 3]), { applyBytes: 1, unappliedEntries: 32 })
+  const ballot = { ...ZERO_BALLOT, configuration: configurationId(1), n: 2, node: nodeId(1) }
+  const say = (message: Message): void => bench.turn.receive(nodeId(1), { kind: 'consensus', message })
+  const zero = logIndex(0)
+  say({ kind: 'prepare', ballot, decided: zero, acceptedBallot: ZERO_BALLOT, accepted: zero })
+  bench.settle()
+  say({ kind: 'accept-sync', ballot, decided: zero, base: logIndex(1), entries: [] })
+  bench.settle()
+  const accepted = (): number =>
+    bench.sent.reduce((most, { message }) => {
+      const said = message.kind === 'consensus' && message.message.kind === 'accepted' ? message.message.index : 0
+      return Math.max(most, said)
+    }, 0)
+  let sent = 0
+  let most = 0
+  for (let turn = 0; turn < 2000; turn++) {
+    // The leader's window: so much may be on its way.
+    if (sent - accepted() < 40) {
+      const entries = [1, 2, 3, 4].map((at) => {
+        return { kind: 'commands', index: logIndex(sent + at), payload: new Uint8Array(0) } as const
+      })
+      sent += entries.length
+      say({ kind: 'accept-decide', ballot, decided: logIndex(sent), entries })
+    }
+    bench.once()
+    most = Math.max(most, sent - bench.turn.machine.applied)
+  }
+  expect(most).toBeLessThan(150)
+  bench.settle()
+  expect(bench.turn.machine.applied).toBe(sent)
+  expect(accepted()).toBe(sent)
+  expect(sent).toBeGreaterThan(1500)
 })
 
 it('a node has not caught up before it has applied what was decided when it rejoined', () => {
@@ -360,7 +396,7 @@ describe('a leader', () => {
   })
 
   it('takes in no more than it can apply, however much comes', () => {
-    const bench = alone({ entryBytes: 1, applyBytes: 1, forwardedBytes: 10_000 })
+    const bench = alone({ entryBytes: 1, applyBytes: 1, unappliedEntries: 32, forwardedBytes: 10_000 })
     const session = { node: 7, incarnation: 1 }
     let most = 0
     let next = 1

@@ -76,6 +76,7 @@ export function shellPlanOf(seed: number): ShellPlan {
       turn: {
         entryBytes: random.pick([100, 2000, 100_000])!,
         applyBytes: random.pick([100, 100_000])!,
+        unappliedEntries: new Random(seed ^ 0xb10c).pick([0, 3, 32])!,
         forwardedBytes: blockBytes + random.pick([500, 100_000])!,
       },
       segmentBytes: random.pick([4096, 16_384, 65_536])!,
