@@ -19,7 +19,10 @@ const owned = (bytes: Uint8Array): Uint8Array =>
 
 export class Buckets {
   /** Strings whose key and value are short. */
-  readonly strings = new StringTable()
+  #table = new StringTable()
+  /** While a sparse table is replaced: that one, which has the buckets from `#copied` on. */
+  #sparse: StringTable | null = null
+  #copied = 0
   /** By bucket: everything else; null where there is nothing else. */
   readonly others: (Map<string, KeyRecord> | null)[] = Array.from<null>({ length: BUCKETS }).fill(null)
   /** Version at which the collection was emptied: that of absent keys where none was removed since. */
@@ -35,9 +38,29 @@ export class Buckets {
     this.epochs = new Uint32Array(BUCKETS).fill(epoch)
   }
 
+  /** The table that has the short strings of a bucket, until the next `tidy`. */
+  strings(bucket: number): StringTable {
+    return this.#sparse !== null && bucket >= this.#copied ? this.#sparse : this.#table
+  }
+
+  /**
+   * Behind every change: where most of a table's memory is free stretches that are of no use, it is replaced, a bucket
+   * with each change. No limit of memory would mean much otherwise: strings that grow leave their old places behind.
+   */
+  tidy(): void {
+    if (this.#sparse !== null) {
+      this.#sparse.copyBucket(this.#copied, this.#table)
+      if (++this.#copied === BUCKETS) this.#sparse = null
+    } else if (this.#table.isSparse) {
+      this.#sparse = this.#table
+      this.#table = new StringTable()
+      this.#copied = 0
+    }
+  }
+
   /** Keys in a bucket. */
   size(bucket: number): number {
-    return this.strings.count(bucket) + (this.others[bucket]?.size ?? 0)
+    return this.strings(bucket).count(bucket) + (this.others[bucket]?.size ?? 0)
   }
 
   /** Whether there is anything to say of a bucket. */
@@ -47,7 +70,7 @@ export class Buckets {
 
   /** The keys of a bucket in the order in which a checkpoint tells them. */
   *heads(bucket: number): Generator<KeyHead> {
-    const { strings } = this
+    const strings = this.strings(bucket)
     for (let at = 0; at < strings.count(bucket); at++) {
       const place = strings.placeAt(bucket, at)
       yield { key: strings.key(place), kind: 'string', expireAtMilliseconds: strings.expiry(place) }
@@ -59,7 +82,7 @@ export class Buckets {
 
   /** The record of a key; of a short string it is a copy. */
   get(hash: number, key: string): KeyRecord | null {
-    const { strings } = this
+    const strings = this.strings(hash >>> HASH_SHIFT)
     const place = strings.find(hash, key)
     if (place === ABSENT) return this.others[hash >>> HASH_SHIFT]?.get(key) ?? null
     return {
@@ -72,8 +95,8 @@ export class Buckets {
 
   /** Puts a record in the place of what was there. */
   set(hash: number, key: string, record: KeyRecord): void {
-    const { strings } = this
     const bucket = hash >>> HASH_SHIFT
+    const strings = this.strings(bucket)
     const place = strings.find(hash, key)
     if (record.kind === 'string' && isShort(key, record.value.length)) {
       const { value, version, expireAtMilliseconds } = record
@@ -91,9 +114,10 @@ export class Buckets {
 
   /** Removes a key that is there. */
   remove(hash: number, key: string): void {
-    const place = this.strings.find(hash, key)
+    const strings = this.strings(hash >>> HASH_SHIFT)
+    const place = strings.find(hash, key)
     if (place === ABSENT) this.#removeOther(hash >>> HASH_SHIFT, key)
-    else this.strings.remove(place, hash, key)
+    else strings.remove(place, hash, key)
   }
 
   #removeOther(bucket: number, key: string): void {

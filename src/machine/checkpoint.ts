@@ -122,7 +122,7 @@ export class CheckpointWriter {
   /** Called by the store before it changes a key whose bucket this checkpoint has not written. */
   keep(buckets: Buckets, hash: number, key: string): void {
     const kept = this.#keptOf(buckets, hash >>> HASH_SHIFT)
-    const { strings } = buckets
+    const strings = buckets.strings(hash >>> HASH_SHIFT)
     const place = strings.find(hash, key)
     if (place === ABSENT || strings.version(place) > this.#version) return
     writeString(kept.records, strings, place)
@@ -156,12 +156,13 @@ export class CheckpointWriter {
   }
 
   /** False where there was nothing to say of the bucket. */
-  #writeAsItWas(collection: string, { strings, clearedVersion }: Buckets, bucket: number, kept: Kept): boolean {
+  #writeAsItWas(collection: string, buckets: Buckets, bucket: number, kept: Kept): boolean {
+    const strings = buckets.strings(bucket)
     let count = kept.count
     for (let at = 0; at < strings.count(bucket); at++) {
       if (strings.version(strings.placeAt(bucket, at)) <= this.#version) count++
     }
-    if (count === 0 && kept.removedVersion === clearedVersion) return false
+    if (count === 0 && kept.removedVersion === buckets.clearedVersion) return false
     const out = this.#out
     out.uint8(SECTION_BUCKET).string(collection).uint(bucket).uint(kept.removedVersion).uint(count)
     for (let at = 0; at < strings.count(bucket); at++) {
@@ -216,7 +217,8 @@ function writeCollection(out: ByteWriter, collection: Collection): void {
 }
 
 function writeBucket(out: ByteWriter, collection: string, buckets: Buckets, bucket: number): void {
-  const { strings, others, removedVersions } = buckets
+  const { others, removedVersions } = buckets
+  const strings = buckets.strings(bucket)
   out.uint8(SECTION_BUCKET).string(collection).uint(bucket).uint(removedVersions[bucket]!).uint(buckets.size(bucket))
   for (let at = 0; at < strings.count(bucket); at++) writeString(out, strings, strings.placeAt(bucket, at))
   for (const [key, record] of others[bucket] ?? []) writeRecord(out, key, record)
@@ -287,7 +289,7 @@ export class CheckpointReader {
     buckets.removedVersions[index] = removedVersion
     const count = reader.uint()
     // A count that is damaged must not take memory: a record has five bytes at least.
-    buckets.strings.reserve(index, Math.min(count, reader.remaining / 5))
+    buckets.strings(index).reserve(index, Math.min(count, reader.remaining / 5))
     for (let left = count; left > 0; left--) {
       const begin = reader.offset
       if (readStringInBytes(reader, this.#string) && collection.loadString(index, this.#string)) continue

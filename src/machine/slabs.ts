@@ -32,6 +32,9 @@ export class Slabs {
   /** Numbers of pieces that were given back to the system. */
   readonly #spare: number[] = []
 
+  /** What the pieces take. */
+  heldBytes = 0
+
   /** The piece that a place is in, as bytes. */
   bytes(place: number): Buffer {
     return this.#pieces[place >>> PIECE_BITS]!
@@ -104,6 +107,7 @@ export class Slabs {
   }
 
   #setPiece(number: number, piece: Buffer): void {
+    this.heldBytes += piece.length - (this.#pieces[number]?.length ?? 0)
     this.#pieces[number] = piece
     this.#views[number] = new DataView(piece.buffer)
     this.#words[number] = new Uint32Array(piece.buffer)
@@ -112,6 +116,7 @@ export class Slabs {
   #clear(): void {
     const kept = this.#pieces[0]!.length === PIECE_BYTES ? 1 : 0
     this.#pieces.length = this.#views.length = this.#words.length = kept
+    this.heldBytes = kept * PIECE_BYTES
     this.#spare.length = 0
     this.#next = 0
     this.#left = kept * PIECE_UNITS

@@ -123,6 +123,7 @@ export class Collection {
     if (before !== null) this.#count(key, before, -1)
     this.#count(key, record, 1)
     this.buckets.set(hash, key, record)
+    this.buckets.tidy()
     const at = record.expireAtMilliseconds
     if (at !== 0 && at !== before?.expireAtMilliseconds) this.store.noteExpiry(this.name, key, at)
   }
@@ -130,7 +131,7 @@ export class Collection {
   /** As `put` of a string that never expires: the shortest way for the commonest of writes. */
   putString(key: string, value: Uint8Array): void {
     const hash = hashOf(key)
-    const { strings } = this.buckets
+    const strings = this.buckets.strings(hash >>> HASH_SHIFT)
     const place = value.length <= SHORT_BYTES ? strings.find(hash, key) : ABSENT
     if (place === ABSENT || strings.expiry(place) !== 0) {
       this.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds: 0 })
@@ -141,6 +142,7 @@ export class Collection {
     this.usedBytes += more
     this.store.usedBytes += more
     strings.replace(place, hash, key, value, this.store.version, 0)
+    this.buckets.tidy()
   }
 
   /** Must be called before a hash, list or set is changed in place, then `changed` after it. */
@@ -182,6 +184,7 @@ export class Collection {
     this.#willChange(hash, key)
     this.#count(key, record, -1)
     this.buckets.remove(hash, key)
+    this.buckets.tidy()
     this.buckets.removedVersions[hash >>> HASH_SHIFT] = this.store.version
   }
 
@@ -214,7 +217,7 @@ export class Collection {
     const { bytes, key, keyLength, valueLength, expireAtMilliseconds } = string
     if (keyLength > SHORT_BYTES || valueLength > SHORT_BYTES || this.buckets.others[bucket] !== null) return false
     const hash = hashOfBytes(bytes, key, key + keyLength)
-    if (hash >>> HASH_SHIFT !== bucket || !this.buckets.strings.append(hash, string)) return false
+    if (hash >>> HASH_SHIFT !== bucket || !this.buckets.strings(bucket).append(hash, string)) return false
     this.#add(shortStringBytes(keyLength, valueLength, expireAtMilliseconds), expireAtMilliseconds, 1)
     if (expireAtMilliseconds !== 0) {
       this.store.noteExpiry(this.name, bytes.toString('latin1', key, key + keyLength), expireAtMilliseconds)

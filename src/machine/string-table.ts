@@ -38,6 +38,8 @@ const COUNT = 2
 const ENTRY_WORDS = 2
 const ENTRIES_PER_UNIT = UNIT_BYTES / 4 / ENTRY_WORDS
 const LEAST_CAPACITY = 4
+/** Below so much, memory that nothing is in is not looked at. */
+const SPARSE_LEAST_BYTES = 16 * 1024 * 1024
 /** Room that is made beforehand, at most. */
 const MOST_RESERVED = 65_536
 
@@ -46,9 +48,31 @@ const HASHES_PER_BUCKET = 2 ** HASH_SHIFT
 /** How far from there it is looked for before the whole index is searched. */
 const NEAR = 16
 
+const neededBytes = (keyLength: number, valueLength: number): number =>
+  HEADER_BYTES + keyLength + valueLength + 4 * ENTRY_WORDS
+
 export class StringTable {
   readonly #slabs = new Slabs()
   readonly #buckets = new Uint32Array(FIELDS * BUCKETS)
+  /** What the strings would take with nothing between them. */
+  #neededBytes = 0
+
+  /** Whether most of the memory is free stretches of lengths that nobody asks for, or room that strings outgrew. */
+  get isSparse(): boolean {
+    return this.#slabs.heldBytes > 2 * this.#neededBytes + SPARSE_LEAST_BYTES
+  }
+
+  /** Copies the strings of a bucket into a table that has none of it, as closely as they fit. */
+  copyBucket(bucket: number, table: StringTable): void {
+    table.reserve(bucket, this.count(bucket))
+    const region = this.#buckets[FIELDS * bucket + PLACE]!
+    const hashAt = this.count(bucket) === 0 ? 0 : this.#slabs.wordOffset(region)
+    for (let at = 0; at < this.count(bucket); at++) {
+      const hash = this.#slabs.words(region)[hashAt + ENTRY_WORDS * at]!
+      const place = this.placeAt(bucket, at)
+      table.insert(hash, this.key(place), this.valueBytes(place), this.version(place), this.expiry(place))
+    }
+  }
 
   /** Strings in a bucket. */
   count(bucket: number): number {
@@ -111,6 +135,7 @@ export class StringTable {
     const at = -1 - this.#search(hash, key)
     this.#makeRoomForOneMore(bucket)
     const place = this.#record(key, value)
+    this.#neededBytes += neededBytes(key.length, value.length)
     this.#stamp(place, version, expireAt)
     const region = this.#buckets[FIELDS * bucket + PLACE]!
     const words = this.#slabs.words(region)
@@ -143,6 +168,7 @@ export class StringTable {
     }
     this.#makeRoomForOneMore(bucket)
     const { bytes, key, keyLength, value, valueLength } = string
+    this.#neededBytes += neededBytes(keyLength, valueLength)
     const units = Math.ceil((HEADER_BYTES + keyLength + valueLength) / UNIT_BYTES)
     const place = this.#slabs.take(units)
     const start = this.#slabs.offset(place)
@@ -169,6 +195,7 @@ export class StringTable {
     const view = this.#slabs.view(place)
     const units = view.getUint16(start + UNITS, true)
     const head = HEADER_BYTES + key.length
+    this.#neededBytes += value.length - view.getUint16(start + VALUE_LENGTH, true)
     if (head + value.length <= units * UNIT_BYTES) {
       view.setUint16(start + VALUE_LENGTH, value.length, true)
       this.#slabs.bytes(place).set(value, start + head)
@@ -190,6 +217,7 @@ export class StringTable {
     const start = this.#slabs.wordOffset(region)
     const entry = start + ENTRY_WORDS * this.#search(hash, key)
     const count = this.#buckets[FIELDS * bucket + COUNT]!--
+    this.#neededBytes -= neededBytes(key.length, this.valueLength(place))
     this.#slabs.words(region).copyWithin(entry, entry + ENTRY_WORDS, start + ENTRY_WORDS * count)
     if (count === 1) {
       this.#slabs.give(region, this.#buckets[FIELDS * bucket + CAPACITY]! / ENTRIES_PER_UNIT)
