@@ -208,6 +208,12 @@ describe('bad input', () => {
       .exactly('-CLUSTERDOWN NO_LEADER: no leader is known\r\n+PONG\r\n')
     front.notReady = { code: 'RECOVERING', message: 'the node recovers' }
     await new RawClient().send(frame('SET', 'k', 'v')).exactly('-LOADING RECOVERING: the node recovers\r\n')
+    // A transaction that a refused WATCH was to guard does not run.
+    const client = new RawClient().send(frame('WATCH', 'k'))
+    await client.exactly('-LOADING RECOVERING: the node recovers\r\n')
+    front.notReady = null
+    client.send(frame('MULTI') + frame('SET', 'k', 'v') + frame('EXEC'))
+    await client.exactly('+OK\r\n+QUEUED\r\n-EXECABORT Transaction discarded because of previous errors.\r\n')
   })
 
   it('one connection too many is told so', async () => {

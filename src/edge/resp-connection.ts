@@ -326,7 +326,7 @@ export class Connection implements Origin {
       this.#queue.answer(err('WATCH inside MULTI is not allowed'))
       return
     }
-    if (this.#answerUnready()) return
+    if (this.#answerUnready()) return this.transaction.failWatch()
     const tag = this.#queue.open('read')
     const { front } = this.#shared
     const request = this.transaction.watch(args.slice(1))

@@ -109,6 +109,11 @@ export class Transaction {
     return request
   }
 
+  /** A WATCH was refused: an EXEC that was to be guarded by it must not run. */
+  failWatch(): void {
+    this.#watchFailed = true
+  }
+
   /** The versions have come; gives WATCH's reply. */
   watched(request: WatchRequest, reply: Reply): Reply {
     if (this.#rounds.get(request) !== this.#watchRound) return 'OK'

@@ -309,8 +309,8 @@ export const MUTATIONS: readonly Mutation[] = [
   shell(
     'a sync confirms what was handed over after it',
     'turn',
-    'position: frame.position })',
-    'position: position(this.replica) })',
+    'position: frame.position }',
+    'position: position(this.replica) }',
   ),
   shell(
     'a read is answered before its index is applied',
@@ -365,8 +365,8 @@ export const MUTATIONS: readonly Mutation[] = [
   shell(
     'replies are acknowledged before they came',
     'relay',
-    'const acknowledged = this.#base + this.#head - 1',
-    'const acknowledged = this.#nextToSend - 1',
+    'const acknowledged = this.#base + this.#head - 1\n    return { opens',
+    'const acknowledged = this.#nextToSend - 1\n    return { opens',
   ),
   shell(
     'a command that was applied is applied again',
