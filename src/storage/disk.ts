@@ -16,6 +16,8 @@ export interface DiskFile {
    * the process for one sync: for disks that were measured to be quick.
    */
   writeNow?(bytes: Uint8Array, offset: number): void
+  /** As `write` of pieces one behind the other, without putting them together, where the disk offers it. */
+  writePieces?(pieces: readonly Uint8Array[], offset: number): Promise<void>
   /** Reads up to `length` bytes at `offset`; shorter only at the end of the file. */
   read(offset: number, length: number): Promise<Buffer>
   /** Makes every write that was finished before durable (fdatasync; the size is durable too). */

@@ -41,6 +41,20 @@ class RealFile implements DiskFile {
     })
   }
 
+  writePieces(pieces: readonly Uint8Array[], offset: number): Promise<void> {
+    return new Promise((resolve, reject) => {
+      fs.writev(this.#descriptor, pieces, offset, (error, written) => {
+        const length = pieces.reduce((sum, piece) => sum + piece.length, 0)
+        if (error !== null) reject(error)
+        // Hardly ever: the disk took a part.
+        else if (written < length)
+          this.write(Buffer.concat(pieces).subarray(written), offset + written).then(resolve, reject)
+        else if (this.#syncsEachWrite) this.sync().then(resolve, reject)
+        else resolve()
+      })
+    })
+  }
+
   writeNow(bytes: Uint8Array, offset: number): void {
     let from = 0
     while (from < bytes.length) {

@@ -372,7 +372,8 @@ export class Wal {
       await file.write(header, 0)
     } else {
       this.#sign(segment, base - 1, taken)
-      await file.write(Buffer.concat([header, this.#writer.view()]), 0)
+      const pieces = [header, this.#writer.view()]
+      await (file.writePieces ? file.writePieces(pieces, 0) : file.write(Buffer.concat(pieces), 0))
       this.#written(segment, this.#writer.length)
     }
     await disk.rename(`${directory}/${temporary}`, `${directory}/${name}`)
