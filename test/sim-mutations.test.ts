@@ -36,6 +36,11 @@ describe('mutations that the simulators notice', () => {
     expect(rows.length).toBeGreaterThanOrEqual(25)
   })
 
+  it('have their lines in the sources', () => {
+    const source = (file: string): string => readFileSync(join(import.meta.dirname, '..', file), 'utf8')
+    expect(MUTATIONS.filter(({ file, from }) => !source(file).includes(from)).map(({ name }) => name)).toEqual([])
+  })
+
   it.each(sample)(`day ${DAY}: $name`, { timeout: 300_000 }, (mutation) => {
     expect(isCaught(workshop.try(mutation, seedsFor(mutation.name)))).toBe(true)
   })

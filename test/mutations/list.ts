@@ -233,8 +233,8 @@ const META: readonly Mutation[] = [
   {
     name: 'segments go before meta says so',
     file: 'storage/storage.ts',
-    from: 'await this.#meta.update({ first, timeline: this.timeline })\n    await this.moveHead(first)',
-    to: 'await this.moveHead(first)\n    await this.#meta.update({ first, timeline: this.timeline })',
+    from: 'await this.#meta.update({ first, timeline: this.timeline })\n      await this.moveHead(first)',
+    to: 'await this.moveHead(first)\n      await this.#meta.update({ first, timeline: this.timeline })',
     caughtBy: 'crash: checkpoints and head truncation',
   },
   {

@@ -19,6 +19,11 @@ test('the list is long enough, and names every line once', () => {
   expect(new Set(MUTATIONS.map(({ name }) => name)).size).toBe(MUTATIONS.length)
 })
 
+test('every line is still there', () => {
+  const source = (file: string): string => readFileSync(join(import.meta.dirname, '../../src', file), 'utf8')
+  expect(MUTATIONS.filter(({ file, from }) => !source(file).includes(from)).map(({ name }) => name)).toEqual([])
+})
+
 test('docs/SPEC.md has the table', () => {
   const path = join(import.meta.dirname, '../../docs/SPEC.md')
   const [begin, end] = ['<!-- mutations of the storage -->\n', '<!-- end of mutations of the storage -->']
