@@ -4,8 +4,9 @@
  */
 import { ByteReader } from './bytes.ts'
 import { LokiError } from './errors.ts'
+import { SECTION_BUCKET, SECTION_COLLECTION, SECTION_HEADER, readHeader } from './machine/checkpoint.ts'
 import { readRecord } from './machine/records.ts'
-import { readSessions } from './machine/sessions.ts'
+import { emptyState } from './machine/state.ts'
 import { type CheckpointInfo, isCheckpointName, readSlices, verifyCheckpoint } from './storage/checkpoint.ts'
 import type { Disk } from './storage/disk.ts'
 import { NO_KEYS, type KeyRing } from './storage/keys.ts'
@@ -23,10 +24,6 @@ Shows the checkpoints in a folder, oldest first, and verifies them to the last b
 Exit code: 0, 1 where a checkpoint is damaged or cannot be opened, 64 for wrong use.
 `
 
-const SECTION_HEADER = 1
-const SECTION_COLLECTION = 2
-const SECTION_BUCKET = 3
-
 interface CollectionCount {
   keys: number
   /** Bytes of the records, as they are in the checkpoint. */
@@ -36,10 +33,8 @@ interface CollectionCount {
 
 /** What the slices of a checkpoint amount to. */
 class Contents {
-  applied = 0
-  commands = 0
-  sessions = 0
-  members: number[] = []
+  /** What the header says; nothing is loaded into it. */
+  readonly state = emptyState()
   readonly collections: Record<string, CollectionCount> = {}
 
   /** A slice has whole sections. Throws `FRAME_MALFORMED`. */
@@ -47,7 +42,7 @@ class Contents {
     const reader = new ByteReader(slice)
     while (reader.remaining > 0) {
       const kind = reader.uint8()
-      if (kind === SECTION_HEADER) this.#header(reader)
+      if (kind === SECTION_HEADER) readHeader(reader, this.state)
       else if (kind === SECTION_COLLECTION) {
         this.#collection(reader.string())
         reader.uint()
@@ -57,20 +52,6 @@ class Contents {
         reader.uint()
       }
     }
-  }
-
-  #header(reader: ByteReader): void {
-    reader.uint8()
-    this.applied = reader.uint()
-    reader.uint()
-    this.commands = reader.uint()
-    for (let field = 0; field < 3; field++) reader.uint()
-    for (let left = reader.uint(); left > 0; left--) {
-      reader.string()
-      reader.uint()
-    }
-    for (let left = reader.uint(); left > 0; left--) this.members.push(reader.uint())
-    this.sessions = readSessions(reader).size
   }
 
   #collection(name: string): CollectionCount {
@@ -128,7 +109,7 @@ export async function* inspect(disk: Disk, directory: string, keys: KeyRing): As
   }
 }
 
-function shown(info: CheckpointInfo, { applied, commands, sessions, members, collections }: Contents): Inspection {
+function shown(info: CheckpointInfo, { state, collections }: Contents): Inspection {
   const { id, index, cluster, configuration, start, chunks, slices, bytes, storedBytes, hash, cipher } = info
   const voters = configuration.voters.map((voter) => voter.id)
   return {
@@ -143,10 +124,10 @@ function shown(info: CheckpointInfo, { applied, commands, sessions, members, col
     bytes,
     storedBytes,
     hash,
-    applied,
-    commands,
-    sessions,
-    members,
+    applied: state.applied,
+    commands: state.store.version,
+    sessions: state.sessions.size,
+    members: [...state.members],
     collections,
   }
 }

@@ -245,6 +245,9 @@ export class LokiError extends Error {
   }
 }
 
+/** The text of whatever was thrown. */
+export const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
 /** What a person should read: the error, and what to do about it. */
 export function explain(error: LokiError): string {
   return `${error.message}\n  what it means: ${ERRORS[error.code].what}\n  what to do: ${ERRORS[error.code].todo}`

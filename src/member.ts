@@ -233,7 +233,6 @@ export class Member {
         if (leaderOf(this.turn.replica) !== null) this.lastLeaderAt = performance.now()
         if (this.#checkpointDue()) this.checkpoint().catch((error: unknown) => this.#checkpointFailed(error))
         this.#minds(storage.readOnly)
-        this.#repair()
         this.#tellRepaired()
         this.#followSettings()
       }, 250),
@@ -291,9 +290,11 @@ export class Member {
   #checkpointDue(): boolean {
     const { storage, config } = this.#options
     const { checkpointIntervalSeconds, checkpointLogBytes } = config.settings
-    const last = storage.checkpoint?.index ?? 0
-    if (this.#checkpointing || this.#noCheckpointNow() || this.turn.machine.applied <= last) return false
+    if (this.#checkpointing || this.#noCheckpointNow() !== null) return false
     const age = performance.now() - this.#lastCheckpointAt
+    // What is rotten on the disk is whole in memory: a checkpoint takes its place at once.
+    if (storage.wantsCheckpoint && age >= REPAIR_MILLISECONDS) return true
+    if (this.turn.machine.applied <= (storage.checkpoint?.index ?? 0)) return false
     return (
       age >= checkpointIntervalSeconds * 1000 ||
       this.#makesRoom() ||
@@ -301,20 +302,16 @@ export class Member {
     )
   }
 
-  /** Says once that what rot took is here again. */
-  #tellRepaired(): void {
-    const { storage, log } = this.#options
-    const isOpen = storage.wantsCheckpoint || this.turn.replica.doubtfulFrom !== null
-    if (this.#wasRotten && !isOpen) log('what rot took is here again', { decided: this.turn.decided })
-    this.#wasRotten = isOpen
+  /** Whether something that rot took is not here again: on the disk, or in the log. */
+  get hasOpenRot(): boolean {
+    return this.storage.wantsCheckpoint || this.turn.replica.doubtfulFrom !== null
   }
 
-  /** What is rotten on the disk is whole in memory: a checkpoint takes its place at once. */
-  #repair(): void {
-    const { storage } = this.#options
-    if (!storage.wantsCheckpoint || this.#checkpointing || this.#noCheckpointNow() !== null) return
-    if (performance.now() - this.#lastCheckpointAt < REPAIR_MILLISECONDS) return
-    this.checkpoint().catch((error: unknown) => this.#checkpointFailed(error))
+  /** Says once that what rot took is here again. */
+  #tellRepaired(): void {
+    const isOpen = this.hasOpenRot
+    if (this.#wasRotten && !isOpen) this.#options.log('what rot took is here again', { decided: this.turn.decided })
+    this.#wasRotten = isOpen
   }
 
   /** Whether the disk is nearly full, a checkpoint may help, and the last one is long enough ago. */

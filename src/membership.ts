@@ -11,7 +11,7 @@ import { LokiError } from './errors.ts'
 import type { Member } from './member.ts'
 import type { Settings } from './settings.ts'
 import { type ConfigurationOptions, type Member as MemberOf, type NodeId } from './vocabulary.ts'
-import { configurationId, nodeId, optionsOf, volumeId } from './vocabulary.ts'
+import { configurationId, nodeId, optionsOf, sameOptions, volumeId } from './vocabulary.ts'
 
 const ALLOT_MILLISECONDS = 5000
 
@@ -70,8 +70,7 @@ export function followSettings(member: Member): void {
   if (!member.isLeader || !configurationComplete || transferTo !== null) return
   const { id, voters, learners } = configuration
   const wanted = wantedOptions(member.settings, voters.length)
-  const { acceptQuorum = 0, leaseMilliseconds = 0 } = configuration
-  if ((wanted.acceptQuorum ?? 0) === acceptQuorum && (wanted.leaseMilliseconds ?? 0) === leaseMilliseconds) return
+  if (sameOptions(wanted, configuration)) return
   const next = { id: configurationId(id + 1), voters, learners, preferredLeader: nodeId(0), ...wanted }
   const inSight = progress.filter((one) => one.connected && isVoter(configuration, one.id)).length
   const isPossible = inSight >= prepareQuorum(next)

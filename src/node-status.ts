@@ -56,12 +56,12 @@ export function waitingStatus(
 }
 
 function rotJson(member: Member): RotJson {
-  const { found, last, open } = member.storage.status().rot
+  const { found, last } = member.storage.status().rot
   const { doubtfulFrom } = member.turn.replica
   return {
     found,
     last,
-    open: open || doubtfulFrom !== null,
+    open: member.hasOpenRot,
     doubtfulFrom: doubtfulFrom === null ? null : String(doubtfulFrom),
   }
 }

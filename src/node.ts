@@ -440,7 +440,7 @@ export class Node implements Front, AdminActions {
       walSegments: storage?.segments ?? 0,
       readOnly: storage?.readOnly ?? false,
       rotFound: storage?.rot.found ?? 0,
-      rotOpen: (storage?.rot.open ?? false) || (turn?.replica.doubtfulFrom ?? null) !== null,
+      rotOpen: this.#member?.hasOpenRot ?? storage?.rot.open ?? false,
       scrubbedBytes: storage?.rot.verifiedBytes ?? 0,
     }
   }

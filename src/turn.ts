@@ -14,16 +14,7 @@
  */
 import type { Effect, Event } from './consensus/events.ts'
 import type { Message } from './consensus/messages.ts'
-import {
-  type Replica,
-  type Room,
-  acceptsProposals,
-  isLeader,
-  leaderOf,
-  position,
-  statusOf,
-  step,
-} from './consensus/replica.ts'
+import { type Replica, acceptsProposals, isLeader, leaderOf, position, statusOf, step } from './consensus/replica.ts'
 import { isVoter } from './consensus/quorum.ts'
 import type { Arguments, Origin } from './edge/front.ts'
 import { Backlog } from './backlog.ts'
@@ -41,7 +32,8 @@ import { ReadQueue, readWithin } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
 import type { PeerMessage, TurnLimits, TurnPorts } from './turn-ports.ts'
-import { type Configuration, type Entry, type LogIndex, type NodeId, logIndex, nodeId } from './vocabulary.ts'
+import type { Configuration, Entry, LogIndex, NodeId, Room } from './vocabulary.ts'
+import { logIndex, nodeId } from './vocabulary.ts'
 import { WayToLeader } from './way-to-leader.ts'
 
 export class Turn {

@@ -78,6 +78,13 @@ export function optionsOf(from: ConfigurationOptions): ConfigurationOptions {
   return { ...(acceptQuorum > 0 ? { acceptQuorum } : {}), ...(leaseMilliseconds > 0 ? { leaseMilliseconds } : {}) }
 }
 
+/** Whether they say the same; what is absent says what 0 says. */
+export const sameOptions = (a: ConfigurationOptions, b: ConfigurationOptions): boolean =>
+  (a.acceptQuorum ?? 0) === (b.acceptQuorum ?? 0) && (a.leaseMilliseconds ?? 0) === (b.leaseMilliseconds ?? 0)
+
+/** What the disk of a node has room for: consensus/room.ts says what follows, storage/space.ts when it is which. */
+export type Room = 'enough' | 'little' | 'none'
+
 /**
  * One entry of the log: the commands of one turn of the leader (opaque to consensus and storage), or the
  * stop-sign that ends a configuration and carries the next one.

@@ -8,7 +8,7 @@
  */
 import type { Configuration, Entry, LogIndex, NodeId } from '../vocabulary.ts'
 import { ZERO_BALLOT, compareBallots, logIndex } from '../vocabulary.ts'
-import { entryBytes, slice } from './log.ts'
+import { bytesOf, slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
 import { isLearner, isVoter } from './quorum.ts'
 import { takesEntries } from './room.ts'
@@ -19,8 +19,6 @@ export interface Migration {
   sentBytes: number
   readonly receivedBytes: Map<NodeId, number>
 }
-
-const bytesOf = (entries: readonly Entry[]): number => entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
 
 export interface Fetch {
   /** The largest index that is known to be decided somewhere. */

@@ -9,9 +9,8 @@
  * 3. When a frame is durable the core gets `persisted` for the position that `position()` named when the frame
  *    was handed to storage. One that is out of date (an older ballot) does not count.
  */
-import type { Ballot, Configuration, LogIndex, LogRecord, NodeId } from '../vocabulary.ts'
+import type { Ballot, Configuration, LogIndex, LogRecord, NodeId, Room } from '../vocabulary.ts'
 import type { Message } from './messages.ts'
-import type { Room } from './room.ts'
 
 /** Milliseconds of a monotonic clock; only differences mean anything. */
 export type Milliseconds = number

@@ -17,7 +17,7 @@ import {
 } from '../vocabulary.ts'
 import { hint } from './catch-up.ts'
 import { type Lease, createLease, isBound, releaseLease } from './leases.ts'
-import { entryBytes, entryAt, fits, lastIndex, slice } from './log.ts'
+import { bytesOf, entryBytes, entryAt, fits, lastIndex, slice } from './log.ts'
 import type { Accepted, NotAccepted, Promise_, Resend } from './messages.ts'
 import { acceptQuorum, intactQuorum, isVoter, prepareQuorum, reachedBy } from './quorum.ts'
 import { confirmReads, failReads, restartReads } from './reads.ts'
@@ -252,7 +252,7 @@ function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
   const entries = reaches ? most : slice(replica.log, base, end, Infinity)
   progress.state = 'syncing'
   progress.next = base + entries.length
-  progress.inFlightBytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
+  progress.inFlightBytes = bytesOf(entries)
   progress.decidedSent = decided
   // Only what was accepted in this very ballot counts already.
   progress.acked = sameBallot(from.acceptedBallot, ballot) ? valid : 0
@@ -292,7 +292,7 @@ function replicate(replica: Replica, to: NodeId): void {
     if (entries.length === 0) return sendBehind(replica, to)
     send(replica, to, { kind: 'accept-decide', ballot, decided, entries }, 'now')
     progress.next += entries.length
-    for (const entry of entries) progress.inFlightBytes += entryBytes(entry)
+    progress.inFlightBytes += bytesOf(entries)
     progress.decidedSent = decided
   }
   if (progress.decidedSent < decided) {

@@ -126,9 +126,9 @@ export function releaseLease(replica: Replica): void {
 
 /** Depends on nothing that is not durable: who is in the accept phase has promised durably. */
 export function onLeaseRequest(replica: Replica, from: NodeId, message: LeaseRequest): void {
-  const { promise, phase, doubtfulFrom, configuration } = replica
+  const { promise, phase, doubtfulFrom } = replica
   if (phase !== 'accept' || doubtfulFrom !== null || !sameBallot(promise, message.ballot)) return
-  const milliseconds = configuration.leaseMilliseconds ?? 0
+  const milliseconds = duration(replica)
   if (milliseconds === 0) return
   const { grant, now } = replica
   const isOpen = now < grant.until

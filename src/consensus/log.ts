@@ -5,7 +5,7 @@
  * (undefined, an empty slice); only a gap in what is appended is a bug.
  */
 import { invariant } from '../invariant.ts'
-import { type Configuration, type Entry, type LogIndex, type Member, logIndex } from '../vocabulary.ts'
+import { type Configuration, type Entry, type LogIndex, type Member, logIndex, sameOptions } from '../vocabulary.ts'
 
 export interface Log {
   first: number
@@ -15,6 +15,9 @@ export interface Log {
 
 /** What an entry counts for in every bound in bytes: its payload and about what surrounds it. */
 export const entryBytes = (entry: Entry): number => (entry.kind === 'commands' ? entry.payload.length + 16 : 512)
+
+/** Of all of them together. */
+export const bytesOf = (entries: readonly Entry[]): number => entries.reduce((sum, entry) => sum + entryBytes(entry), 0)
 
 export function createLog(first: LogIndex, entries: readonly Entry[]): Log {
   const log: Log = { first, entries: [], bytes: 0 }
@@ -91,8 +94,7 @@ const sameMembers = (a: readonly Member[], b: readonly Member[]): boolean =>
 export const sameConfiguration = (a: Configuration, b: Configuration): boolean =>
   a.id === b.id &&
   a.preferredLeader === b.preferredLeader &&
-  (a.acceptQuorum ?? 0) === (b.acceptQuorum ?? 0) &&
-  (a.leaseMilliseconds ?? 0) === (b.leaseMilliseconds ?? 0) &&
+  sameOptions(a, b) &&
   sameMembers(a.voters, b.voters) &&
   sameMembers(a.learners, b.learners)
 

@@ -54,7 +54,7 @@ import { requestPrepare, takePersisted, votes } from './state.ts'
 import { leaderOf } from './status.ts'
 
 export { acceptsCheckpoint, acceptsProposals, DEFAULT_OPTIONS }
-export { isShortOfRoom, type Room } from './room.ts'
+export { isShortOfRoom } from './room.ts'
 export { isLeading as isLeader }
 export { leaderOf, statusOf, type ReplicaStatus } from './status.ts'
 export type { Options, Replica }

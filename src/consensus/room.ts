@@ -10,11 +10,9 @@
  *   When room returns it is one that has lost messages: the leader's next sign of life shows it what it lacks.
  */
 import type { Entry, NodeId } from '../vocabulary.ts'
-import { entryBytes } from './log.ts'
+import { bytesOf } from './log.ts'
 import { acceptQuorum } from './quorum.ts'
 import { type Replica, isInSight, peers } from './state.ts'
-
-export type Room = 'enough' | 'little' | 'none'
 
 /** Entries of an AcceptSync that are taken although there is no room. */
 const LITTLE_BYTES = 16 * 1024
@@ -24,7 +22,7 @@ export const takesEntries = (replica: Replica): boolean => replica.room !== 'non
 
 /** Whether an AcceptSync with these entries may be taken. */
 export const takesSync = (replica: Replica, entries: readonly Entry[]): boolean =>
-  takesEntries(replica) || entries.reduce((sum, entry) => sum + entryBytes(entry), 0) <= LITTLE_BYTES
+  takesEntries(replica) || bytesOf(entries) <= LITTLE_BYTES
 
 /** Whether it is not for another, who has room, to lead. */
 export const mayLeadWithoutRoom = (replica: Replica): boolean =>

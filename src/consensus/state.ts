@@ -15,6 +15,7 @@ import {
   compareBallots,
   logIndex,
   sameBallot,
+  type Room,
 } from '../vocabulary.ts'
 import type { Fetch, Migration } from './catch-up.ts'
 import type { Recall } from './doubt.ts'
@@ -25,7 +26,6 @@ import type { Grant } from './leases.ts'
 import { type Log, append, createLog, entryAt, lastIndex, sameEntry, slice, truncateFrom } from './log.ts'
 import type { Message, Prepare } from './messages.ts'
 import { isVoter } from './quorum.ts'
-import type { Room } from './room.ts'
 import type { PendingRead } from './reads.ts'
 
 export interface Options {

@@ -32,9 +32,9 @@ import { Collection } from './store.ts'
 import { ABSENT } from './string-table.ts'
 
 const VERSION = 1
-const SECTION_HEADER = 1
-const SECTION_COLLECTION = 2
-const SECTION_BUCKET = 3
+export const SECTION_HEADER = 1
+export const SECTION_COLLECTION = 2
+export const SECTION_BUCKET = 3
 const SECTION_END = 4
 
 /** A chunk is handed out when it has about this size. A bucket is never split, so a chunk may be larger. */
@@ -310,7 +310,8 @@ export class CheckpointReader {
   }
 }
 
-function readHeader(reader: ByteReader, state: MachineState): void {
+/** The section behind its kind byte: everything but the collections. Throws `FRAME_MALFORMED`. */
+export function readHeader(reader: ByteReader, state: MachineState): void {
   const version = reader.uint8()
   if (version !== VERSION) throw malformed(`unknown version ${version}`)
   state.applied = logIndex(reader.uint())

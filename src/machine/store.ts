@@ -171,21 +171,21 @@ export class Collection {
 
   /** Removes a key; whether it was there and not due. */
   remove(key: string): boolean {
-    const record = this.peek(key)
-    if (record === null) return false
-    this.removeRecord(key)
-    return this.isLive(record)
+    const removed = this.removeRecord(key)
+    return removed !== null && this.isLive(removed)
   }
 
-  removeRecord(key: string): void {
-    const record = this.peek(key)
-    if (record === null) return
+  /** Removes a key, due or not; what it was. */
+  removeRecord(key: string): KeyRecord | null {
     const hash = hashOf(key)
+    const record = this.buckets.get(hash, key)
+    if (record === null) return null
     this.#willChange(hash, key)
     this.#count(key, record, -1)
     this.buckets.remove(hash, key)
     this.buckets.tidy()
     this.buckets.removedVersions[hash >>> HASH_SHIFT] = this.store.version
+    return record
   }
 
   /** Empties the collection by swapping its root: a running checkpoint keeps the old one. */

@@ -33,7 +33,7 @@ import { constants, crc32, zstdCompress, zstdDecompress } from 'node:zlib'
 import { ByteReader, ByteWriter, readConfiguration, writeConfiguration } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
 import { type ClusterId, type Configuration, type LogIndex, clusterId, logIndex } from '../vocabulary.ts'
-import { type Disk, publishFile, readWhole } from './disk.ts'
+import { type Disk, type DiskFile, publishFile, readWhole } from './disk.ts'
 import { FileCipher, type KeyRing, NO_KEYS, TAG_BYTES, readKeyNeed, writeKeyNeed } from './keys.ts'
 
 const MAGIC = Buffer.from('LOKICKPT', 'latin1')
@@ -210,14 +210,19 @@ export async function readChunk(
   const path = `${directory}/${info.id}/data`
   const file = await disk.open(path, 'read')
   try {
-    const bytes = await file.read(stored.offset, stored.bytes)
-    const whole = bytes.length === stored.bytes && crc32(bytes) === stored.crc
-    const plain = whole ? openPiece(info.cipher, bytes, number) : null
+    const piece = await readPiece(file, stored)
+    const plain = piece === null ? null : openPiece(info.cipher, piece, number)
     if (plain !== null) return plain
   } finally {
     await file.close()
   }
   throw new LokiError('CHECKPOINT_DAMAGED', `${path}: chunk ${number} is damaged`)
+}
+
+/** A chunk as it is stored; null where its bytes are not those that were written. */
+async function readPiece(file: DiskFile, { offset, bytes, crc }: ChunkInfo): Promise<Buffer | null> {
+  const piece = await file.read(offset, bytes)
+  return piece.length === bytes && crc32(piece) === crc ? piece : null
 }
 
 async function readUnpacked(disk: Disk, directory: string, info: CheckpointInfo, chunk: number): Promise<Buffer> {
@@ -307,8 +312,7 @@ export async function verifyCheckpoint(
     const file = await disk.open(`${directory}/${name}/data`, 'read')
     try {
       for (const [number, chunk] of info.stored.entries()) {
-        const bytes = await file.read(chunk.offset, chunk.bytes)
-        if (bytes.length !== chunk.bytes || crc32(bytes) !== chunk.crc) {
+        if ((await readPiece(file, chunk)) === null) {
           throw new LokiError('CHECKPOINT_DAMAGED', `${directory}/${name}/data: chunk ${number} is damaged`)
         }
       }

@@ -2,6 +2,7 @@
  * The next segment of the log, written with zeros beside it before it is needed: a sync of a frame in it changes no
  * metadata. It is durable under a temporary name; without it, a segment grows as it is written.
  */
+import { messageOf } from '../errors.ts'
 import type { Disk, DiskFile } from './disk.ts'
 
 export const PREPARED_FILE = 'next.tmp'
@@ -42,7 +43,7 @@ export class PreparedSegment {
     this.#writing = this.#writeZeros().catch((error: unknown) => {
       // The log itself is not touched. Another attempt comes with the next segment.
       this.#state = { kind: 'failed' }
-      this.error = error instanceof Error ? error.message : String(error)
+      this.error = messageOf(error)
     })
   }
 

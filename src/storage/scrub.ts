@@ -7,7 +7,7 @@
  * It changes nothing; what rot means is for `found` to say. A file that goes away meanwhile is none of its business.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { LokiError } from '../errors.ts'
+import { LokiError, messageOf } from '../errors.ts'
 import { verifyCheckpoint } from './checkpoint.ts'
 import type { Disk, DiskFile } from './disk.ts'
 import type { KeyRing } from './keys.ts'
@@ -74,7 +74,7 @@ export class Scrub {
       // What keeps it from reading is no reason to end a node that serves from memory: it is tried again.
       await this.pass().catch((error: unknown) => {
         signal.throwIfAborted()
-        this.#ports.failed(error instanceof Error ? error.message : String(error))
+        this.#ports.failed(messageOf(error))
       })
     }
   }
@@ -163,6 +163,8 @@ async function verifySegment(disk: Disk, path: string): Promise<string | null> {
   return null
 }
 
+const refuse = (): Promise<never> => Promise.reject(new Error('the scrub writes nothing'))
+
 /** A disk to read from, slice by slice, with a pause behind each. */
 class PacedDisk implements Disk {
   readonly #disk: Disk
@@ -185,7 +187,6 @@ class PacedDisk implements Disk {
       }
       return slices.length === 1 ? slices[0]! : Buffer.concat(slices)
     }
-    const refuse = (): Promise<never> => Promise.reject(new Error('the scrub writes nothing'))
     return { read, write: refuse, sync: refuse, truncate: refuse, size: () => file.size(), close: () => file.close() }
   }
 
@@ -197,10 +198,9 @@ class PacedDisk implements Disk {
     return this.#disk.space(path)
   }
 
-  readonly #refuse = (): Promise<never> => Promise.reject(new Error('the scrub writes nothing'))
-  readonly rename = this.#refuse
-  readonly unlink = this.#refuse
-  readonly makeDirectory = this.#refuse
-  readonly removeDirectory = this.#refuse
-  readonly syncDirectory = this.#refuse
+  readonly rename = refuse
+  readonly unlink = refuse
+  readonly makeDirectory = refuse
+  readonly removeDirectory = refuse
+  readonly syncDirectory = refuse
 }

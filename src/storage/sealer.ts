@@ -2,6 +2,7 @@
  * Seals segments that have a durable successor, one after the other, beside the log. A failure costs nothing but the
  * index: the segment is read without it, and the next start tries again.
  */
+import { messageOf } from '../errors.ts'
 import type { Disk } from './disk.ts'
 import { type Unsealed, sealSegment } from './segment-index.ts'
 
@@ -24,7 +25,7 @@ export class Sealer {
         .catch((error: unknown) => {
           // It was let go of meanwhile.
           if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
-          this.error = error instanceof Error ? error.message : String(error)
+          this.error = messageOf(error)
         })
     }
   }

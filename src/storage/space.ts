@@ -3,6 +3,7 @@
  * still room for what is on its way, for deletes, for a checkpoint's meta, and for the next start. Two thresholds, so
  * that it does not flutter; and a third, below, under which not even a leader's entries are taken.
  */
+import type { Room } from '../vocabulary.ts'
 import type { Disk } from './disk.ts'
 
 /** Read-only below the room of so many segments, but never more than this part of the volume. */
@@ -66,7 +67,7 @@ export class SpaceWatch {
   }
 
   /** As consensus calls it. */
-  get room(): 'enough' | 'little' | 'none' {
+  get room(): Room {
     return this.isEmpty ? 'none' : this.readOnly ? 'little' : 'enough'
   }
 

@@ -5,7 +5,7 @@
  * and nothing that contradicts it; bytes that are damaged are never handed out; a refused start changes nothing.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { LokiError } from '../errors.ts'
+import { LokiError, messageOf } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import { type ClusterId, type LogIndex, type LogRecord, type NodeId, type RecoveredLog } from '../vocabulary.ts'
 import { type Timeline, type VolumeId, logIndex, timeline } from '../vocabulary.ts'
@@ -442,7 +442,7 @@ export class Storage {
     } catch (error) {
       // A newer checkpoint may have taken its place since.
       if (!this.#checkpoints.includes(info)) return null
-      this.#lastError = error instanceof Error ? error.message : String(error)
+      this.#lastError = messageOf(error)
       this.#options.log?.('a checkpoint cannot be served', { error: this.#lastError })
       return null
     }

@@ -17,7 +17,7 @@
  *   next start makes a new segment, however little of the last write is on the disk.
  */
 import { ByteWriter } from '../bytes.ts'
-import { LokiError } from '../errors.ts'
+import { LokiError, messageOf } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import { type ClusterId, type LogIndex, type LogRecord, type Timeline, type VolumeId } from '../vocabulary.ts'
 import { logIndex, timeline } from '../vocabulary.ts'
@@ -96,7 +96,7 @@ export function diskError(
   error: unknown,
 ): LokiError {
   if (error instanceof LokiError) return error
-  return new LokiError(code, `${what}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+  return new LokiError(code, `${what}: ${messageOf(error)}`, { cause: error })
 }
 
 export class Wal {

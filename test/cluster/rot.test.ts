@@ -62,7 +62,8 @@ test('a log with rot in what was decided, and checkpoints that are all rotten, a
 
     await node.kill9()
     const rotten = await rotCheckpoints(node)
-    expect(rotten).toHaveLength(2)
+    // Three where the kill fell between a new checkpoint and the removal of the oldest.
+    expect(rotten.length).toBeGreaterThanOrEqual(2)
     await node.start()
     await isRepaired(cluster, node)
     expect(await node.logs()).toContain('entries were lost to rot')
