@@ -191,8 +191,9 @@ export function replaceSuffix(replica: Replica, ballot: Ballot, from: LogIndex, 
   recordDecided(replica)
   truncateFrom(log, base)
   append(log, rest)
-  // What was learned of the next configuration is not in the log of a leader of this one, and is learned again.
-  replica.known = logIndex(Math.min(replica.known, lastIndex(log)))
+  // What was learned, and is not durable, is gone with the rest: what takes its place is not known to be decided. This
+  // leader may be out of date, or of a configuration that is over. It is learned again.
+  replica.known = logIndex(Math.min(replica.known, base - 1))
   // What else is gone was not decided: nobody waits for it to be.
   if (replica.rejoinedAt !== null) replica.rejoinedAt = logIndex(Math.min(replica.rejoinedAt, lastIndex(log)))
   replica.acceptedBallot = ballot
