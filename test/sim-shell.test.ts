@@ -30,18 +30,21 @@ describe('simulation of whole nodes', () => {
 
   for (let first = 1; first <= 40; first += 20) {
     it(`seeds ${first} to ${first + 19}`, { timeout: 240_000 }, async () => {
-      const total = { operations: 0, configurations: 0, hashes: 0, installed: 0, failures: 0 }
+      const total = { operations: 0, configurations: 0, hashes: 0, installed: 0, failures: 0, behind: 0 }
       for (let seed = first; seed < first + 20; seed++) {
         const outcome = await check(seed)
         total.operations += outcome.operations
         total.configurations += outcome.configurations
         total.hashes += outcome.counts['states compared'] ?? 0
+        total.behind += outcome.counts['turns behind'] ?? 0
         total.failures += outcome.counts['deaths by a disk'] ?? 0
         total.installed += outcome.counts['checkpoints installed'] ?? 0
       }
-      // The clients were served, the members changed, states were compared, checkpoints travelled, disks failed.
-      expect(total.operations).toBeGreaterThan(20_000)
-      expect(total.configurations).toBeGreaterThan(40)
+      // The clients were served, the members changed, states were compared, checkpoints travelled, disks failed, and
+      // nodes that take their time to apply held back what they accept.
+      expect(total.operations).toBeGreaterThan(15_000)
+      expect(total.configurations).toBeGreaterThan(30)
+      expect(total.behind).toBeGreaterThan(100)
       expect(total.hashes).toBeGreaterThan(300)
       expect(total.installed).toBeGreaterThan(0)
       expect(total.failures).toBeGreaterThan(0)

@@ -26,8 +26,10 @@ export interface CheckedNode {
   /** Tells its starts apart. */
   readonly incarnation: number
   readonly replica: Replica | null
-  /** Index of the last entry that it has applied, as far as the checker was told. */
+  /** Index of the last entry that it has applied. */
   readonly applied: number
+  /** Index of the last entry that is decided here, as far as the checker was told. */
+  readonly decided: number
   readonly disk: { holds(entry: Entry): boolean; readonly image: { readonly state: DurableState } }
 }
 
@@ -51,15 +53,19 @@ export class Checker {
     return this.configurations.at(-1)!.configuration
   }
 
-  /** A node applies up to `index`: it must be what every other node applied there. */
-  applies(node: CheckedNode, index: LogIndex, all: readonly CheckedNode[]): void {
-    const entries = entriesBetween(node.replica!, logIndex(node.applied + 1), index)
-    if (entries.length !== index - node.applied) {
-      throw new Violation(`node ${node.id}: entries ${node.applied + 1} to ${index} are decided and not there`)
+  /**
+   * Everything up to `index` is decided at a node: it must be what was decided there at every other node. To be told
+   * when that is so, and not when it is applied: until then the node may accept in a larger ballot, and the copies
+   * of before would not count any more.
+   */
+  decides(node: CheckedNode, index: LogIndex, all: readonly CheckedNode[]): void {
+    const entries = entriesBetween(node.replica!, logIndex(node.decided + 1), index)
+    if (entries.length !== index - node.decided) {
+      throw new Violation(`node ${node.id}: entries ${node.decided + 1} to ${index} are decided and not there`)
     }
     for (const entry of entries) {
       if (!node.disk.holds(entry))
-        throw new Violation(`node ${node.id} applies ${entry.index}, which is not durable here`)
+        throw new Violation(`node ${node.id} decides ${entry.index}, which is not durable here`)
       const known = this.decided[entry.index - 1]
       if (known === undefined) this.#decide(node, entry, all)
       else if (!sameEntry(known, entry)) {

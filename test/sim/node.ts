@@ -38,6 +38,10 @@ export class SimNode {
   incarnation = 0
   /** Index of the last entry that the shell has applied. */
   applied = 0
+  /** This shell applies what is decided at once. */
+  get decided(): number {
+    return this.applied
+  }
   /** The largest ballot that this node has told anyone it promised. */
   saidPromise: Ballot = ZERO_BALLOT
   /** The largest that it promised to another. */

@@ -116,6 +116,7 @@ export class Connection implements Origin {
     const throughLog = isWrite || unansweredWrites
     const taken = throughLog ? turn.write(this, tag, bytes(words)) : turn.read(this, tag, bytes(words))
     if (taken) this.pending.set(tag, { what, isWrite: throughLog, answered })
+    else this.#clients.refused()
     return taken
   }
 
@@ -163,6 +164,10 @@ export class Clients {
   /** The order of everything that clients do and see. */
   tick(): number {
     return ++this.#clock
+  }
+
+  refused(): void {
+    this.#world.count('commands refused')
   }
 
   outcomeUnknown(): void {

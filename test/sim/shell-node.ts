@@ -58,6 +58,11 @@ export interface ShellHost {
   readonly now: number
   /** Does `act` after so long; never if that start of the node has ended, later if the node is paused. */
   later(node: ShellNode, milliseconds: number, act: () => void): void
+  /** The turn is to run soon. */
+  wake(node: ShellNode): void
+  readonly turnsTakeTime: boolean
+  /** The turn ran and applied so many entries, which takes its time: what comes waits for its end, as does `act`. */
+  spend(node: ShellNode, entries: number, act: () => void): void
   /** How long a sync takes this time. */
   syncMilliseconds(id: NodeId): number
   wallClock(node: ShellNode): number
@@ -101,6 +106,7 @@ export class ShellNode {
   storage: Storage | null = null
   #transfer: CheckpointTransfer | null = null
   applied = 0
+  decided = 0
   /** Of the last entry that was applied, since 1970. */
   logTime = 0
   /** Handed to storage, and not called durable yet. */
@@ -114,6 +120,7 @@ export class ShellNode {
   /** Promises were lost once. */
   #hasForgotten = false
   leads = ''
+  #hasSpoken = false
   #leaving: { readonly to: NodeId; readonly message: PeerMessage }[] = []
   #checkpointing = false
   #fetching = false
@@ -276,13 +283,19 @@ export class ShellNode {
         }
       },
     })
-    this.applied = machine.applied
-    host.restored(this)
+    this.#holds(machine)
     const { decided } = recovered.state
     for (const entry of entriesBetween(replica, logIndex(machine.applied + 1), decided)) this.turn.replay(entry)
     this.phase = 'up'
     host.ran(this)
     this.#guard(this.#watchSpace(life, storage), life)
+  }
+
+  /** What it has is what a checkpoint had. */
+  #holds(machine: Machine): void {
+    this.applied = machine.applied
+    this.decided = machine.applied
+    this.#host.restored(this)
   }
 
   /** As the storage does every second, and whenever much was written. */
@@ -344,8 +357,11 @@ export class ShellNode {
         this.#check(message)
         this.#leaving.push({ to, message })
       },
-      flush: () => this.#flush(),
-      wake: () => host.later(this, 0, () => this.run()),
+      flush: () => {
+        if (!this.#hasSpoken) this.#flush()
+        this.#hasSpoken = host.turnsTakeTime
+      },
+      wake: () => host.wake(this),
       needCheckpoint: (index: LogIndex, from: readonly NodeId[]) => this.#guard(this.#fetch(index, from), life),
       configurationChanged: (configuration: Configuration) =>
         host.note(this.id, 'other', () => {
@@ -386,11 +402,17 @@ export class ShellNode {
     for (const { to, message } of this.#leaving.splice(0)) this.#host.send(this, to, message)
   }
 
+  /** What the turn says before it applies leaves at once; where that takes time, what it says behind it at its end. */
   run(): void {
     if (this.turn === null) return
-    this.turn.run()
-    this.#flush()
-    this.#host.ran(this)
+    const host = this.#host
+    const { turn } = this
+    const { applied } = turn.machine
+    this.#hasSpoken = false
+    turn.run()
+    if (!host.turnsTakeTime) this.#flush()
+    host.ran(this)
+    if (host.turnsTakeTime) host.spend(this, turn.machine.applied - applied, () => this.#flush())
   }
 
   receive(from: NodeId, message: PeerMessage): void {
@@ -449,8 +471,7 @@ export class ShellNode {
       this.#host.note(this.id, 'other', `installs the checkpoint of ${checkpoint.index}`)
       this.#host.count('checkpoints installed')
       turn.installed(machine, checkpoint.configuration, checkpoint.start)
-      this.applied = machine.applied
-      this.#host.restored(this)
+      this.#holds(machine)
     } finally {
       this.#fetching = false
     }

@@ -13,7 +13,29 @@ export interface ShellPlan extends WorldPlan {
   readonly leapChance: number
   /** Messages travel as bytes. */
   readonly wire: boolean
+  /** How long turns take; null: no time at all. */
+  readonly turns: TurnTime | null
   readonly settings: ShellSettings
+}
+
+/** Means: each turn takes up to twice as long. */
+export interface TurnTime {
+  readonly milliseconds: number
+  /** For each entry that the turn applies. */
+  readonly entryMilliseconds: number
+  /** The one node that is so slow; 0: all are. */
+  readonly onlyNode: number
+}
+
+function turnTimeOf(seed: number): TurnTime | null {
+  const random = new Random(seed ^ 0x7042)
+  const kind = random.pick(['none', 'none', 'small', 'large', 'one'])!
+  const share = random.next()
+  const all = { milliseconds: 0.05 + share * 0.5, entryMilliseconds: random.next() * 0.2, onlyNode: 0 }
+  if (kind === 'none') return null
+  if (kind === 'small') return all
+  const large = { ...all, milliseconds: 1 + share * 5, entryMilliseconds: random.next() }
+  return kind === 'large' ? large : { ...large, onlyNode: random.integer(1, 4) }
 }
 
 export function shellPlanOf(seed: number): ShellPlan {
@@ -37,6 +59,7 @@ export function shellPlanOf(seed: number): ShellPlan {
       slowChance: level(0.04),
     },
     wire: random.chance(0.3),
+    turns: turnTimeOf(seed),
     leapChance: new Random(seed ^ 0x1ea8).pick([0, 0.3])!,
     syncMilliseconds: 0.5 + random.next() * 8,
     rates: {

@@ -12,6 +12,7 @@ import { acceptQuorum, intactQuorum, prepareQuorum } from '../../src/consensus/q
 import { isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { SESSION_EXPIRY_MILLISECONDS } from '../../src/machine/sessions.ts'
 import { FrameDecoder, FrameWriter } from '../../src/edge/peer-frames.ts'
+import type { Block } from '../../src/machine/entry.ts'
 import type { LokiError } from '../../src/errors.ts'
 import type { PeerMessage } from '../../src/turn-ports.ts'
 import type { Configuration, Member, NodeId, VolumeId } from '../../src/vocabulary.ts'
@@ -39,7 +40,10 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   #failure: { readonly error: unknown } | null = null
   readonly #clockOffset = new Map<NodeId, number>()
   readonly #leaps: Random
+  readonly #turns: Random
   readonly #hashes = new Map<number, { readonly hash: string; readonly by: NodeId }>()
+  /** By session: what follows the last command that was sent on. */
+  readonly #sentOf = new Map<string, number>()
   #volumes = 0
   #peaceAt = Infinity
 
@@ -47,6 +51,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     super(plan, traceLimit)
     this.#shellPlan = plan
     this.#leaps = new Random(plan.seed ^ 0x1ea9)
+    this.#turns = new Random(plan.seed ^ 0x7043)
     this.settings = plan.settings
     this.clients = new Clients(plan.clients, this.random, this)
     const genesis = this.genesis()
@@ -57,6 +62,26 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   }
 
   // ---- the host of the nodes ----
+
+  /** As setImmediate: behind everything that has arrived while the node was in its turn. */
+  wake(node: ShellNode): void {
+    const run = (): void => node.run()
+    if (this.turnsTakeTime) this.later(node, 0, () => this.later(node, 0, run))
+    else this.later(node, 0, run)
+  }
+
+  get turnsTakeTime(): boolean {
+    return this.#shellPlan.turns !== null
+  }
+
+  spend(node: ShellNode, entries: number, act: () => void): void {
+    const { onlyNode, milliseconds, entryMilliseconds } = this.#shellPlan.turns!
+    if (onlyNode !== 0 && onlyNode !== node.id) return act()
+    const spent = (milliseconds + entries * entryMilliseconds) * 2 * this.#turns.next()
+    this.count('turns that take time')
+    this.later(node, spent, act)
+    this.occupy(node, spent)
+  }
 
   later(node: ShellNode, milliseconds: number, act: () => void): void {
     const { incarnation } = node
@@ -75,7 +100,15 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     const read = this.#shellPlan.wire ? onTheWire(message) : () => message
     this.transmit(node.id, to, message.message, (target) => target.receive(node.id, read()))
     const { kind } = message.message
+    if (message.kind === 'relay' && message.message.kind === 'forward') this.#forwards(node, message.message.block)
     if (kind === 'promise' || kind === 'take-over' || kind === 'accept-sync') this.faults.happens(node)
+  }
+
+  /** Counts the blocks that a node sends again. */
+  #forwards(node: ShellNode, { session, first, commands }: Block): void {
+    const next = this.#sentOf.get(`${node.id}.${session.incarnation}`) ?? 0
+    if (first < next) this.count('blocks sent again')
+    this.#sentOf.set(`${node.id}.${session.incarnation}`, Math.max(next, first + commands.length))
   }
 
   stir(): void {
@@ -109,8 +142,13 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
 
   ran(node: ShellNode): void {
     this.steps++
-    const { machine, replica } = node.turn!
+    const { machine, replica, decided } = node.turn!
+    if (decided > node.decided) {
+      this.checker.decides(node, decided, [...this.nodes.values()])
+      node.decided = decided
+    }
     if (machine.applied > node.applied) this.#applied(node)
+    if (decided - machine.applied > (this.settings.turn.unappliedEntries ?? Infinity)) this.count('turns behind')
     if (!isLeader(replica)) return
     const { ballot } = statusOf(replica)
     const name = `${ballot.configuration}.${ballot.n}.${ballot.priority}.${ballot.node}`
@@ -124,7 +162,6 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
 
   #applied(node: ShellNode): void {
     const { machine } = node.turn!
-    this.checker.applies(node, machine.applied, [...this.nodes.values()])
     node.applied = machine.applied
     this.note(node.id, 'decided', `applied ${machine.applied}`)
     if (machine.timeMilliseconds < node.logTime) {

@@ -66,7 +66,7 @@ export class Simulation extends World<SimNode> implements Host {
     this.note(node.id, mark, () => describe(effect))
     switch (effect.kind) {
       case 'decided':
-        this.checker.applies(node, effect.index, [...this.nodes.values()])
+        this.checker.decides(node, effect.index, [...this.nodes.values()])
         node.applied = effect.index
         return
       case 'became-leader':

@@ -130,7 +130,7 @@ class Story implements Host {
     const mark = effect.kind === 'became-leader' ? 'leads' : effect.kind === 'decided' ? 'decided' : 'other'
     this.#note(node, mark, () => describe(effect))
     if (effect.kind === 'decided') {
-      this.#checker!.applies(node, effect.index, [...this.nodes.values()])
+      this.#checker!.decides(node, effect.index, [...this.nodes.values()])
       node.applied = effect.index
     } else if (effect.kind === 'became-leader') this.#checker!.leads(node, effect.ballot)
     else if (effect.kind === 'read-ready') {

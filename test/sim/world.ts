@@ -133,28 +133,41 @@ export abstract class World<N extends WorldNode> {
     return (this.#slowUntil.get(id) ?? 0) > this.now ? usual * 30 : usual
   }
 
-  /** Done by the node: at once, or when its pause is over; everything in order. */
+  #isPaused(id: NodeId): boolean {
+    return (this.#pausedUntil.get(id) ?? 0) > this.now
+  }
+
+  /** Done by the node: at once, or when its pause is over, or its turn; everything in order. */
   when(id: NodeId, act: () => void): void {
-    if ((this.#pausedUntil.get(id) ?? 0) <= this.now) return act()
+    if (!this.#isPaused(id)) return act()
     const waiting = this.#waiting.get(id) ?? []
     waiting.push(act)
     this.#waiting.set(id, waiting)
   }
 
   pause(node: N, milliseconds: number): void {
-    const until = this.now + milliseconds
-    if ((this.#pausedUntil.get(node.id) ?? 0) >= until) return
+    if (!this.occupy(node, milliseconds)) return
     this.note(node.id, 'pause', `PAUSE ${milliseconds.toFixed(0)} ms`)
-    this.#pausedUntil.set(node.id, until)
-    this.schedule.at(until, () => this.#resume(node.id))
+    this.schedule.after(milliseconds, () => {
+      if (!this.#isPaused(node.id)) this.note(node.id, 'resume', 'RESUME')
+    })
   }
 
+  /** The node does nothing else for so long: what comes waits. False: it is occupied for longer already. */
+  occupy(node: N, milliseconds: number): boolean {
+    const until = this.now + milliseconds
+    if ((this.#pausedUntil.get(node.id) ?? 0) >= until) return false
+    this.#pausedUntil.set(node.id, until)
+    this.schedule.at(until, () => this.#resume(node.id))
+    return true
+  }
+
+  /** Does what has waited, until that occupies the node again. */
   #resume(id: NodeId): void {
-    if ((this.#pausedUntil.get(id) ?? 0) > this.now) return
-    const waiting = this.#waiting.get(id)
-    if (!this.#waiting.delete(id)) return
-    this.note(id, 'resume', `RESUME, ${waiting!.length} acts behind`)
-    for (const act of waiting!) act()
+    const waiting = this.#waiting.get(id) ?? []
+    let done = 0
+    while (done < waiting.length && !this.#isPaused(id)) waiting[done++]!()
+    waiting.splice(0, done)
   }
 
   // ---- nodes ----
