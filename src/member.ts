@@ -160,21 +160,20 @@ export class Member {
 
   #ports(): TurnPorts {
     const { storage, log, changed, fatal } = this.#options
+    const guarded = (work: () => void): void => {
+      try {
+        work()
+      } catch (error) {
+        fatal(error)
+      }
+    }
     return {
       now: () => performance.now(),
       wallClock: () => Date.now(),
-      persist: (records, done) => storage.write(records, done),
+      persist: (records, done) => storage.write(records, () => guarded(done)),
       send: (to, message) => this.network.send(to, message),
       flush: () => this.network.flush(),
-      wake: () => {
-        setImmediate(() => {
-          try {
-            this.turn.run()
-          } catch (error) {
-            fatal(error)
-          }
-        })
-      },
+      wake: () => void setImmediate(guarded, () => this.turn.run()),
       needCheckpoint: (index, from) => {
         this.#fetch(index, from).catch(fatal)
       },

@@ -396,10 +396,16 @@ export class Turn {
     if (frame) this.#ports.persist(frame.records, () => this.#durable(frame))
   }
 
+  /** Between turns. What the core says to others now leaves at once; a turn follows if there is more than that to do. */
   #durable(frame: Frame): void {
     this.#frames.finish(frame, this.#say)
     const confirmed: Event = { kind: 'persisted', now: this.#ports.now(), position: frame.position }
-    if (!this.#backlog.holds(confirmed)) this.#admin(confirmed)
+    if (!this.#backlog.holds(confirmed)) {
+      const effects = step(this.replica, confirmed)
+      for (const effect of effects) this.#perform(effect)
+      if (effects.some((effect) => effect.kind !== 'send' || effect.afterSync)) this.#wake()
+    }
+    this.#ports.flush()
   }
 
   // ---- application -------------------------------------------------------------------------------------------------

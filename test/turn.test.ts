@@ -44,6 +44,8 @@ class Bench {
   readonly replies: [number, Reply][] = []
   readonly #done: (() => void)[] = []
   #woken = false
+  /** Messages sent and not let go of yet. */
+  waiting = 0
   readonly origin = {
     reply: (tag: number, reply: Reply) => void this.replies.push([tag, reply]),
     flush: () => undefined,
@@ -78,8 +80,11 @@ class Bench {
         now: () => this.now,
         wallClock: () => this.wall,
         persist: (_records: readonly LogRecord[], done: () => void) => void this.#done.push(done),
-        send: (to, message) => void this.sent.push({ to, message }),
-        flush: () => undefined,
+        send: (to, message) => {
+          this.sent.push({ to, message })
+          this.waiting++
+        },
+        flush: () => void (this.waiting = 0),
         wake: () => void (this.#woken = true),
         needCheckpoint: () => undefined,
         configurationChanged: () => undefined,
@@ -100,6 +105,10 @@ class Bench {
     this.#woken = false
     this.turn.run()
     for (const done of this.#done.splice(0)) done()
+  }
+
+  get woken(): boolean {
+    return this.#woken
   }
 
   pass(milliseconds: number): void {
@@ -177,6 +186,23 @@ describe('a node that was removed', () => {
     bench.pass(40_000)
     expect(new Set(bench.said('read').map(([to]) => to))).toEqual(new Set([1, 2, 3]))
   })
+})
+
+it('a follower accepts as soon as its disk has the entries, without another turn', () => {
+  const bench = new Bench(2, configuration(1, [1, 2, 3]))
+  const ballot = { ...ZERO_BALLOT, configuration: configurationId(1), n: 2, node: nodeId(1) }
+  const say = (message: Message): void => bench.turn.receive(nodeId(1), { kind: 'consensus', message })
+  const zero = logIndex(0)
+  say({ kind: 'prepare', ballot, decided: zero, acceptedBallot: ZERO_BALLOT, accepted: zero })
+  bench.settle()
+  say({ kind: 'accept-sync', ballot, decided: zero, base: logIndex(1), entries: [] })
+  bench.settle()
+  bench.sent.length = 0
+  const entries = [{ kind: 'commands' as const, index: logIndex(1), payload: new Uint8Array(0) }]
+  say({ kind: 'accept-decide', ballot, decided: zero, entries })
+  bench.once()
+  expect(bench.sent.map(({ message }) => message.message)).toMatchObject([{ kind: 'accepted', index: 1 }])
+  expect([bench.waiting, bench.woken]).toEqual([0, false])
 })
 
 it('a follower that applies more slowly than it is sent says so by accepting more slowly', () => {

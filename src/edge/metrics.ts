@@ -20,6 +20,9 @@ export interface NodeFigures {
   readonly checkpointIndex: number
   readonly walBytes: number
   readonly walSegments: number
+  readonly walFrames: number
+  readonly walSyncInline: boolean
+  readonly walSyncSeconds: number
   readonly readOnly: boolean
   readonly rotFound: number
   readonly rotOpen: boolean
@@ -44,6 +47,9 @@ const HELP: Readonly<Record<keyof NodeFigures, readonly [name: string, help: str
   checkpointIndex: ['lokikv_checkpoint_index', 'Index of the newest durable checkpoint'],
   walBytes: ['lokikv_wal_bytes', 'Bytes of the write-ahead log on disk'],
   walSegments: ['lokikv_wal_segments', 'Segments of the write-ahead log on disk'],
+  walFrames: ['lokikv_wal_frames_total', 'Frames of the write-ahead log made durable since the start, one sync each'],
+  walSyncInline: ['lokikv_wal_sync_inline', '1 while the disk is so quick that a write waits for it in line'],
+  walSyncSeconds: ['lokikv_wal_sync_seconds', 'Running average of what the disk takes for a write in line'],
   rotFound: ['lokikv_rot_found_total', 'Files found rotten since the start of the process, the start included'],
   rotOpen: ['lokikv_rot_open', '1 while something that rot took is not replaced yet'],
   scrubbedBytes: ['lokikv_scrubbed_bytes_total', 'Bytes on the disk that were read and compared with their checksums'],

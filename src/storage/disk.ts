@@ -13,9 +13,9 @@ export interface DiskFile {
   write(bytes: Uint8Array, offset: number): Promise<void>
   /**
    * As `write`, done when it returns, where the disk offers it (files opened `create-durable` only). It blocks
-   * the process for one sync: for disks that were measured to be quick.
+   * the process for one sync: for disks that were measured to be quick. Gives the milliseconds that the disk took.
    */
-  writeNow?(bytes: Uint8Array, offset: number): void
+  writeNow?(bytes: Uint8Array, offset: number): number
   /** As `write` of pieces one behind the other, without putting them together, where the disk offers it. */
   writePieces?(pieces: readonly Uint8Array[], offset: number): Promise<void>
   /** Reads up to `length` bytes at `offset`; shorter only at the end of the file. */

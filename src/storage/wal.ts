@@ -291,9 +291,7 @@ export class Wal {
     this.#sign(segment, before.last, taken)
     const bytes = this.#writer.view()
     if (segment.file.writeNow && this.pace.next(bytes.length) === 'inline') {
-      const began = performance.now()
-      segment.file.writeNow(bytes, segment.offset)
-      this.pace.took(performance.now() - began)
+      this.pace.took(segment.file.writeNow(bytes, segment.offset))
       // `done` is never called from inside `write`.
       await Promise.resolve()
     } else {
