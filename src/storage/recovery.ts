@@ -9,7 +9,8 @@
  *                   index of its segment, and so is the torn tail of the newest one (segment-reader.ts)
  *   5 judgement     what damage means: covered by the checkpoint, doubtful (the peers have what is lost), or refused
  *                   (judgement.ts)
- *   6 house         finish what a crash interrupted: stamps, lame meta slot, temporary files, head truncation
+ *   6 house         make durable what was read and may not be (unsynced.ts), finish what a crash interrupted: stamps,
+ *                   lame meta slot, temporary files, head truncation
  *   7 timeline      a new segment on a new timeline continues the log (storage.ts opens it)
  *
  * What rot took is never guessed. The log ends before the first entry that is lost, decided or not, and the node is
@@ -29,6 +30,7 @@ import { type DecodedHeader, type SegmentLink, type SegmentName } from './segmen
 import { readSegment, segmentName, segmentsAmong } from './segment.ts'
 import { Marks, type Unsealed } from './segment-index.ts'
 import { type ChainPart, cipherOf, loadSegments, readSegmentHeader } from './segment-reader.ts'
+import { type LogTail, TailWatch } from './unsynced.ts'
 
 /** Damage in a file of the log: where, and what it means in a word. Nothing below entry `index` was lost by it. */
 export interface Damage {
@@ -69,6 +71,8 @@ export interface ReplayedLog {
   readonly damagedIndices: readonly Damage[]
   /** The last write did not reach the disk as a whole; it is left out. */
   readonly torn: Damage | null
+  /** What was read and may not be durable; null: nothing. */
+  readonly tail: LogTail | null
 }
 
 /** How far step 4 is. */
@@ -220,6 +224,7 @@ export async function replayLog(
   const unsealed: Unsealed[] = []
   const damagedIndices: Damage[] = []
   let at = 0
+  let tail: LogTail | null = null
   const loseUpTo = (end: number): void => {
     for (const { name, base } of segments.slice(at, end)) replay.lose(`${directory}/${name}`, base, lost.get(name)!)
     at = end + 1
@@ -229,16 +234,19 @@ export async function replayLog(
     loseUpTo(segments.indexOf(segment.name))
     replay.enter(decoded)
     const marks = new Marks(decoded.size)
+    const watch = new TailWatch()
     const damages = replay.damage.length
     let frames = 0
     let stop: Stop = { kind: 'end' }
     for (const item of readSegment(bytes, decoded, known, cipher, from)) {
       if (item.kind === 'frame') {
         frames++
+        watch.frame(item.header.offset)
         replay.lostTail = false
         marks.frame(item.header.offset, item.header.previous, replay.next)
         replay.frame(item.header, item.payload!)
       } else if (item.kind === 'rot') {
+        watch.rot()
         replay.rot(path, item.from, item.reason)
       } else if (item.kind === 'foreign') {
         throw new LokiError('LOG_DAMAGED', `${path} at ${item.end}: what follows was not chained to what is before`)
@@ -251,6 +259,7 @@ export async function replayLog(
     newestEmpty = frames === 0 && stop.kind === 'end'
     // The end of the newest one is known by its index alone.
     isSealed = known !== null
+    tail = isSealed ? null : watch.tail(path, bytes, link!.end)
     if (segment.indexFault !== null && known !== null && segment.hadIndex) {
       damagedIndices.push({ path, offset: known.end, reason: segment.indexFault, index: decoded.header.base })
     }
@@ -273,6 +282,7 @@ export async function replayLog(
     dead,
     link,
     newestEmpty,
+    tail,
     unsealed,
     damagedIndices,
     newestPrevious: headers.get(segments.at(-1)?.name ?? '')?.header.previous ?? null,

@@ -295,6 +295,38 @@ export function historySweep({ steps, options = {} }: History, fault: 'crash' | 
   )
 }
 
+/**
+ * The process is killed at every step of a history (or a step fails, which ends it, too), and the system lives. The
+ * next process reads what was written and not synced, and speaks of it; then the power fails. What it found must be
+ * there.
+ */
+export async function killSweep({ steps, options = {} }: History, fault: 'crash' | 'fail' = 'crash'): Promise<Count> {
+  const count = new Count()
+  for (let at = 1; ; at++) {
+    const disk = new SimulatedDisk()
+    // They are volumes: there before the first process.
+    for (const volume of ['/data/wal', '/data/checkpoints']) await disk.makeDirectory(volume)
+    const first = disk.steps
+    if (fault === 'crash') disk.crashAt = first + at
+    else disk.failAt = first + at
+    disk.losesFailedWrites = true
+    await runHistory(disk, steps, newProgress(), options).catch((error: unknown) => {
+      if (disk.steps < first + at) throw error
+    })
+    if (disk.steps < first + at) return count
+    const step = disk.journal[first + at - 1]!
+    count.point(step)
+    disk.revive()
+    const { recovered: told, checkpoint } = await openUndamaged(disk, options)
+    for (const choose of choices(disk.units(), at, 2)) {
+      const again = await openUndamaged(disk.survivor(choose), options)
+      assert.deepEqual(again.recovered, told, `${fault} at step ${at} (${step})`)
+      assert.equal(again.checkpoint?.index, checkpoint?.index)
+      count.starts++
+    }
+  }
+}
+
 const CONTROL_PATH = '/data/wal/control.toml'
 const controlFile = (configurationId: number): ControlFile => ({
   clusterId: sample.CLUSTER,

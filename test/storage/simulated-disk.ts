@@ -100,6 +100,8 @@ export class SimulatedDisk implements Disk {
   loseAt = Number.POSITIVE_INFINITY
   capacity = Number.POSITIVE_INFINITY
   crashed = false
+  /** A durable write that fails may have been made in memory only; so that every subset is seen, it is not by default. */
+  losesFailedWrites = false
   /** What each step was, for messages. */
   readonly journal: string[] = []
   /** Called with the step's name before it happens. */
@@ -195,7 +197,10 @@ export class SimulatedDisk implements Disk {
           `write ${path} ${copy.length}@${offset}`,
           () => this.#write(inode, path, copy, offset),
           mode === 'create-durable' ? settle : () => {},
-          () => this.#write(inode, path, copy, offset),
+          () => {
+            this.#write(inode, path, copy, offset)
+            if (mode === 'create-durable' && this.losesFailedWrites) inode.dirty.clear()
+          },
         )
       },
       read: async (offset, length) => {
@@ -325,6 +330,13 @@ export class SimulatedDisk implements Disk {
     await Promise.resolve()
     const total = Number.isFinite(this.capacity) ? this.capacity : 2 ** 40
     return { free: total - this.used(), total }
+  }
+
+  /** The process was killed and the system lives: the next process reads what this one wrote, synced or not. */
+  revive(): void {
+    this.crashed = false
+    this.crashAt = Number.POSITIVE_INFINITY
+    this.failAt = Number.POSITIVE_INFINITY
   }
 
   used(): number {
