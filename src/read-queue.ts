@@ -29,9 +29,19 @@ export class ReadQueue {
   #asked: ReadGroup[] = []
   #confirmed: ReadGroup[] = []
   #nextId = 1
+  /** By node: the ids of what arrived and was not answered. */
+  readonly #waiting = new Map<NodeId, Set<number>>()
 
+  /** What waits already is not taken again: a leader that has lost its quorum is asked the same for as long as that lasts. */
   arrive(batch: AskedReads): void {
+    const waiting = this.#waiting.get(batch.from) ?? new Set()
+    if (waiting.has(batch.id)) return
+    this.#waiting.set(batch.from, waiting.add(batch.id))
     this.#arrived.push(batch)
+  }
+
+  #forget(batches: readonly AskedReads[]): void {
+    for (const { from, id } of batches) this.#waiting.get(from)?.delete(id)
   }
 
   get hasArrived(): boolean {
@@ -40,6 +50,7 @@ export class ReadQueue {
 
   /** Who asked asks the next leader. */
   forgetArrived(): void {
+    this.#forget(this.#arrived)
     this.#arrived = []
   }
 
@@ -62,6 +73,7 @@ export class ReadQueue {
 
   /** Leadership was lost before the groups up to `id` were confirmed. */
   fail(id: number): void {
+    for (const group of this.#asked) if (group.id <= id) this.#forget(group.batches)
     this.#asked = this.#asked.filter((group) => group.id > id)
   }
 
@@ -82,6 +94,7 @@ export class ReadQueue {
     const group = this.#confirmed[0]
     if (!group || group.index > applied) return null
     this.#confirmed.shift()
+    this.#forget(group.batches)
     return group.batches
   }
 }

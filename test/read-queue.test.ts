@@ -24,3 +24,28 @@ it('asks again where a key that was due when they were asked came with what was 
   expect(queue.next(logIndex(9))).toBe(null)
   expect(queue.next(logIndex(10))).toEqual([batch(1)])
 })
+
+it('takes what waits only once, and anew when it was answered or forgotten', () => {
+  const queue = new ReadQueue()
+  const arrives = (id: number): boolean => {
+    const before = queue.hasArrived
+    queue.arrive(batch(id))
+    return queue.hasArrived && !before
+  }
+  expect(arrives(1)).toBe(true)
+  const asked = queue.ask(logIndex(0), 0)
+  expect(arrives(1)).toBe(false)
+  // Leadership is lost: whoever asked asks again, and it may be this node all the same.
+  queue.fail(asked)
+  expect(arrives(1)).toBe(true)
+  queue.forgetArrived()
+  expect(arrives(1)).toBe(true)
+  queue.confirm(queue.ask(logIndex(0), 0), logIndex(3))
+  expect(arrives(1)).toBe(false)
+  expect(queue.next(logIndex(3))).toEqual([batch(1)])
+  // The answer may have been lost.
+  expect(arrives(1)).toBe(true)
+  queue.forgetArrived()
+  queue.arrive({ ...batch(1), from: nodeId(2) })
+  expect(queue.hasArrived).toBe(true)
+})

@@ -305,6 +305,30 @@ describe('reads of the own state', () => {
   })
 })
 
+it('a leader that has lost its quorum keeps a read that is asked again and again once, for however long', () => {
+  const bench = new Bench(1, configuration(1, [1, 2, 3]))
+  const hear = (message: Message): void => {
+    bench.turn.receive(nodeId(2), { kind: 'consensus', message })
+    bench.settle()
+  }
+  const zero = logIndex(0)
+  const reply = { kind: 'heartbeat-reply', configuration: configurationId(1), happy: false } as const
+  for (let round = 1; bench.turn.replica.leadership === null && round < 10; round++) {
+    bench.pass(310)
+    hear({ ...reply, round: bench.turn.replica.election.round, ballot: ZERO_BALLOT, leader: ZERO_BALLOT })
+  }
+  const { ballot } = bench.turn.replica.leadership!
+  const log = { decided: zero, accepted: zero, doubtfulFrom: zero, base: logIndex(1), entries: [] }
+  hear({ kind: 'promise', ballot, acceptedBallot: ZERO_BALLOT, ...log })
+  expect(bench.turn.status.role).toBe('leader')
+  for (let second = 0; second < 600; second++) {
+    if (second % 8 === 0) bench.hear(3, { kind: 'read', id: 7, commands: [command('GET', 'k')] })
+    if (second === 3) bench.turn.read(bench.origin, 1, command('GET', 'k'))
+    bench.pass(1000)
+  }
+  expect(bench.turn.replica.reads.length).toBe(2)
+})
+
 describe('a leader', () => {
   const alone = (limits: Partial<TurnLimits> = {}): Bench => {
     const bench = new Bench(1, configuration(1, [1]), limits)
