@@ -353,8 +353,9 @@ function optionally(fields: Record<string, unknown>, path: string, name: 'accept
 export function parseGenesisRequest(value: unknown): GenesisRequest {
   const fields = object(value, 'body')
   const founders = array(fields.founders, 'founders', member)
-  if (founders.length === 0 || new Set(founders.map((founder) => founder.id)).size !== founders.length) {
-    bad('founders', 'at least one founder, each with an id of its own,')
+  const isOnce = (of: (founder: MemberJson) => unknown): boolean => new Set(founders.map(of)).size === founders.length
+  if (founders.length === 0 || !isOnce(({ id }) => id) || !isOnce(({ volumeId }) => volumeId)) {
+    bad('founders', 'at least one founder, each with an id and a volume of its own,')
   }
   return { clusterId: hexId(fields.clusterId, 'clusterId'), self: integer(fields.self, 'self', 1), founders }
 }

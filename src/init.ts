@@ -1,7 +1,8 @@
 /**
  * `lokikv init`: genesis by hand, for nodes that run without the operator. It asks every node that is named for
- * its volume, makes one genesis of them and gives it to each. Idempotent while the list stays the same; a node
- * that already belongs to a cluster refuses another identity, and nothing is changed.
+ * its volume, makes one genesis of them and gives it to each. Idempotent while the list stays the same; where one of
+ * them belongs to a cluster, that with another list, in another order or of another genesis is refused, and nothing is
+ * changed.
  */
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
@@ -53,16 +54,23 @@ export async function initialise(argv: readonly string[]): Promise<number> {
   }
   const token = readFileSync(values['token-file'] ?? process.env[ENVIRONMENT.tokenFile] ?? PATHS.token, 'utf8').trim()
   const statuses = await Promise.all(positionals.map((address) => request(address, ADMIN_PATHS.status, token)))
-  const known = statuses.find((status) => status.clusterId !== null)?.clusterId
+  const clusterId = statuses.find((status) => status.clusterId !== null)?.clusterId ?? randomBytes(16).toString('hex')
   const founders = statuses.map((status, position) => {
-    if (status.volumeId === null) throw new LokiError('NO_IDENTITY', `${positionals[position]} has no volume yet`)
-    return { id: position + 1, volumeId: status.volumeId, address: status.address }
+    const { volumeId, address, nodeId } = status
+    if (volumeId === null) throw new LokiError('NO_IDENTITY', `${positionals[position]} has no volume yet`)
+    const isOther = nodeId !== null && (nodeId !== position + 1 || status.clusterId !== clusterId)
+    if (isOther) {
+      const message = `${positionals[position]} is node ${nodeId} of cluster ${status.clusterId}`
+      throw new LokiError('IDENTITY_CONFLICT', `${message}, and would be node ${position + 1} of ${clusterId}`)
+    }
+    return { id: position + 1, volumeId, address }
   })
-  const clusterId = known ?? randomBytes(16).toString('hex')
-  for (const [position, address] of positionals.entries()) {
+  // Who has an identity is asked first: it may refuse, and nothing is changed then.
+  const order = [...positionals.keys()].toSorted((a, b) => (statuses[a]!.nodeId ?? 1e9) - (statuses[b]!.nodeId ?? 1e9))
+  for (const position of order) {
     const genesis: GenesisRequest = { clusterId, self: position + 1, founders }
-    await request(address, ADMIN_PATHS.genesis, token, genesis)
-    process.stdout.write(`${address} is node ${position + 1} of cluster ${clusterId}\n`)
+    await request(positionals[position]!, ADMIN_PATHS.genesis, token, genesis)
+    process.stdout.write(`${positionals[position]} is node ${position + 1} of cluster ${clusterId}\n`)
   }
   return 0
 }

@@ -10,7 +10,7 @@ import type { MemberResponse, TransferRequest } from './contract.ts'
 import { LokiError } from './errors.ts'
 import type { Member } from './member.ts'
 import type { Settings } from './settings.ts'
-import { type ConfigurationOptions, type Member as MemberOf, type NodeId } from './vocabulary.ts'
+import type { Configuration, ConfigurationOptions, Member as MemberOf, NodeId } from './vocabulary.ts'
 import { configurationId, nodeId, optionsOf, sameOptions, volumeId } from './vocabulary.ts'
 
 const ALLOT_MILLISECONDS = 5000
@@ -35,6 +35,22 @@ function expectConfiguration(member: Member, expected: number): void {
 function sameIds(a: readonly NodeId[], b: readonly NodeId[]): boolean {
   const sorted = (ids: readonly NodeId[]): string => ids.toSorted((x, y) => x - y).join()
   return sorted(a) === sorted(b)
+}
+
+/** A cluster has one genesis: who is a member refuses another list of founders. Throws `IDENTITY_CONFLICT`. */
+export function expectGenesis(member: Member, { id: wanted, voters: founders }: Configuration): void {
+  // It is asked to join, and has.
+  if (wanted !== 1) return
+  const { machine, status } = member.turn
+  const { id: current, voters } = status.configuration
+  const isFounder = (one: MemberOf): boolean => voters.some(({ id, volume }) => id === one.id && volume === one.volume)
+  const isSame =
+    current === 1
+      ? founders.length === voters.length && founders.every(isFounder)
+      : machine.applied === 0 || founders.every(({ id, volume }) => machine.idOf(volume) === id)
+  if (isSame) return
+  const ids = founders.map(({ id }) => id).join(', ')
+  throw new LokiError('IDENTITY_CONFLICT', `this cluster had another genesis than founders ${ids} on these volumes`)
 }
 
 /** The node id of a volume: the one it has, or the next one, decided by the log. */

@@ -34,7 +34,7 @@ import { isShortOfRoom } from './consensus/replica.ts'
 import { mayGrow } from './machine/commands.ts'
 import type { Reply } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
-import { allotId, reconfigure, toMember, transfer, withdraw } from './membership.ts'
+import { allotId, expectGenesis, reconfigure, toMember, transfer, withdraw } from './membership.ts'
 import { memberFigures, nodeStatus, waitingStatus } from './node-status.ts'
 import { StartWatch, openNodeStorage } from './node-storage.ts'
 import { finishReset, moveAside } from './storage/reset.ts'
@@ -249,7 +249,7 @@ export class Node implements Front, AdminActions {
     if (known && (known.cluster !== cluster || known.node !== self.id)) {
       throw new LokiError('IDENTITY_CONFLICT', `this is node ${known.node} of cluster ${known.cluster}`)
     }
-    if (this.#member) return
+    if (this.#member) return expectGenesis(this.#member, configuration)
     // Identity first, then the configuration: a crash between the two leaves a node that waits and can be asked again.
     await storage.setIdentity(clusterId(cluster), self.id)
     const start = logIndex(0)
