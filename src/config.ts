@@ -35,8 +35,10 @@ export const LIMITS = {
   /** Largest first frame of a peer that has not proved the token. */
   peerHandshakeBytes: 1024,
   peerHandshakeMilliseconds: 5000,
-  /** Entries in memory, kept for peers that lag a little. */
+  /** Applied entries in memory, kept for peers that lag a little … */
   keepEntriesBytes: 16 * 1024 * 1024,
+  /** … and read back from the log at a time, for those that lag more. */
+  readBackBytes: 4 * 1024 * 1024,
   /** Sealed segments behind the checkpoints that stay in `archive/`, for whoever backs them up. */
   archiveSegments: 4,
   /** What lies still on the disk is verified at this rate, again and again, with a rest after each time. */

@@ -104,6 +104,7 @@ export class Member {
       options: {
         electionTimeoutMilliseconds: config.settings.electionTimeoutMilliseconds,
         keepEntriesBytes: LIMITS.keepEntriesBytes,
+        readsLog: true,
       },
       now: performance.now(),
       start: storage.timeline,
@@ -174,6 +175,13 @@ export class Member {
       send: (to, message) => this.network.send(to, message),
       flush: () => this.network.flush(),
       wake: () => void setImmediate(guarded, () => this.turn.run()),
+      readLog: (to, from, upTo) => {
+        storage.readDecided({ from, upTo, mostBytes: LIMITS.readBackBytes }).then(
+          (entries) => this.turn.logRead(to, from, entries, storage.first),
+          // Who asked does so again, and somebody else.
+          (error: Error) => log('the log could not be read back', { from, reason: error.message }),
+        )
+      },
       needCheckpoint: (index, from) => {
         this.#fetch(index, from).catch(fatal)
       },
@@ -230,12 +238,19 @@ export class Member {
     this.#timers.push(
       setInterval(() => {
         if (leaderOf(this.turn.replica) !== null) this.lastLeaderAt = performance.now()
+        this.#keepMemoryLow()
         if (this.#checkpointDue()) this.checkpoint().catch((error: unknown) => this.#checkpointFailed(error))
         this.#minds(storage.readOnly)
         this.#tellRepaired()
         this.#followSettings()
       }, 250),
     )
+  }
+
+  /** What is applied is in the log on the disk, and read back from there for who asks for it. */
+  #keepMemoryLow(): void {
+    const { replica, machine } = this.turn
+    if (replica.log.bytes > LIMITS.keepEntriesBytes) this.turn.trim(machine.applied)
   }
 
   get settings(): Settings {

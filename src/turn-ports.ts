@@ -22,6 +22,8 @@ export interface TurnPorts {
   flush(): void
   /** Asks that `run` be called soon. */
   wake(): void
+  /** Decided entries for `to` are to be read from storage; then `logRead`, or nothing. Absent: `readsLog` is not set. */
+  readLog?(to: NodeId, from: LogIndex, upTo: LogIndex): void
   /** A checkpoint of at least `index` must be fetched from one of `from`; then `installed`. */
   needCheckpoint(index: LogIndex, from: readonly NodeId[]): void
   configurationChanged(configuration: Configuration, start: LogIndex): void

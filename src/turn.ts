@@ -171,7 +171,12 @@ export class Turn {
     this.#order({ kind: 'transfer', now: this.#ports.now(), to })
   }
 
-  /** A checkpoint of this node is durable: entries up to `index` may leave memory. */
+  /** What storage has of what `readLog` asked for; its log begins at `first`. */
+  logRead(to: NodeId, from: LogIndex, entries: readonly Entry[], first: LogIndex): void {
+    this.#admin({ kind: 'log-read', now: this.#ports.now(), to, from, entries, first })
+  }
+
+  /** Entries up to `index` may leave memory: they are applied, and in a checkpoint or read back when they are needed. */
   trim(index: LogIndex): void {
     this.#admin({ kind: 'trim', now: this.#ports.now(), index })
   }
@@ -190,13 +195,7 @@ export class Turn {
     // Replies to our own commands may be inside the checkpoint: ask for them again.
     this.#resend = true
     // At once, and not in the next turn: the core must not refuse by then what is swapped in here.
-    this.#step({
-      kind: 'checkpoint-installed',
-      now: this.#ports.now(),
-      index: machine.applied,
-      configuration,
-      start,
-    })
+    this.#step({ kind: 'checkpoint-installed', now: this.#ports.now(), index: this.#decided, configuration, start })
     this.#wake()
   }
 
@@ -273,6 +272,9 @@ export class Turn {
       case 'configuration-changed':
         this.#ports.configurationChanged(effect.configuration, effect.start)
         this.#resend = true
+        break
+      case 'read-log':
+        this.#ports.readLog?.(effect.to, effect.from, effect.upTo)
         break
       case 'need-checkpoint':
         this.#ports.needCheckpoint(effect.index, effect.from)

@@ -147,14 +147,33 @@ export function onFetchDecided(replica: Replica, from: NodeId, message: FetchDec
     // It was removed once, asks for nothing, and does not know that it is a member again.
     send(replica, from, { kind: 'sealed', index: configurationStart, next: configuration }, 'now')
   }
+  const upTo = logIndex(Math.min(message.upTo, decided))
   if (message.from < log.first && message.from <= message.upTo) {
-    send(replica, from, { kind: 'no-longer-here', first: logIndex(log.first), decided }, 'now')
+    if (options.readsLog) replica.effects.push({ kind: 'read-log', to: from, from: message.from, upTo })
+    else send(replica, from, { kind: 'no-longer-here', first: logIndex(log.first), decided }, 'now')
     return
   }
-  const entries = slice(log, message.from, Math.min(message.upTo, decided), options.maxBatchBytes)
+  sendDecided(replica, from, message.from, slice(log, message.from, upTo, options.maxBatchBytes))
+}
+
+/** What storage had of what was asked for. Where that is nothing, but should not be, the other side asks elsewhere. */
+export function onLogRead(
+  replica: Replica,
+  to: NodeId,
+  from: LogIndex,
+  entries: readonly Entry[],
+  first: LogIndex,
+): void {
+  const { decided } = replica
+  if (entries.length > 0) sendDecided(replica, to, from, entries)
+  else if (from < first) send(replica, to, { kind: 'no-longer-here', first, decided }, 'now')
+}
+
+function sendDecided(replica: Replica, to: NodeId, from: LogIndex, entries: readonly Entry[]): void {
+  const { decided } = replica
   replica.migration.sentBytes += bytesOf(entries)
   const leader = isLeading(replica) ? replica.leadership!.ballot : (replica.followed ?? ZERO_BALLOT)
-  send(replica, from, { kind: 'decided-entries', from: message.from, decided, leader, entries }, 'now')
+  send(replica, to, { kind: 'decided-entries', from, decided, leader, entries }, 'now')
 }
 
 export function onDecidedEntries(replica: Replica, from: NodeId, message: DecidedEntries): void {

@@ -9,7 +9,7 @@
  * 3. When a frame is durable the core gets `persisted` for the position that `position()` named when the frame
  *    was handed to storage. One that is out of date (an older ballot) does not count.
  */
-import type { Ballot, Configuration, LogIndex, LogRecord, NodeId, Room } from '../vocabulary.ts'
+import type { Ballot, Configuration, Entry, LogIndex, LogRecord, NodeId, Room } from '../vocabulary.ts'
 import type { Message } from './messages.ts'
 
 /** Milliseconds of a monotonic clock; only differences mean anything. */
@@ -36,8 +36,17 @@ export type Event =
       readonly configuration: Configuration
       readonly start: LogIndex
     }
-  /** A checkpoint of our own is durable; entries up to `index` may leave memory. */
+  /** Applied, and in a checkpoint of our own or read back from storage when they are asked for: may leave memory. */
   | { readonly kind: 'trim'; readonly now: Milliseconds; readonly index: LogIndex }
+  /** What storage has of the entries that `read-log` asked for; its log begins at `first`. */
+  | {
+      readonly kind: 'log-read'
+      readonly now: Milliseconds
+      readonly to: NodeId
+      readonly from: LogIndex
+      readonly entries: readonly Entry[]
+      readonly first: LogIndex
+    }
   /** What the disk of this node has room for, where it changed (room.ts). */
   | { readonly kind: 'room'; readonly now: Milliseconds; readonly room: Room }
   /** The connection to a peer was lost or made anew: what was in flight may be gone. */
@@ -71,5 +80,7 @@ export type Effect =
   | { readonly kind: 'became-leader'; readonly ballot: Ballot }
   /** A configuration started here (also when this replica is not a member of it any more). */
   | { readonly kind: 'configuration-changed'; readonly configuration: Configuration; readonly start: LogIndex }
+  /** `to` needs decided entries that are no longer in memory: read them, and answer with `log-read`, or not at all. */
+  | { readonly kind: 'read-log'; readonly to: NodeId; readonly from: LogIndex; readonly upTo: LogIndex }
   /** Entries that are needed are no longer in any log: fetch a checkpoint of at least `index` from one of `from`. */
   | { readonly kind: 'need-checkpoint'; readonly index: LogIndex; readonly from: readonly NodeId[] }

@@ -15,7 +15,14 @@ import {
   type RecoveredLog,
 } from '../vocabulary.ts'
 import { ZERO_BALLOT, logIndex, nodeId, sameBallot } from '../vocabulary.ts'
-import { createFetch, installCheckpoint, onDecidedEntries, onFetchDecided, onNoLongerHere } from './catch-up.ts'
+import {
+  createFetch,
+  installCheckpoint,
+  onDecidedEntries,
+  onFetchDecided,
+  onLogRead,
+  onNoLongerHere,
+} from './catch-up.ts'
 import { acceptsCheckpoint, pump, tickFetch } from './catch-up.ts'
 import { beginRecall, onAskPromise, onTellPromise, tickRecall } from './doubt.ts'
 import { createElection, onDisconnected, onHeartbeatReply, onHeartbeatRequest, onSight } from './election.ts'
@@ -169,6 +176,8 @@ function take(replica: Replica, event: Event): void {
       return pump(replica)
     case 'trim':
       return dropThrough(replica.log, Math.min(event.index, replica.decided), replica.options.keepEntriesBytes)
+    case 'log-read':
+      return onLogRead(replica, event.to, event.from, event.entries, event.first)
     case 'reconnected':
       return onReconnected(replica, event.peer)
     case 'disconnected':

@@ -41,8 +41,10 @@ export interface Options {
   readonly maxInFlightBytes: number
   /** Entries proposed and not yet decided; beyond it no proposal is taken. */
   readonly maxUndecidedBytes: number
-  /** Entries kept in memory although a checkpoint covers them, for peers that lag a little. */
+  /** Entries kept in memory although nobody here needs them, for peers that lag a little. */
   readonly keepEntriesBytes: number
+  /** Whether storage reads back what is no longer in memory: the shell answers `read-log`. */
+  readonly readsLog: boolean
   /** A stop-sign is proposed when a quorum of the new voters lags by no more than this. */
   readonly reconfigurationLagEntries: number
   /** Decided entries asked of one node at a time. */
@@ -57,6 +59,7 @@ export const DEFAULT_OPTIONS: Options = {
   maxInFlightBytes: 8 * 1024 * 1024,
   maxUndecidedBytes: 32 * 1024 * 1024,
   keepEntriesBytes: 16 * 1024 * 1024,
+  readsLog: false,
   reconfigurationLagEntries: 256,
   fetchSegmentEntries: 512,
 }

@@ -154,31 +154,35 @@ function applyMask(bytes: Buffer, from: number, mask: number): void {
   for (let at = from; at < bytes.length; at += 4) bytes.writeUInt32LE((bytes.readUInt32LE(at) ^ mask) >>> 0, at)
 }
 
-/** The header at `offset`, or null where its check does not hold. `bytes` is the segment from its start. */
-export function readFrameHeader(bytes: Buffer, offset: number, segmentSeed: number): FrameHeader | null {
-  if (offset + FRAME_HEADER_BYTES > bytes.length) return null
-  const length = bytes.readUInt32LE(offset)
+/**
+ * The header at `offset`, or null where its check does not hold. `bytes` is the segment from `skipped` on, mostly from
+ * its start.
+ */
+export function readFrameHeader(bytes: Buffer, offset: number, segmentSeed: number, skipped = 0): FrameHeader | null {
+  const at = offset - skipped
+  if (at + FRAME_HEADER_BYTES > bytes.length) return null
+  const length = bytes.readUInt32LE(at)
   if (length === 0 || length > MAXIMUM_FRAME_BYTES) return null
-  const check = bytes.readUInt32LE(offset + 28)
-  if (crc32(bytes.subarray(offset, offset + 28), frameSeed(segmentSeed, offset)) !== check) return null
+  const check = bytes.readUInt32LE(at + 28)
+  if (crc32(bytes.subarray(at, at + 28), frameSeed(segmentSeed, offset)) !== check) return null
   return {
     offset,
     length,
-    kind: (bytes.readUInt32LE(offset + 4) & ~COMPRESSED) >>> 0,
-    compressed: (bytes.readUInt32LE(offset + 4) & COMPRESSED) !== 0,
-    mask: bytes.readUInt32LE(offset + 8),
-    previous: bytes.readUInt32LE(offset + 12),
-    last: bytes.readUInt32LE(offset + 16) + bytes.readUInt32LE(offset + 20) * 0x1_0000_0000,
-    crc: bytes.readUInt32LE(offset + 24),
+    kind: (bytes.readUInt32LE(at + 4) & ~COMPRESSED) >>> 0,
+    compressed: (bytes.readUInt32LE(at + 4) & COMPRESSED) !== 0,
+    mask: bytes.readUInt32LE(at + 8),
+    previous: bytes.readUInt32LE(at + 12),
+    last: bytes.readUInt32LE(at + 16) + bytes.readUInt32LE(at + 20) * 0x1_0000_0000,
+    crc: bytes.readUInt32LE(at + 24),
     check,
     end: offset + FRAME_HEADER_BYTES + alignUp(length, FRAME_ALIGNMENT),
   }
 }
 
 /** The payload, unmasked, where its CRC holds: a view into `bytes` unless it was masked. Null where it does not. */
-export function readFramePayload(bytes: Buffer, header: FrameHeader, segmentSeed: number): Buffer | null {
-  if (header.end > bytes.length) return null
-  const padded = bytes.subarray(header.offset + FRAME_HEADER_BYTES, header.end)
+export function readFramePayload(bytes: Buffer, header: FrameHeader, segmentSeed: number, skipped = 0): Buffer | null {
+  if (header.end - skipped > bytes.length) return null
+  const padded = bytes.subarray(header.offset + FRAME_HEADER_BYTES - skipped, header.end - skipped)
   if (crc32(padded, frameSeed(segmentSeed, header.offset)) !== header.crc) return null
   if (header.mask === 0) return padded.subarray(0, header.length)
   const plain = Buffer.allocUnsafeSlow(padded.length)
@@ -193,8 +197,10 @@ export function openFramePayload(
   header: FrameHeader,
   sealed: Buffer,
   cipher: FileCipher,
+  skipped = 0,
 ): Buffer | null {
-  const authenticated = Buffer.from(bytes.subarray(header.offset, header.offset + AUTHENTICATED_BYTES))
+  const at = header.offset - skipped
+  const authenticated = Buffer.from(bytes.subarray(at, at + AUTHENTICATED_BYTES))
   authenticated.writeUInt32LE(0, 8)
   return cipher.open(sealed, header.offset, authenticated)
 }

@@ -129,8 +129,8 @@ const NOTHING = Buffer.alloc(0)
 const isMagic = (bytes: Buffer): boolean => bytes.length >= MAGIC.length && bytes.compare(MAGIC, 0, 8, 0, 8) === 0
 
 /** The last mark at or before the entry at `first`; null: from the first frame on. */
-export function markFor(index: SegmentIndex, first: number): Mark | null {
-  return index.marks.findLast((mark) => mark.first <= first) ?? null
+export function markFor({ marks }: Pick<SegmentIndex, 'marks'>, first: number): Mark | null {
+  return marks.findLast((mark) => mark.first <= first) ?? null
 }
 
 /** Writes the index behind the end of a segment that has a durable successor, and cuts off what is behind. */

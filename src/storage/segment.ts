@@ -255,19 +255,21 @@ export function* readSegment(
   yield { kind: 'stop', end: offset, check, stop }
 }
 
-const SEALED = Symbol('sealed')
+/** Whole, as far as its CRC says, and closed: no cipher was given. */
+export const SEALED = Symbol('sealed')
 
-/** The payload as it was given to the log; null where the frame is damaged. */
-function readPayload(
+/** The payload as it was given to the log; null where the frame is damaged. `bytes`: as `readFrameHeader` says. */
+export function readPayload(
   bytes: Buffer,
   header: FrameHeader,
   { header: { key }, seed }: DecodedHeader,
   cipher: FileCipher | null,
+  skipped = 0,
 ): Buffer | typeof SEALED | null {
-  let payload = readFramePayload(bytes, header, seed)
+  let payload = readFramePayload(bytes, header, seed, skipped)
   if (payload !== null && key !== null) {
     if (cipher === null) return SEALED
-    payload = openFramePayload(bytes, header, payload, cipher)
+    payload = openFramePayload(bytes, header, payload, cipher, skipped)
   }
   return payload !== null && header.compressed ? decompressPayload(payload) : payload
 }

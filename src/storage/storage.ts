@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LokiError, messageOf } from '../errors.ts'
 import { invariant } from '../invariant.ts'
-import { type ClusterId, type LogIndex, type LogRecord, type NodeId, type RecoveredLog } from '../vocabulary.ts'
+import type { ClusterId, Entry, LogIndex, LogRecord, NodeId, RecoveredLog } from '../vocabulary.ts'
 import { type Timeline, type VolumeId, logIndex, timeline } from '../vocabulary.ts'
 import { Archive } from './archive.ts'
 import { CheckpointReceiver } from './checkpoint-receiver.ts'
@@ -16,6 +16,8 @@ import { decodeManifest, readSlices, readChunk, removeCheckpoint, writeCheckpoin
 import { Meta, loadMeta } from './meta.ts'
 import { judge } from './judgement.ts'
 import { type KeyRing, NO_KEYS } from './keys.ts'
+import { removeLeftovers } from './leftovers.ts'
+import type { EntryRange } from './log-reader.ts'
 import { type ReplayedLog, goodCheckpoints, replayLog } from './recovery.ts'
 import { type Rot, Scrub, type ScrubTarget } from './scrub.ts'
 import { SpaceWatch } from './space.ts'
@@ -128,22 +130,6 @@ function refuseOtherIdentity(
     `${directory} belongs to node ${identity.node} of cluster ${identity.cluster}, ` +
       `and the control file says node ${expected.node} of cluster ${expected.cluster}`,
   )
-}
-
-/** Temporary files of a start or a writer that was cut short. */
-async function removeLeftovers(options: StorageOptions, newest: CheckpointInfo | null): Promise<void> {
-  const { disk, walDirectory, checkpointDirectory } = options
-  for (const name of (await disk.list(walDirectory)) ?? []) {
-    if (name === 'next.tmp' || name === 'meta.tmp' || name.endsWith('.wal.tmp')) {
-      await disk.unlink(`${walDirectory}/${name}`)
-    }
-  }
-  for (const name of (await disk.list(checkpointDirectory)) ?? []) {
-    const receiving = /^receiving-(\d{16})$/.exec(name)
-    const stale = receiving !== null && Number(receiving[1]) <= (newest?.index ?? 0)
-    if (name === 'writing' || name.startsWith('removing-') || stale)
-      await disk.removeDirectory(`${checkpointDirectory}/${name}`)
-  }
 }
 
 async function largestTimeline(options: StorageOptions, replayed: ReplayedLog, inMeta: number): Promise<number> {
@@ -295,6 +281,17 @@ export class Storage {
 
   /** The slices of `checkpoint` as the machine gave them, verified. Throws `CHECKPOINT_DAMAGED`. */
   async *readCheckpoint(): AsyncGenerator<Buffer, void> {
+  /** Where the log begins: what is below was let go of, or a checkpoint of a peer took its place. */
+  get first(): LogIndex {
+    return logIndex(Math.max(this.#meta.content.first, this.#wal.position.first))
+  }
+
+  /** Entries that are decided, as far as the log has them: see log-reader.ts. */
+  async readDecided(range: EntryRange): Promise<Entry[]> {
+    // Segments may still be here from before a checkpoint was installed: what is in them was perhaps never decided.
+    return range.from < this.first ? [] : this.#wal.readDecided(range)
+  }
+
     const { checkpoint } = this
     if (checkpoint === null) return
     yield* readSlices(this.#options.disk, this.#options.checkpointDirectory, checkpoint)
@@ -465,7 +462,7 @@ export class Storage {
   }
 
   status(): StorageStatus {
-    const { first, last } = this.#wal.position
+    const { last } = this.#wal.position
     return {
       readOnly: this.space.readOnly,
       freeBytes: this.space.freeBytes,
@@ -476,7 +473,7 @@ export class Storage {
       syncMilliseconds: this.#wal.pace.averageMilliseconds,
       segments: this.#wal.segments.length,
       timeline: this.timeline,
-      first,
+      first: this.first,
       last,
       rot: {
         found: this.#rotFound,

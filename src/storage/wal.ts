@@ -19,7 +19,7 @@
 import { ByteWriter } from '../bytes.ts'
 import { LokiError, messageOf } from '../errors.ts'
 import { invariant } from '../invariant.ts'
-import { type ClusterId, type LogIndex, type LogRecord, type Timeline, type VolumeId } from '../vocabulary.ts'
+import type { ClusterId, Entry, LogIndex, LogRecord, Timeline, VolumeId } from '../vocabulary.ts'
 import { logIndex, timeline } from '../vocabulary.ts'
 import { compressPayload } from './compression.ts'
 import type { Disk, DiskFile } from './disk.ts'
@@ -35,6 +35,7 @@ import {
 } from './frames.ts'
 import { FileCipher, type KeyRing, TAG_BYTES } from './keys.ts'
 import { type LogPosition, advance, isCut, writePadding, writeRecord, writeState } from './records.ts'
+import { type EntryRange, readDecided } from './log-reader.ts'
 import { type SyncMode, SyncPace } from './sync-pace.ts'
 import { type SegmentLink, encodeSegmentHeader, segmentName } from './segment.ts'
 import { Marks } from './segment-index.ts'
@@ -391,6 +392,13 @@ export class Wal {
   }
 
   /** Forgets segments that the caller moved away; they are the oldest ones. */
+  /** Entries that are decided: see log-reader.ts. */
+  readDecided(range: EntryRange): Promise<Entry[]> {
+    const { disk, directory, keys } = this.#options
+    const log = { directory, segments: this.segments, marks: this.#segment?.marks.list ?? [] }
+    return readDecided(disk, keys, log, range)
+  }
+
   forget(count: number): void {
     this.#older.splice(0, count)
   }

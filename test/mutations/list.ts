@@ -28,7 +28,7 @@ const FRAMES: readonly Mutation[] = [
   {
     name: 'the check of a frame header is not checked',
     file: 'storage/frames.ts',
-    from: 'if (crc32(bytes.subarray(offset, offset + 28), frameSeed(segmentSeed, offset)) !== check) return null',
+    from: 'if (crc32(bytes.subarray(at, at + 28), frameSeed(segmentSeed, offset)) !== check) return null',
     to: '',
     caughtBy: 'bit flips',
   },
