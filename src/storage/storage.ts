@@ -279,8 +279,6 @@ export class Storage {
     this.space.wrote(this.#wal.bytesWritten)
   }
 
-  /** The slices of `checkpoint` as the machine gave them, verified. Throws `CHECKPOINT_DAMAGED`. */
-  async *readCheckpoint(): AsyncGenerator<Buffer, void> {
   /** Where the log begins: what is below was let go of, or a checkpoint of a peer took its place. */
   get first(): LogIndex {
     return logIndex(Math.max(this.#meta.content.first, this.#wal.position.first))
@@ -292,6 +290,8 @@ export class Storage {
     return range.from < this.first ? [] : this.#wal.readDecided(range)
   }
 
+  /** The slices of `checkpoint` as the machine gave them, verified. Throws `CHECKPOINT_DAMAGED`. */
+  async *readCheckpoint(): AsyncGenerator<Buffer, void> {
     const { checkpoint } = this
     if (checkpoint === null) return
     yield* readSlices(this.#options.disk, this.#options.checkpointDirectory, checkpoint)

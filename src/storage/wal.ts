@@ -34,8 +34,8 @@ import {
   finishFrame,
 } from './frames.ts'
 import { FileCipher, type KeyRing, TAG_BYTES } from './keys.ts'
-import { type LogPosition, advance, isCut, writePadding, writeRecord, writeState } from './records.ts'
 import { type EntryRange, readDecided } from './log-reader.ts'
+import { type LogPosition, advance, isCut, writePadding, writeRecord, writeState } from './records.ts'
 import { type SyncMode, SyncPace } from './sync-pace.ts'
 import { type SegmentLink, encodeSegmentHeader, segmentName } from './segment.ts'
 import { Marks } from './segment-index.ts'
@@ -391,7 +391,6 @@ export class Wal {
     return this.#prepared.error ?? this.sealer.error
   }
 
-  /** Forgets segments that the caller moved away; they are the oldest ones. */
   /** Entries that are decided: see log-reader.ts. */
   readDecided(range: EntryRange): Promise<Entry[]> {
     const { disk, directory, keys } = this.#options
@@ -399,6 +398,7 @@ export class Wal {
     return readDecided(disk, keys, log, range)
   }
 
+  /** Forgets segments that the caller moved away; they are the oldest ones. */
   forget(count: number): void {
     this.#older.splice(0, count)
   }
