@@ -44,16 +44,26 @@ async function serve(answer: (count: number) => string | null): Promise<{ target
   return { target: `127.0.0.1:${port}`, received: () => received }
 }
 
+/**
+ * On a machine that is busy with other things a run may not come far: another one then, on a server of its own, and
+ * `longer` by one.
+ */
+async function until<T>(isEnough: (run: T) => boolean, act: (longer: number) => Promise<T>): Promise<T> {
+  for (let longer = 1; ; longer++) {
+    const run = await act(longer)
+    if (longer === 8 || isEnough(run)) return run
+  }
+}
+
 test('every answered command is counted, none twice', async () => {
-  const { target, received } = await serve(() => '+OK\r\n')
-  const report = await runLoad({
-    targets: [target],
-    clients: 5,
-    seconds: 0.4,
-    warmUpSeconds: 0,
-    pipeline: 3,
-    threads: 2,
-  })
+  const { report, received } = await until(
+    (run) => run.report.operations > 20,
+    async () => {
+      const server = await serve(() => '+OK\r\n')
+      const load = { clients: 5, seconds: 0.4, warmUpSeconds: 0, pipeline: 3, threads: 2 }
+      return { report: await runLoad({ targets: [server.target], ...load }), received: server.received }
+    },
+  )
   expect(report.errors).toEqual({})
   expect(report.operations).toBeGreaterThan(20)
   // What is in flight at the end was received and is not counted.
@@ -63,8 +73,13 @@ test('every answered command is counted, none twice', async () => {
 })
 
 test('errors are counted by kind, and a lost connection is an unknown outcome', async () => {
-  const { target } = await serve((count) => (count === 50 ? null : count % 10 === 0 ? '-ERR no\r\n' : '+OK\r\n'))
-  const report = await runLoad({ targets: [target], clients: 1, seconds: 1, warmUpSeconds: 0 })
+  const report = await until(
+    ({ reconnects, operations }) => reconnects > 0 && operations > 50,
+    async () => {
+      const { target } = await serve((count) => (count === 50 ? null : count % 10 === 0 ? '-ERR no\r\n' : '+OK\r\n'))
+      return runLoad({ targets: [target], clients: 1, seconds: 1, warmUpSeconds: 0 })
+    },
+  )
   const lost = Object.entries(report.errors).filter(([kind]) => kind.startsWith('connection lost'))
   expect(report.errors['ERR no']).toBeGreaterThan(4)
   expect(lost).toEqual([[expect.stringContaining('outcome unknown'), 1]])
@@ -72,13 +87,18 @@ test('errors are counted by kind, and a lost connection is an unknown outcome', 
 })
 
 test('a pause of the server is the longest gap', async () => {
-  let pausedUntil = 0
-  const { target } = await serve((count) => {
-    if (count === 20) pausedUntil = performance.now() + 400
-    while (performance.now() < pausedUntil);
-    return '+OK\r\n'
-  })
-  const report = await runLoad({ targets: [target], clients: 2, seconds: 1.5, warmUpSeconds: 0 })
+  const report = await until(
+    ({ operations }) => operations > 40,
+    async () => {
+      let pausedUntil = 0
+      const { target } = await serve((count) => {
+        if (count === 20) pausedUntil = performance.now() + 400
+        while (performance.now() < pausedUntil);
+        return '+OK\r\n'
+      })
+      return runLoad({ targets: [target], clients: 2, seconds: 1.5, warmUpSeconds: 0 })
+    },
+  )
   // A client that was itself kept waiting sees less of the pause than there was.
   expect(report.longestGapMilliseconds).toBeGreaterThan(200)
 })
@@ -141,15 +161,21 @@ test('the scanner of the load generator sees the same replies in any pieces, and
 })
 
 test('open loop: as many commands as asked for, and a pause counts for all that were due in it', async () => {
-  let pausedUntil = 0
-  const { target } = await serve((count) => {
-    if (count === 200) pausedUntil = performance.now() + 300
-    while (performance.now() < pausedUntil);
-    return '+OK\r\n'
-  })
-  const report = await runLoad({ targets: [target], clients: 3, seconds: 1.2, warmUpSeconds: 0, perSecond: 500 })
+  const { report, due } = await until(
+    (run) => run.report.operations > 200,
+    async (longer) => {
+      let pausedUntil = 0
+      const { target } = await serve((count) => {
+        if (count === 200) pausedUntil = performance.now() + longer * 300
+        while (performance.now() < pausedUntil);
+        return '+OK\r\n'
+      })
+      const load = { clients: 3, seconds: longer * 1.2, warmUpSeconds: 0, perSecond: 500 }
+      return { report: await runLoad({ targets: [target], ...load }), due: load.seconds * load.perSecond }
+    },
+  )
   expect(report.errors).toEqual({})
-  expect(report.operations).toBeLessThan(600)
+  expect(report.operations).toBeLessThan(due)
   expect(report.operations).toBeGreaterThan(200)
   // A closed loop of three clients would have noticed the pause three times; here some 150 commands were due.
   expect(report.latencyMilliseconds.p90).toBeGreaterThan(50)
@@ -165,9 +191,14 @@ test('a connection tells what is unanswered when it ends', async () => {
 })
 
 test('WAIT: a batch counts when the replicas have it, and never with too few', async () => {
-  // Every second reply answers WAIT: one replica, then none.
-  const { target } = await serve((count) => (count % 2 === 1 ? '+OK\r\n' : count % 8 === 0 ? ':0\r\n' : ':1\r\n'))
-  const report = await runLoad({ targets: [target], clients: 1, seconds: 0.4, warmUpSeconds: 0, waitReplicas: 1 })
+  // Every second reply answers WAIT: one replica, and at every fourth of them none.
+  const report = await until(
+    ({ operations }) => operations > 12,
+    async () => {
+      const { target } = await serve((count) => (count % 2 === 1 ? '+OK\r\n' : count % 8 === 0 ? ':0\r\n' : ':1\r\n'))
+      return runLoad({ targets: [target], clients: 1, seconds: 0.4, warmUpSeconds: 0, waitReplicas: 1 })
+    },
+  )
   const short = report.errors['WAIT: too few replicas'] ?? 0
   expect(Object.keys(report.errors)).toEqual(['WAIT: too few replicas'])
   expect(short).toBeGreaterThan(2)

@@ -10,7 +10,7 @@ import { AT_ONCE, IN_GOOD_ORDER, remove } from '../local/delete.ts'
 import { at } from '../local/objects.ts'
 import { builtIn } from '../local/resources.ts'
 import { folderOf } from '../local/volumes.ts'
-import { PODS, addNodes, isAlive, openPlane, pidOf, podOf, readyPod, until } from './local-plane.ts'
+import { PODS, addNodes, isAlive, openPlane, pidOf, podOf, probe, readyPod, until } from './local-plane.ts'
 
 let opened: Awaited<ReturnType<typeof openPlane>>
 let plane: ControlPlane
@@ -69,7 +69,7 @@ test('a killed process is started again, in the same place', async () => {
 })
 
 test('probes: readiness comes and goes, liveness restarts', async () => {
-  addNodes(plane, 'orders', 1)
+  addNodes(plane, 'orders', 1, { livenessProbe: probe('/livez', { periodSeconds: 1, failureThreshold: 4 }) })
   const pod = await readyPod(plane, 'orders-0')
   writeFileSync(join(walOf('orders-0'), 'unready'), '')
   await until(

@@ -52,6 +52,15 @@ async function ok(...args: string[]): Promise<string> {
   return out
 }
 
+/** `kubectl logs -f`: what it has shown so far, and its end. */
+function followed(pod: string): { seen: string; readonly ended: Promise<unknown> } {
+  const env = { ...process.env, KUBECONFIG: opened.plane.kubeconfig, HOME: opened.folder }
+  const child = spawn(KUBECTL, ['logs', '-f', pod], { env })
+  const following = { seen: '', ended: new Promise((resolve) => child.on('close', resolve)) }
+  child.stdout.on('data', (chunk) => (following.seen += String(chunk)))
+  return following
+}
+
 /** Marks the cluster as ready, as the operator would. */
 function becomeReady(): void {
   opened.plane.registry.change(clusters, 'default', 'orders', 'status', (object) => {
@@ -188,10 +197,12 @@ describe.skipIf(version === null)(`kubectl ${version ?? ''}`, () => {
     const pod = await readyPod(opened.plane, 'nodes-0')
     expect(await ok('get', 'pods', '-o', 'wide')).toMatch(/nodes-0 +1\/1 +Running +0 +\d+s +127\.0\.0\.1 +local/)
     expect(await ok('logs', 'nodes-0', '--tail=1')).toBe('fake node nodes-0 starts\n')
-    const following = ok('logs', '-f', 'nodes-0')
+    const following = followed('nodes-0')
+    await until('the log is followed', () => following.seen.includes('starts'))
     expect(await ok('events', '--for', 'pod/nodes-0')).toContain('Successfully assigned default/nodes-0 to local')
     expect(await ok('delete', 'pod', 'nodes-0')).toContain('deleted')
-    expect(await following).toBe('fake node nodes-0 starts\nfake node stops\n')
+    await following.ended
+    expect(following.seen).toBe('fake node nodes-0 starts\nfake node stops\n')
     await readyPod(opened.plane, 'nodes-0', pod.metadata.uid)
   })
 

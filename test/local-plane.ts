@@ -15,7 +15,7 @@ export const FAKE_NODE = join(import.meta.dirname, 'fixtures', 'fake-node.mjs')
 export const PODS = builtIn('pods')
 
 export async function until<T>(what: string, look: () => T | null | undefined | false): Promise<T> {
-  for (let turn = 0; turn < 600; turn++) {
+  for (let turn = 0; turn < 1200; turn++) {
     const found = look()
     if (found !== null && found !== undefined && found !== false) return found
     await sleep(50)
@@ -47,7 +47,7 @@ export async function openPlane(folder = mkdtempSync(join(tmpdir(), 'lokikv-loca
   return { plane, folder, close }
 }
 
-const probe = (path: string, limits: object): object => ({ httpGet: { path, port: 'admin' }, ...limits })
+export const probe = (path: string, limits: object): object => ({ httpGet: { path, port: 'admin' }, ...limits })
 
 /** What the operator makes of a LokiCluster, as far as the agent is concerned. */
 export function addNodes(plane: ControlPlane, name: string, replicas: number, more: object = {}): KubeObject {
@@ -82,7 +82,8 @@ export function addNodes(plane: ControlPlane, name: string, replicas: number, mo
     ports: [{ name: 'admin', containerPort: 8081 }],
     startupProbe: probe('/startupz', { periodSeconds: 1, failureThreshold: 30 }),
     readinessProbe: probe('/readyz', { periodSeconds: 1, failureThreshold: 1 }),
-    livenessProbe: probe('/livez', { periodSeconds: 1, failureThreshold: 2 }),
+    // A busy machine may keep a process waiting for seconds: that is no reason to start it again.
+    livenessProbe: probe('/livez', { periodSeconds: 1, failureThreshold: 20 }),
     volumeMounts: [
       { name: 'wal', mountPath: '/var/lib/lokikv/wal' },
       { name: 'checkpoints', mountPath: '/var/lib/lokikv/checkpoints' },

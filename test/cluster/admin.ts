@@ -18,6 +18,9 @@ import {
   parseNodeStatus,
 } from '../../src/contract.ts'
 
+/** Long: a disk that others keep busy holds a node up for seconds. */
+const PATIENCE_MILLISECONDS = 60_000
+
 export class AdminError extends Error {
   override name = 'AdminError'
   readonly status: number
@@ -79,7 +82,7 @@ export class Admin {
 
   /** Status code of a probe path, which needs no token. */
   async probe(path: string): Promise<number> {
-    const response = await fetch(this.#base + path, { signal: AbortSignal.timeout(3000) })
+    const response = await fetch(this.#base + path, { signal: AbortSignal.timeout(PATIENCE_MILLISECONDS) })
     await response.arrayBuffer()
     return response.status
   }
@@ -92,7 +95,7 @@ export class Admin {
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(10_000),
+      signal: AbortSignal.timeout(PATIENCE_MILLISECONDS),
     })
     const text = await response.text()
     if (response.ok) return text === '' ? null : (JSON.parse(text) as unknown)

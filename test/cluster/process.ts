@@ -153,7 +153,7 @@ export class NodeProcess {
   }
 
   /** SIGTERM, and waits until the process has ended by itself; after `limitMilliseconds` it is killed and this throws. */
-  async stop(limitMilliseconds = 30_000): Promise<Exit> {
+  async stop(limitMilliseconds = 60_000): Promise<Exit> {
     const child = this.#child
     if (!child) return this.#exited
     child.kill('SIGTERM')

@@ -94,6 +94,10 @@ export class Recorder {
     return this.#answered
   }
 
+  get reconnects(): number {
+    return this.#reconnects
+  }
+
   get failures(): readonly Failure[] {
     return this.#failures
   }

@@ -15,9 +15,11 @@ test(`${KILLS} kills of a writer, seed ${SEED}`, async () => {
   const folder = await mkdtemp(join(tmpdir(), 'kill-'))
   const soak = new Soak(folder, SEED)
   try {
-    while (soak.summary.kills < KILLS) await soak.kill()
+    // More of them on a machine so busy that hardly a life comes to write.
+    const isEnough = (): boolean => soak.summary.kills >= KILLS && soak.summary.acknowledged > KILLS
+    while (!isEnough() && soak.summary.kills < 5 * KILLS) await soak.kill()
     expect(soak.summary.acknowledged).toBeGreaterThan(KILLS)
-    expect(soak.summary.inStart).toBeLessThan(KILLS / 2)
+    expect(soak.summary.inStart).toBeLessThan(soak.summary.kills / 2)
   } finally {
     soak.close()
     await rm(folder, { recursive: true, force: true })
