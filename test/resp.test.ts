@@ -404,6 +404,14 @@ describe('commands about the connection and the cluster', () => {
     }
   })
 
+  it('READONLY answers nothing older than what a read before it on the connection is about to show', async () => {
+    front.readDelay = 40
+    const client = new RawClient().send(frame('GET', 'k') + frame('READONLY') + frame('GET', 'k'))
+    await new RawClient().send(frame('SET', 'k', 'new')).exactly('+OK\r\n')
+    await client.exactly('$3\r\nnew\r\n+OK\r\n$3\r\nnew\r\n')
+    front.readDelay = 2
+  })
+
   it('READONLY answers from the node itself, but never behind its own writes', async () => {
     const client = new RawClient().send('READONLY\r\nSET k 1\r\nGET k\r\n')
     await client.exactly('+OK\r\n+OK\r\n$1\r\n1\r\n')

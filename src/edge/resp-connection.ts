@@ -287,7 +287,8 @@ export class Connection implements Origin {
 
   #handleRead(command: Command, args: Arguments): void {
     if (this.#answerUnready()) return
-    if (this.readonlyMode && this.#queue.unansweredWrites === 0) {
+    // Not while an answer is on its way that another node's state may have given: it may be newer than the own one.
+    if (this.readonlyMode && this.#queue.unansweredWrites === 0 && this.#queue.unansweredReads === 0) {
       const reply = this.#shared.front.readStale(args)
       if (reply !== undefined) {
         this.#queue.answer(reply)
