@@ -2,6 +2,7 @@
 /** argv, signals, start and stop of a node; nothing else. */
 import pino from 'pino'
 import { checkpointTool } from './checkpoint-inspect.ts'
+import { tuneCollector } from './collector.ts'
 import { readConfig } from './config.ts'
 import { LokiError, explain } from './errors.ts'
 import { initialise } from './init.ts'
@@ -30,6 +31,7 @@ function coded(error: unknown): unknown {
 }
 
 async function runNode(): Promise<number> {
+  tuneCollector()
   const logger = pino({ name: 'lokikv', base: null, timestamp: pino.stdTimeFunctions.isoTime })
   const log = (message: string, fields: Record<string, unknown>): void => logger.info(fields, message)
   const fatal = (thrown: unknown): void => {

@@ -8,12 +8,13 @@
  * across connections: consensus repairs loss, doubling and reordering.
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
-import { type Server, type Socket, connect, createServer } from 'node:net'
+import { type Server, type Socket, createServer } from 'node:net'
 import { LIMITS } from '../config.ts'
 import { splitAddress } from '../contract.ts'
 import { LokiError } from '../errors.ts'
 import type { ClusterId, Member, NodeId, VolumeId } from '../vocabulary.ts'
 import { FrameDecoder, FrameWriter, type Hello, PROTOCOL, type PeerFrame } from './peer-frames.ts'
+import { acceptSharing, connectSharing } from './shared-reads.ts'
 
 type Payload = Extract<PeerFrame, { kind: 'consensus' | 'relay' }>
 
@@ -98,7 +99,9 @@ export class PeerNetwork {
 
   constructor(options: PeerOptions) {
     this.#options = options
-    this.#server = createServer((socket) => this.#open(socket, false))
+    this.#server = createServer({ pauseOnConnect: true }, (socket) => {
+      this.#open(acceptSharing(socket, { allowHalfOpen: false }), false)
+    })
     this.#pinger = setInterval(() => this.#ping(), PING_MILLISECONDS)
     this.#pinger.unref()
   }
@@ -173,7 +176,7 @@ export class PeerNetwork {
     }
     try {
       const { host, port } = splitAddress(this.#options.lookUp(dial.member.address))
-      dial.connection = this.#open(connect({ host, port }), true)
+      dial.connection = this.#open(connectSharing({ host, port }), true)
       dial.connection.socket.once('close', () => {
         dial.connection = null
         this.#redialLater(dial)

@@ -1,6 +1,6 @@
 /**
  * Bytes of a Redis client -> commands, as they come in. Guarantees: the same commands whatever pieces the bytes
- * arrive in; arguments are views into what was received where they lie in one piece; nothing is parsed twice
+ * arrive in; arguments are views into a copy of what was received where they lie in one piece; nothing is parsed twice
  * but a line that was not whole.
  *
  *   command   "*" count CRLF, then count times: "$" length CRLF, that many bytes, CRLF
@@ -61,7 +61,7 @@ export class RespDecoder {
     return this.#offset >= this.#buffer.length && this.#left === 0
   }
 
-  /** Takes bytes; they must not be changed afterwards. */
+  /** Takes a copy of the bytes. */
   push(chunk: Buffer): void {
     let rest = chunk
     if (this.#large !== null) {
@@ -72,7 +72,7 @@ export class RespDecoder {
     }
     if (rest.length === 0) return
     if (this.#offset >= this.#buffer.length) {
-      this.#buffer = rest
+      this.#buffer = Buffer.from(rest)
       this.#searched = 0
     } else {
       const kept = this.#buffer.length - this.#offset

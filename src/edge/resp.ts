@@ -9,6 +9,7 @@ import { type Server, type Socket, createServer } from 'node:net'
 import type { Front } from './front.ts'
 import { Connection, type ConnectionLimits, type Shared } from './resp-connection.ts'
 import { RespEncoder } from './resp-encoder.ts'
+import { acceptSharing } from './shared-reads.ts'
 
 export interface RespLimits {
   readonly maxClients: number
@@ -47,7 +48,10 @@ export class RespServer {
       commandsProcessed: 0,
     }
     // Half-open: a client that has sent its last command still gets the answer.
-    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket, limits.maxClients))
+    const allowHalfOpen = true
+    this.#server = createServer({ allowHalfOpen, pauseOnConnect: true }, (socket) => {
+      this.#accept(acceptSharing(socket, { allowHalfOpen }), limits.maxClients)
+    })
   }
 
   /** Open connections. */
