@@ -18,6 +18,9 @@ COPY operator operator
 ENV NODE_COMPILE_CACHE=/app/.compile-cache
 # As in src/contract.ts.
 ENV NODE_OPTIONS=--max-semi-space-size=16
+ENV MALLOC_ARENA_MAX=2
+ENV MALLOC_MMAP_THRESHOLD_=131072
+ENV MALLOC_TRIM_THRESHOLD_=1048576
 RUN install -d -o 1000 -g 1000 .compile-cache
 # The user `node` of the base image, by number, so that `runAsNonRoot` can be checked.
 USER 1000:1000

@@ -7,7 +7,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { NODE_OPTIONS, PORTS, type PortName } from '../src/contract.ts'
+import { PORTS, RUNTIME_ENVIRONMENT, type PortName } from '../src/contract.ts'
 import { Container, type Launch } from './container.ts'
 import { erase } from './delete.ts'
 import { record } from './events.ts'
@@ -302,7 +302,7 @@ export class Agent {
       executable: process.execPath,
       args: ['--disable-warning=ExperimentalWarning', this.#entryPoint, 'node'],
       folder: PROJECT,
-      environment: { ...inherited, NODE_OPTIONS, ...given },
+      environment: { ...inherited, ...RUNTIME_ENVIRONMENT, ...given },
       portOf: (containerPort) => portOf(ports, containerPort),
     }
   }

@@ -50,11 +50,13 @@ export const ENVIRONMENT = {
   controlFile: 'CONTROL_FILE_PATH',
 } as const
 
-/**
- * What Node.js is told for a node. Its young generation would grow to 128 MiB, more than the data of a small cluster;
- * what is young here dies young, so a small one costs little. The Dockerfile says the same.
- */
-export const NODE_OPTIONS = '--max-semi-space-size=16'
+/** As in the Dockerfile. By itself the young generation grows to 128 MiB, and glibc gives hardly any memory back. */
+export const RUNTIME_ENVIRONMENT = {
+  NODE_OPTIONS: '--max-semi-space-size=16',
+  MALLOC_ARENA_MAX: '2',
+  MALLOC_MMAP_THRESHOLD_: '131072',
+  MALLOC_TRIM_THRESHOLD_: '1048576',
+} as const
 
 /**
  * A JSON file `{"host:port": "127.0.0.1:port"}` that takes the place of DNS and of fixed ports where all pods

@@ -5,7 +5,7 @@
 import { readFileSync, readdirSync } from 'node:fs'
 import { dirname, join, normalize, relative } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { NODE_OPTIONS } from '../src/contract.ts'
+import { RUNTIME_ENVIRONMENT } from '../src/contract.ts'
 
 const root = join(import.meta.dirname, '..')
 const MAX_LINES = 500
@@ -132,8 +132,11 @@ describe('tidy', () => {
     expect(long.map(({ path, text }) => `${path}: ${text.split('\n').length}`)).toEqual([])
   })
 
-  it('the image tells Node.js what src/contract.ts says', () => {
-    expect(readFileSync(join(root, 'Dockerfile'), 'utf8')).toContain(`\nENV NODE_OPTIONS=${NODE_OPTIONS}\n`)
+  it('the image tells the runtime what src/contract.ts says', () => {
+    const dockerfile = readFileSync(join(root, 'Dockerfile'), 'utf8')
+    for (const [name, value] of Object.entries(RUNTIME_ENVIRONMENT)) {
+      expect(dockerfile).toContain(`\nENV ${name}=${value}\n`)
+    }
   })
 
   it('there is no room called utils', () => {

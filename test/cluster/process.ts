@@ -7,7 +7,7 @@ import { createWriteStream } from 'node:fs'
 import { mkdir, readFile, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
-import { ENVIRONMENT, NODE_OPTIONS, PORTS, type PortName, names } from '../../src/contract.ts'
+import { ENVIRONMENT, PORTS, type PortName, RUNTIME_ENVIRONMENT, names } from '../../src/contract.ts'
 import { Admin } from './admin.ts'
 import type { Target } from './recorder.ts'
 
@@ -65,7 +65,7 @@ export class NodeProcess {
     this.#environment = {
       PATH: process.env['PATH'] ?? '',
       HOME: this.folder,
-      NODE_OPTIONS,
+      ...RUNTIME_ENVIRONMENT,
       // Compiled once, started often: a start takes a third of the CPU time.
       NODE_COMPILE_CACHE: join(PROJECT, 'node_modules/.cache/compile'),
       [ENVIRONMENT.address]: this.address,
