@@ -1,5 +1,6 @@
 /** A node that was away for longer than entries stay in memory learns them from the logs of the others. */
 import { expect, test } from 'vitest'
+import { textOf } from '../../bench/resp-client.ts'
 import { LIMITS } from '../../src/config.ts'
 import { withCluster } from './harness.ts'
 
@@ -23,7 +24,7 @@ test('a node that missed more than stays in memory catches up from the log, with
     expect(await away.logs()).not.toContain('checkpoint installed')
     await cluster.transfer(away)
     for (const at of [0, 1, VALUES >> 1, VALUES - 1]) {
-      expect(String(await cluster.command(away, 'GET', `key ${at}`))).toBe(`${at} ${VALUE}`)
+      expect(textOf(await cluster.command(away, 'GET', `key ${at}`))).toBe(`${at} ${VALUE}`)
     }
   })
 })

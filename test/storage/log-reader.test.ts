@@ -148,10 +148,10 @@ test('reads go on while the log is written, sealed and let go of', async () => {
   const writer = new Writer(5, {})
   await writer.start()
   await writer.work(60)
-  let isOver = false
+  const writing = { isOver: false }
   const reading = (async () => {
     let read = 0
-    for (let round = 0; !isOver; round++) {
+    for (let round = 0; !writing.isOver; round++) {
       const last = writer.texts.length - 10
       const from = Math.max(1, last - (round % 200))
       const wanted = writer.texts.slice(from - 1, last)
@@ -166,7 +166,7 @@ test('reads go on while the log is written, sealed and let go of', async () => {
     for (let step = 0; step < 40; step++) await writer.append()
     await writer.checkpoint(writer.texts.length - 20)
   }
-  isOver = true
+  writing.isOver = true
   expect(await reading).toBeGreaterThan(1000)
   // What was let go of is not there; what is above the older checkpoint is.
   const { first } = writer.storage
