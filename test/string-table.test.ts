@@ -87,6 +87,18 @@ test('what is given back is used again, and all of it when the last string goes'
   expect(contentOf(table)).toEqual([])
 })
 
+test('a string takes its bytes, twelve before them, its part of the index, and what is left of its last unit', () => {
+  const table = new StringTable()
+  const before = process.memoryUsage().arrayBuffers
+  const count = 100_000
+  for (let at = 0; at < count; at++) {
+    const key = `key:${String(at).padStart(12, '0')}`
+    put(table, hashOf(key), key, { value: 'x'.repeat(100), version: at, expireAt: 0 })
+  }
+  // 12 + 16 + 100 bytes are eight units; the index is 8 bytes, and grows by a quarter.
+  expect((process.memoryUsage().arrayBuffers - before) / count).toBeLessThan(8 * 16 + 8 * 1.25 ** 2 + 4)
+})
+
 test('more strings in one bucket than a piece of memory has room for, as somebody may choose them', () => {
   const table = new StringTable()
   const before = process.memoryUsage().arrayBuffers

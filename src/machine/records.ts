@@ -54,7 +54,10 @@ export type KeyRecord = StringRecord | AggregateRecord
 
 /** What a key costs beyond its own bytes and those of its value: record, map slot, headers. Measured. */
 const RECORD_BYTES = 136
-/** As above, of a short string: header, index, what is left of its units. Measured. */
+/**
+ * As above, of a short string: its head, index, what is left of its units. It takes some twelve bytes less by now, but
+ * members of two versions must agree on what is used, or one refuses what the other takes.
+ */
 const SHORT_STRING_BYTES = 48
 /** What an expiry costs: its item in the heap, and the time as a number of its own. */
 const EXPIRY_BYTES = 64

@@ -3,12 +3,12 @@
  * used for its memory and encodings alone).
  *
  * Why: a million strings as objects in a `Map` are some 240 MB that the garbage collector walks through, and a look-up
- * waits for memory at every step from object to object. Here a string costs its bytes and about 45 more, none of which
+ * waits for memory at every step from object to object. Here a string costs its bytes and about 30 more, none of which
  * the collector sees, and a look-up waits for two lines of memory: its part of the index, and the record.
  *
  *   index of a bucket   for each string (u32 hash, u32 place), sorted by hash; of equal ones the smaller key first
- *   record              u16 key length, u16 value length, u16 units, u16 nothing, f64 version,
- *                       f64 expire at (0: never), key, value, rest of the units
+ *   record              u32 head (bits 0 to 10: key length, 11 to 21: value length, 22 to 29: units, 30: expires),
+ *                       f64 version, f64 expire at where it expires, key, value, rest of the units
  *
  * Both are in slabs (slabs.ts); a record is named by its place. A value that fits the units of the record takes the
  * place of the one before it; otherwise the record gets new ones.
@@ -24,11 +24,29 @@ export const SHORT_BYTES = 1024
 /** No place. */
 export const ABSENT = -1
 
-const HEADER_BYTES = 24
-const VALUE_LENGTH = 2
-const UNITS = 4
-const VERSION = 8
-const EXPIRY = 16
+const VERSION = 4
+const EXPIRY = 12
+/** What is before the key. */
+const HEADER_BYTES = 12
+const EXPIRING_HEADER_BYTES = 20
+
+/** Of a head: 1024 has eleven bits, and so have lengths; the units of two of them have eight. */
+const LENGTH_BITS = 11
+const LENGTH_MASK = 2 ** LENGTH_BITS - 1
+const UNITS_SHIFT = 2 * LENGTH_BITS
+const UNITS_MASK = 0xff
+const EXPIRES = 1 << 30
+
+const keyLengthOf = (head: number): number => head & LENGTH_MASK
+const valueLengthOf = (head: number): number => (head >>> LENGTH_BITS) & LENGTH_MASK
+const unitsOf = (head: number): number => (head >>> UNITS_SHIFT) & UNITS_MASK
+const headerBytesOf = (head: number): number => ((head & EXPIRES) === 0 ? HEADER_BYTES : EXPIRING_HEADER_BYTES)
+
+const headOf = (keyLength: number, valueLength: number, units: number, expireAt: number): number =>
+  keyLength | (valueLength << LENGTH_BITS) | (units << UNITS_SHIFT) | (expireAt === 0 ? 0 : EXPIRES)
+
+const recordBytes = (keyLength: number, valueLength: number, expireAt: number): number =>
+  (expireAt === 0 ? HEADER_BYTES : EXPIRING_HEADER_BYTES) + keyLength + valueLength
 
 /** What is known of the index of a bucket: three numbers each. */
 const FIELDS = 3
@@ -48,8 +66,9 @@ const HASHES_PER_BUCKET = 2 ** HASH_SHIFT
 /** How far from there it is looked for before the whole index is searched. */
 const NEAR = 16
 
-const neededBytes = (keyLength: number, valueLength: number): number =>
-  HEADER_BYTES + keyLength + valueLength + 4 * ENTRY_WORDS
+/** What a string takes with nothing between it and the next. */
+const neededBytes = (keyLength: number, valueLength: number, expireAt: number): number =>
+  recordBytes(keyLength, valueLength, expireAt) + 4 * ENTRY_WORDS
 
 export class StringTable {
   readonly #slabs = new Slabs()
@@ -92,30 +111,34 @@ export class StringTable {
   }
 
   key(place: number): string {
-    const start = this.#slabs.offset(place) + HEADER_BYTES
-    return this.#slabs.bytes(place).toString('latin1', start, start + this.#short(place, 0))
+    const head = this.#head(place)
+    const start = this.#slabs.offset(place) + headerBytesOf(head)
+    return this.#slabs.bytes(place).toString('latin1', start, start + keyLengthOf(head))
   }
 
   /** A view of the key's bytes, valid until the next change. */
   keyBytes(place: number): Buffer {
-    const start = this.#slabs.offset(place) + HEADER_BYTES
-    return this.#slabs.bytes(place).subarray(start, start + this.#short(place, 0))
+    const head = this.#head(place)
+    const start = this.#slabs.offset(place) + headerBytesOf(head)
+    return this.#slabs.bytes(place).subarray(start, start + keyLengthOf(head))
   }
 
   valueLength(place: number): number {
-    return this.#short(place, VALUE_LENGTH)
+    return valueLengthOf(this.#head(place))
   }
 
   /** A view of the value's bytes, valid until the next change. */
   valueBytes(place: number): Buffer {
-    const start = this.#slabs.offset(place) + HEADER_BYTES + this.#short(place, 0)
-    return this.#slabs.bytes(place).subarray(start, start + this.#short(place, VALUE_LENGTH))
+    const head = this.#head(place)
+    const start = this.#slabs.offset(place) + headerBytesOf(head) + keyLengthOf(head)
+    return this.#slabs.bytes(place).subarray(start, start + valueLengthOf(head))
   }
 
   /** A copy of the value. */
   value(place: number): Buffer {
-    const start = this.#slabs.offset(place) + HEADER_BYTES + this.#short(place, 0)
-    const length = this.#short(place, VALUE_LENGTH)
+    const head = this.#head(place)
+    const start = this.#slabs.offset(place) + headerBytesOf(head) + keyLengthOf(head)
+    const length = valueLengthOf(head)
     const copy = Buffer.allocUnsafe(length)
     this.#slabs.bytes(place).copy(copy, 0, start, start + length)
     return copy
@@ -125,7 +148,9 @@ export class StringTable {
     return this.#slabs.view(place).getFloat64(this.#slabs.offset(place) + VERSION, true)
   }
 
+  /** 0: never. */
   expiry(place: number): number {
+    if ((this.#head(place) & EXPIRES) === 0) return 0
     return this.#slabs.view(place).getFloat64(this.#slabs.offset(place) + EXPIRY, true)
   }
 
@@ -134,9 +159,8 @@ export class StringTable {
     const bucket = hash >>> HASH_SHIFT
     const at = -1 - this.#search(hash, key)
     this.#makeRoomForOneMore(bucket)
-    const place = this.#record(key, value)
-    this.#neededBytes += neededBytes(key.length, value.length)
-    this.#stamp(place, version, expireAt)
+    const place = this.#record(key, value, version, expireAt)
+    this.#neededBytes += neededBytes(key.length, value.length, expireAt)
     const region = this.#buckets[FIELDS * bucket + PLACE]!
     const words = this.#slabs.words(region)
     const start = this.#slabs.wordOffset(region)
@@ -167,19 +191,16 @@ export class StringTable {
       if (this.#slabs.words(region)[last]! >= hash) return false
     }
     this.#makeRoomForOneMore(bucket)
-    const { bytes, key, keyLength, value, valueLength } = string
-    this.#neededBytes += neededBytes(keyLength, valueLength)
-    const units = Math.ceil((HEADER_BYTES + keyLength + valueLength) / UNIT_BYTES)
+    const { bytes, key, keyLength, value, valueLength, version, expireAtMilliseconds } = string
+    this.#neededBytes += neededBytes(keyLength, valueLength, expireAtMilliseconds)
+    const units = Math.ceil(recordBytes(keyLength, valueLength, expireAtMilliseconds) / UNIT_BYTES)
     const place = this.#slabs.take(units)
-    const start = this.#slabs.offset(place)
-    const view = this.#slabs.view(place)
+    const head = headOf(keyLength, valueLength, units, expireAtMilliseconds)
+    this.#stamp(place, head, version, expireAtMilliseconds)
+    const start = this.#slabs.offset(place) + headerBytesOf(head)
     const piece = this.#slabs.bytes(place)
-    view.setUint16(start, keyLength, true)
-    view.setUint16(start + VALUE_LENGTH, valueLength, true)
-    view.setUint16(start + UNITS, units, true)
-    bytes.copy(piece, start + HEADER_BYTES, key, key + keyLength)
-    bytes.copy(piece, start + HEADER_BYTES + keyLength, value, value + valueLength)
-    this.#stamp(place, string.version, string.expireAtMilliseconds)
+    bytes.copy(piece, start, key, key + keyLength)
+    bytes.copy(piece, start + keyLength, value, value + valueLength)
     const region = this.#buckets[fields + PLACE]!
     const entry = this.#slabs.wordOffset(region) + ENTRY_WORDS * count
     const words = this.#slabs.words(region)
@@ -191,19 +212,21 @@ export class StringTable {
 
   /** Changes the string at a place, which is that of `hash` and `key`. `value` is no view of what is here. */
   replace(place: number, hash: number, key: string, value: Uint8Array, version: number, expireAt: number): void {
-    const start = this.#slabs.offset(place)
-    const view = this.#slabs.view(place)
-    const units = view.getUint16(start + UNITS, true)
-    const head = HEADER_BYTES + key.length
-    this.#neededBytes += value.length - view.getUint16(start + VALUE_LENGTH, true)
-    if (head + value.length <= units * UNIT_BYTES) {
-      view.setUint16(start + VALUE_LENGTH, value.length, true)
-      this.#slabs.bytes(place).set(value, start + head)
-      this.#stamp(place, version, expireAt)
+    const before = this.#head(place)
+    const units = unitsOf(before)
+    this.#neededBytes -= neededBytes(key.length, valueLengthOf(before), this.expiry(place))
+    this.#neededBytes += neededBytes(key.length, value.length, expireAt)
+    if (recordBytes(key.length, value.length, expireAt) <= units * UNIT_BYTES) {
+      const head = headOf(key.length, value.length, units, expireAt)
+      if (headerBytesOf(head) !== headerBytesOf(before)) this.#write(place, units, key, value, version, expireAt)
+      else {
+        // The usual one: the key stays where it is.
+        this.#stamp(place, head, version, expireAt)
+        this.#slabs.bytes(place).set(value, this.#slabs.offset(place) + headerBytesOf(head) + key.length)
+      }
       return
     }
-    const moved = this.#record(key, value)
-    this.#stamp(moved, version, expireAt)
+    const moved = this.#record(key, value, version, expireAt)
     const region = this.#buckets[FIELDS * (hash >>> HASH_SHIFT) + PLACE]!
     const entry = this.#slabs.wordOffset(region) + ENTRY_WORDS * this.#search(hash, key)
     this.#slabs.words(region)[entry + 1] = moved
@@ -217,13 +240,14 @@ export class StringTable {
     const start = this.#slabs.wordOffset(region)
     const entry = start + ENTRY_WORDS * this.#search(hash, key)
     const count = this.#buckets[FIELDS * bucket + COUNT]!--
-    this.#neededBytes -= neededBytes(key.length, this.valueLength(place))
+    const head = this.#head(place)
+    this.#neededBytes -= neededBytes(key.length, valueLengthOf(head), this.expiry(place))
     this.#slabs.words(region).copyWithin(entry, entry + ENTRY_WORDS, start + ENTRY_WORDS * count)
     if (count === 1) {
       this.#slabs.give(region, this.#buckets[FIELDS * bucket + CAPACITY]! / ENTRIES_PER_UNIT)
       this.#buckets[FIELDS * bucket + CAPACITY] = 0
     }
-    this.#slabs.give(place, this.#short(place, UNITS))
+    this.#slabs.give(place, unitsOf(head))
   }
 
   /** Position in its bucket of that key; where it is not: -1 - the position where it belongs. */
@@ -255,8 +279,9 @@ export class StringTable {
   /** Negative: the key at that place is smaller than this one. */
   #compareKey(place: number, key: string): number {
     const bytes = this.#slabs.bytes(place)
-    const start = this.#slabs.offset(place) + HEADER_BYTES
-    const length = this.#short(place, 0)
+    const head = this.#head(place)
+    const start = this.#slabs.offset(place) + headerBytesOf(head)
+    const length = keyLengthOf(head)
     const common = Math.min(length, key.length)
     for (let i = 0; i < common; i++) {
       const order = bytes[start + i]! - key.charCodeAt(i)
@@ -265,31 +290,34 @@ export class StringTable {
     return length - key.length
   }
 
-  /** One of the short numbers of a record. */
-  #short(place: number, field: number): number {
-    return this.#slabs.view(place).getUint16(this.#slabs.offset(place) + field, true)
+  #head(place: number): number {
+    return this.#slabs.view(place).getUint32(this.#slabs.offset(place), true)
   }
 
-  #stamp(place: number, version: number, expireAt: number): void {
+  /** What is before the key. */
+  #stamp(place: number, head: number, version: number, expireAt: number): void {
     const start = this.#slabs.offset(place)
     const view = this.#slabs.view(place)
+    view.setUint32(start, head, true)
     view.setFloat64(start + VERSION, version, true)
-    view.setFloat64(start + EXPIRY, expireAt, true)
+    if (expireAt !== 0) view.setFloat64(start + EXPIRY, expireAt, true)
   }
 
-  /** Writes a record but for version and expiry; where. */
-  #record(key: string, value: Uint8Array): number {
-    const units = Math.ceil((HEADER_BYTES + key.length + value.length) / UNIT_BYTES)
+  /** Writes a record to units of its own; where. */
+  #record(key: string, value: Uint8Array, version: number, expireAt: number): number {
+    const units = Math.ceil(recordBytes(key.length, value.length, expireAt) / UNIT_BYTES)
     const place = this.#slabs.take(units)
-    const start = this.#slabs.offset(place)
-    const view = this.#slabs.view(place)
-    const bytes = this.#slabs.bytes(place)
-    view.setUint16(start, key.length, true)
-    view.setUint16(start + VALUE_LENGTH, value.length, true)
-    view.setUint16(start + UNITS, units, true)
-    bytes.write(key, start + HEADER_BYTES, 'latin1')
-    bytes.set(value, start + HEADER_BYTES + key.length)
+    this.#write(place, units, key, value, version, expireAt)
     return place
+  }
+
+  #write(place: number, units: number, key: string, value: Uint8Array, version: number, expireAt: number): void {
+    const head = headOf(key.length, value.length, units, expireAt)
+    this.#stamp(place, head, version, expireAt)
+    const bytes = this.#slabs.bytes(place)
+    const start = this.#slabs.offset(place) + headerBytesOf(head)
+    bytes.write(key, start, 'latin1')
+    bytes.set(value, start + key.length)
   }
 
   #makeRoomForOneMore(bucket: number): void {
