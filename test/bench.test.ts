@@ -5,7 +5,7 @@
 import { type AddressInfo, type Server, type Socket, createServer } from 'node:net'
 import * as fc from 'fast-check'
 import { afterEach, expect, test } from 'vitest'
-import { runLoad } from '../bench/load.ts'
+import { type LoadReport, runLoad } from '../bench/load.ts'
 import { median } from '../bench/main.ts'
 import { measurePath } from '../bench/path.ts'
 import { drawBars } from '../bench/picture.ts'
@@ -161,7 +161,7 @@ test('the scanner of the load generator sees the same replies in any pieces, and
 })
 
 test('open loop: as many commands as asked for, and a pause counts for all that were due in it', async () => {
-  const { report, due } = await until(
+  const { report, due } = await until<{ report: LoadReport; due: number }>(
     (run) => run.report.operations > 200,
     async (longer) => {
       let pausedUntil = 0
