@@ -123,7 +123,13 @@ export class CheckpointReceiver {
   /** Durable and published when it returns. All chunks must be there. Throws `CHECKPOINT_DAMAGED`. */
   async commit(): Promise<CheckpointInfo> {
     invariant(this.#missing.size === 0, 'chunks are missing')
-    await this.#withData((file) => file.sync())
+    try {
+      await this.#withData((file) => file.sync())
+    } catch (error) {
+      // What a failed sync has lost may still be read here, and no later sync brings it back: all comes anew.
+      await this.#disk.removeDirectory(`${this.#directory}/${this.#work}`)
+      throw error
+    }
     this.#closed = true
     const manifest = encodeStoredManifest({ ...this.info, stored: this.#stored })
     await publishCheckpoint(this.#disk, this.#directory, this.#work, manifest, this.#keys)

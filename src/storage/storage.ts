@@ -23,6 +23,7 @@ import { type Rot, Scrub, type ScrubTarget } from './scrub.ts'
 import { SpaceWatch } from './space.ts'
 import { inspectVolumes } from './stamp.ts'
 import type { StorageOptions, StorageStatus } from './storage-options.ts'
+import { makeDurable } from './unsynced.ts'
 import { Wal, diskError } from './wal.ts'
 
 export type { CheckpointHead, CheckpointInfo } from './checkpoint.ts'
@@ -85,6 +86,7 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
     log('entries were lost to rot: the leader sends them again', { from, decided: state.decided, promiseLost })
   }
   // 6 house
+  await makeDurable(disk, [walDirectory, checkpointDirectory], replayed.tail)
   await volumes.stamp()
   await removeLeftovers(options, newest)
   const above = await largestTimeline(options, replayed, inMeta)

@@ -12,9 +12,10 @@
  *   its own: one damaged place never makes a node forget a promise.
  * - `decided` alone waits for company: it needs no sync of its own.
  * - A segment that has a durable successor is sealed with an index, beside the log; that may fail.
- * - With a key, the nonce of a frame is its offset. An offset is written once in the life of a segment: a process
- *   writes to segments that it made itself, each with a salt of its own, and to no offset twice; after a crash the
- *   next start makes a new segment, however little of the last write is on the disk.
+ * - With a key, the nonce of a frame is its offset. An offset is written once in the life of a segment, or again with
+ *   the same bytes (unsynced.ts): a process writes what is new to segments that it made itself, each with a salt of
+ *   its own, and to no offset twice; after a crash the next start makes a new segment, however little of the last
+ *   write is on the disk.
  */
 import { ByteWriter } from '../bytes.ts'
 import { LokiError, messageOf } from '../errors.ts'

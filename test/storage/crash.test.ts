@@ -7,8 +7,8 @@ import { afterAll, describe, expect, test } from 'vitest'
 import { openStorage } from '../../src/storage/storage.ts'
 import { logIndex } from '../../src/vocabulary.ts'
 import { type Count, HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from './crash-points.ts'
-import { historySweep, resetSweep, resumeSweep } from './crash-points.ts'
-import { newProgress, runHistory, simulated } from './history.ts'
+import { historySweep, killSweep, resetSweep, resumeSweep } from './crash-points.ts'
+import { newProgress, receiveFromPeer, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -50,6 +50,30 @@ describe('every step fails once', () => {
 
   test('nothing is acknowledged that a failed write took with it', async () =>
     expect(counted(await failedWriteSweep()).points).toBeGreaterThan(9))
+})
+
+describe('the process is killed, the next one reads what was not synced, and then the power fails', () => {
+  const names = ['first start, identity, entries', 'large frames over many sectors', 'a suffix is replaced, twice']
+  const more = ['bursts and rolling segments', 'checkpoints and head truncation', 'a checkpoint of a peer is installed']
+  for (const name of [...names, ...more]) {
+    test(`history: ${name}`, async () => expect((await killSweep(HISTORIES[name]!)).points).toBeGreaterThan(9))
+    test(`history, where a step fails: ${name}`, async () =>
+      expect((await killSweep(HISTORIES[name]!, 'fail')).points).toBeGreaterThan(9))
+  }
+})
+
+test('a checkpoint of a peer whose sync has failed is fetched anew, all of it', async () => {
+  const disk = new SimulatedDisk()
+  const storage = await openStorage(simulated(disk))
+  await sample.written(storage, sample.genesis(3))
+  disk.onStep = (step) => {
+    if (step.startsWith('sync ') && step.endsWith('/data')) disk.failAt = disk.steps
+  }
+  await expect(receiveFromPeer(storage, 20)).rejects.toThrow(/EIO/)
+  disk.onStep = () => {}
+  await receiveFromPeer(storage, 20)
+  const after = await openStorage(simulated(disk.survivor(() => 0)))
+  expect(after.checkpoint?.index).toBe(20)
 })
 
 test('a start that was refused or repeated leaves nothing large behind', async () => {
