@@ -16,19 +16,28 @@ import { type Context, OUT_OF_MEMORY, wrongArity } from './command.ts'
 import { arityFits, findCommand, unknownCommand } from './commands.ts'
 import { type Block, type SessionId, type SystemCommand, decodeCommand, decodeEntry } from './entry.ts'
 import { type Arguments, type Reply, err } from './reply.ts'
-import { endOfSession, expireSessions, findSession, hasEnded, openSession } from './sessions.ts'
+import {
+  SESSION_EXPIRY_MILLISECONDS,
+  endOfSession,
+  expireSessions,
+  findSession,
+  hasEnded,
+  openSession,
+} from './sessions.ts'
 import { type MachineState, emptyState } from './state.ts'
 import { hashOf } from './hash.ts'
 import type { Collection } from './store.ts'
 
 /** Keys that are removed with one entry because they are due; the rest waits for the next one. */
 const EXPIRED_PER_ENTRY = 1000
-/** How often sessions are looked through for silent ones. */
-const SESSION_SWEEP_MILLISECONDS = 60_000
+/** So many times in the life of a session that is silent they are looked through. */
+const SESSION_SWEEPS = 10
 
 export interface MachineOptions {
   /** What this node's settings say; 0: no limit. In force is what the log says, see `commandsToLog`. */
   readonly maxMemoryBytes: number
+  /** Part of the machine, the same at every node for ever: for simulations that have no ten minutes. */
+  readonly sessionExpiryMilliseconds?: number
 }
 
 export interface ReplySink {
@@ -173,8 +182,10 @@ export class Machine {
     const { store, sessions, members } = this.#state
     const before = store.timeMilliseconds
     store.timeMilliseconds = Math.max(before, time)
-    const sweep = (at: number): number => Math.floor(at / SESSION_SWEEP_MILLISECONDS)
-    if (sweep(before) !== sweep(store.timeMilliseconds)) expireSessions(sessions, members, store.timeMilliseconds)
+    const { sessionExpiryMilliseconds: expiry = SESSION_EXPIRY_MILLISECONDS } = this.#options
+    const sweep = (at: number): number => Math.floor((at * SESSION_SWEEPS) / expiry)
+    if (sweep(before) !== sweep(store.timeMilliseconds))
+      expireSessions(sessions, members, store.timeMilliseconds, expiry)
     store.removeDue(EXPIRED_PER_ENTRY)
   }
 

@@ -116,11 +116,16 @@ export function endOfSession(sessions: Sessions, id: SessionId): number {
   return session?.incarnation === id.incarnation ? session.next : 0
 }
 
-/** Ends the sessions of nodes outside `members` that have been silent for too long. */
-export function expireSessions(sessions: Sessions, members: ReadonlySet<number>, timeMilliseconds: number): void {
+/** Ends the sessions of nodes outside `members` that have been silent for so long. */
+export function expireSessions(
+  sessions: Sessions,
+  members: ReadonlySet<number>,
+  timeMilliseconds: number,
+  expiryMilliseconds: number,
+): void {
   for (const [node, session] of sessions) {
     const silent = timeMilliseconds - session.lastActiveMilliseconds
-    if (members.has(node) || hasEnded(session) || silent < SESSION_EXPIRY_MILLISECONDS) continue
+    if (members.has(node) || hasEnded(session) || silent < expiryMilliseconds) continue
     const { incarnation, next } = session
     sessions.set(node, { incarnation, next, lastActiveMilliseconds: ENDED, replies: new ReplyWindow() })
   }

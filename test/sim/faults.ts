@@ -62,6 +62,8 @@ export class Faults<N extends WorldNode> {
         return world.operator.reconfigure()
       case 'transfer':
         return world.operator.transfer()
+      case 'silence':
+        return this.#silence()
       case 'clock':
       case 'crashInDisk':
       case 'diskError':
@@ -141,6 +143,29 @@ export class Faults<N extends WorldNode> {
       if (random.chance(0.6)) for (const { id } of others) this.#crash(world.nodes.get(id)!, 300 + random.next() * 900)
     }
     world.schedule.after(random.next() * 400, () => world.restart(node))
+  }
+
+  /**
+   * A node outside the configuration hears nobody any more, and then nobody hears it, for longer than its session may
+   * live: what it said last was applied, and it does not know.
+   */
+  #silence(): void {
+    const { nodes, random, checker, gone, plan, schedule } = this.#world
+    const { voters, learners } = checker.configuration
+    const named = new Set([...voters, ...learners].map(({ id }) => id))
+    const node = random.pick([...nodes.values()].filter(({ id, up }) => up && !named.has(id) && !gone.has(id)))
+    if (node === undefined) return
+    this.#world.count('silences')
+    const { id } = node
+    const others = [...nodes.keys()].filter((other) => other !== id)
+    const milliseconds = plan.silenceMilliseconds * (1 + random.next())
+    const deaf = random.next() * 100
+    const toIt = others.map((other) => [other, id] as const)
+    const ofIt = others.map((other) => [id, other] as const)
+    this.#cut(toIt, deaf + milliseconds)
+    schedule.after(deaf, () => {
+      if (!this.#world.peace) this.#cut(ofIt, milliseconds)
+    })
   }
 
   #cut(links: readonly (readonly [NodeId, NodeId])[], milliseconds: number): void {

@@ -22,6 +22,7 @@ export type Fault =
   | 'checkpoint'
   | 'reconfigure'
   | 'transfer'
+  | 'silence'
   | 'clock'
   | 'crashInDisk'
   | 'diskError'
@@ -47,6 +48,8 @@ export interface WorldPlan {
   readonly clockRateError: number
   /** Chance that a configuration has fewer voters accept than a majority. */
   readonly flexibleChance: number
+  /** How long a node outside the configuration is out of touch, at least, in a silence. */
+  readonly silenceMilliseconds: number
   /** How long leases last, where configurations have them; 0: none. */
   readonly leaseMilliseconds: number
   readonly options: Partial<Options>
@@ -96,6 +99,7 @@ export function planOf(seed: number): WorldPlan {
     nodes: random.integer(3, 7),
     founders: random.integer(1, 5),
     faultMilliseconds: 4000,
+    silenceMilliseconds: 0,
     network: {
       stream: random.chance(0.5),
       lossChance: level(0.1),
@@ -114,6 +118,7 @@ export function planOf(seed: number): WorldPlan {
       rot: level(1),
       crashAll: level(0.3),
       slowDisk: more.pick([0, 0.5, 2])!,
+      silence: 0,
       clock: 0,
       crashInDisk: 0,
       diskError: 0,
@@ -122,6 +127,7 @@ export function planOf(seed: number): WorldPlan {
     options: {
       electionTimeoutMilliseconds: ELECTION_MILLISECONDS,
       resendMilliseconds: 30,
+      readsLog: new Random(seed ^ 0x4ead).chance(0.3),
       maxBatchBytes: random.pick([100, 1000, 100_000])!,
       maxInFlightBytes: random.pick([200, 5000, 100_000])!,
       maxUndecidedBytes: 20_000,

@@ -2,9 +2,9 @@
  * Clients of the shell simulator: connections to any node, with several commands in flight, and everything they
  * did and saw as one history. What a connection can judge by itself it judges at once:
  *
- * - a reply comes once, and only to a command that waits for one; a command never fails, but for one thing: where a
- *   leap of time has ended the session of its node, its outcome may be unknown, and then it was applied;
- * - on keys that only this connection writes, every command is applied once and in order, and reads see them;
+ * - a reply comes once, and only to a command that waits for one; a command never fails, but for one thing: where the
+ *   log has ended the session of its node, its outcome may be unknown;
+ * - on keys that only this connection writes, every command is applied once and in order (own-keys.ts);
  * - a read of a node's own state never goes back behind what that node has shown before.
  *
  * Everything else is for the checkers: `history` (linearizability) and `expiring` (a key that is gone stays gone).
@@ -13,15 +13,19 @@ import type { Origin } from '../../src/edge/front.ts'
 import type { Reply } from '../../src/machine/reply.ts'
 import { type Action, type Operation, type Outcome, checkHistory, explainVerdict } from '../cluster/checker.ts'
 import { Violation } from './checker.ts'
-import type { Random } from './random.ts'
+import { OwnKeys } from './own-keys.ts'
+import { Random } from './random.ts'
 import type { ShellNode } from './shell-node.ts'
 
 type Recorded = { -readonly [Name in keyof Operation]: Operation[Name] }
 
+/** Undefined: the outcome is unknown. */
+type Answered = (reply: Reply | undefined) => void
+
 interface Pending {
   readonly what: string
   readonly isWrite: boolean
-  readonly answered: (reply: Reply) => void
+  readonly answered: Answered
 }
 
 /** A read of a key that was set once, with an expiry. Times are virtual milliseconds. */
@@ -47,6 +51,9 @@ const DEPTH = 5
 /** Milliseconds after which the shared keys are others: the histories of single keys stay short. */
 const EPOCH_MILLISECONDS = 400
 
+/** Chance that a client goes to another node, whatever it still waits for. */
+const MOVE_CHANCE = 0.05
+
 export interface World {
   /** Virtual milliseconds. */
   readonly now: number
@@ -58,7 +65,22 @@ const isUnknown = (reply: Reply): boolean =>
 
 const bytes = (words: readonly string[]): Buffer[] => words.map((word) => Buffer.from(word))
 
-const text = (reply: Reply): string | null => (reply instanceof Uint8Array ? Buffer.from(reply).toString() : null)
+function text(reply: Reply): string | null {
+  if (reply === null) return null
+  if (reply instanceof Uint8Array) return Buffer.from(reply).toString()
+  throw new Violation(`a reply of another command: ${JSON.stringify(reply)} in the place of a value`)
+}
+
+function number(reply: Reply): number {
+  if (typeof reply === 'number') return reply
+  throw new Violation(`a reply of another command: ${JSON.stringify(reply)} in the place of a number`)
+}
+
+/** False: it was not set, because the key was there. */
+function wasSet(reply: Reply): boolean {
+  if (reply === 'OK' || reply === null) return reply === 'OK'
+  throw new Violation(`a reply of another command: ${JSON.stringify(reply)} in the place of OK`)
+}
 
 export class Connection implements Origin {
   readonly name: string
@@ -67,14 +89,14 @@ export class Connection implements Origin {
   readonly pending = new Map<number, Pending>()
   readonly #clients: Clients
   #nextTag = 1
-  #counted = 0
-  #written = ''
+  readonly #own: OwnKeys
 
   constructor(name: string, node: ShellNode, clients: Clients) {
     this.name = name
     this.node = node
     this.incarnation = node.incarnation
     this.#clients = clients
+    this.#own = new OwnKeys(name)
   }
 
   get isOpen(): boolean {
@@ -91,8 +113,10 @@ export class Connection implements Origin {
     if (!this.isOpen) throw new Violation(`${this.name}: a reply from a process that has ended`)
     if (pending === undefined) throw new Violation(`${this.name}: a second reply to command ${tag}`)
     this.pending.delete(tag)
-    // What is unknown is what it gave: the keys of this connection show whether it was applied, and once.
-    if (isUnknown(reply)) return this.#clients.outcomeUnknown()
+    if (isUnknown(reply)) {
+      this.#clients.outcomeUnknown()
+      return pending.answered(undefined)
+    }
     if (typeof reply === 'object' && reply !== null && 'kind' in reply) {
       throw new Violation(`${this.name}: ${pending.what} is answered ${JSON.stringify(reply)}`)
     }
@@ -105,7 +129,7 @@ export class Connection implements Origin {
   }
 
   /** The order of the edge (resp-connection.ts): false where the command has to wait. */
-  issue(isWrite: boolean, words: readonly string[], answered: (reply: Reply) => void): boolean {
+  issue(isWrite: boolean, words: readonly string[], answered: Answered): boolean {
     const unansweredWrites = this.#hasUnansweredWrites
     if (this.pending.size >= DEPTH || (isWrite && this.pending.size > 0 && !unansweredWrites)) return false
     if (isWrite && [...this.pending.values()].some((pending) => !pending.isWrite)) return false
@@ -120,23 +144,14 @@ export class Connection implements Origin {
     return taken
   }
 
-  /** Keys of this connection alone: exactly once, in order, its own writes seen. */
   ownKeys(random: Random): void {
-    const kind = random.integer(0, 2)
-    const expect = (wanted: number | string | null, seen: number | string | null): void => {
-      if (wanted !== seen) throw new Violation(`${this.name}: own key gives ${seen}, expected ${wanted}`)
+    const action = this.#own.choose(random, `own ${this.#clients.tick()}`)
+    let heard: Answered = () => undefined
+    const isTaken = this.issue(action.kind !== 'look', this.#own.wordsOf(action), (reply) => {
       this.#clients.operations++
-    }
-    if (kind === 0) {
-      const count = this.#counted + 1
-      if (this.issue(true, ['INCR', `count ${this.name}`], (reply) => expect(count, reply as number))) this.#counted++
-    } else if (kind === 1) {
-      const value = `own ${this.#clients.tick()}`
-      if (this.issue(true, ['SET', `own ${this.name}`, value], () => expect(1, 1))) this.#written = value
-    } else {
-      const wanted = this.#written === '' ? null : this.#written
-      this.issue(false, ['GET', `own ${this.name}`], (reply) => expect(wanted, text(reply)))
-    }
+      heard(reply)
+    })
+    if (isTaken) heard = this.#own.took(action)
   }
 }
 
@@ -145,6 +160,7 @@ export class Clients {
   /** Operations that were answered. */
   operations = 0
   readonly #random: Random
+  readonly #moves: Random
   readonly #connections: (Connection | null)[]
   readonly #expiring = new Map<string, Expiring>()
   readonly #world: World
@@ -157,6 +173,7 @@ export class Clients {
 
   constructor(count: number, random: Random, world: World) {
     this.#random = random
+    this.#moves = new Random(count ^ (random.next() * 2 ** 32))
     this.#world = world
     this.#connections = Array.from({ length: count }, () => null)
   }
@@ -192,8 +209,8 @@ export class Clients {
   act(which: number, nodes: readonly ShellNode[], now: number): void {
     const random = this.#random
     let connection = this.#connections[which] ?? null
-    if (connection === null || !connection.isOpen) {
-      const node = random.pick(nodes)
+    if (connection === null || !connection.isOpen || this.#moves.chance(MOVE_CHANCE)) {
+      const node = this.#moves.pick(nodes)
       if (node === undefined) return
       connection = new Connection(`c${++this.#names}`, node, this)
       this.#connections[which] = connection
@@ -229,6 +246,8 @@ export class Clients {
       outcome: null,
     }
     const taken = connection.issue(action.kind !== 'get', wordsOf(action, key), (reply) => {
+      // For the checker, an operation that never ends may have happened or not.
+      if (reply === undefined) return
       operation.completed = this.tick()
       operation.outcome = outcomeOf(action, reply)
       this.operations++
@@ -240,7 +259,9 @@ export class Clients {
   // ---- keys that only grow: what a node shows of its own state ----
 
   #grow(connection: Connection, key: string): void {
-    connection.issue(true, ['INCR', key], (reply) => this.#show(connection, key, reply as number))
+    connection.issue(true, ['INCR', key], (reply) => {
+      if (reply !== undefined) this.#show(connection, key, number(reply))
+    })
   }
 
   #peek(connection: Connection, key: string): void {
@@ -273,7 +294,8 @@ export class Clients {
     const key = `e${this.tick()}`
     const milliseconds = this.#random.integer(1, 400)
     const entry: Expiring = { milliseconds, issuedAt: this.#world.now, set: Infinity, setAt: Infinity, sights: [] }
-    const taken = connection.issue(true, ['SET', key, key, 'PX', String(milliseconds)], () => {
+    const taken = connection.issue(true, ['SET', key, key, 'PX', String(milliseconds)], (reply) => {
+      if (reply === undefined || !wasSet(reply)) return
       entry.set = this.tick()
       entry.setAt = this.#world.now
       this.operations++
@@ -288,13 +310,14 @@ export class Clients {
     const invoked = this.tick()
     const invokedAt = this.#world.now
     connection.issue(false, ['GET', key], (reply) => {
+      if (reply === undefined) return
       this.operations++
       const sight = {
         invoked,
         invokedAt,
         completed: this.tick(),
         completedAt: this.#world.now,
-        isThere: reply !== null,
+        isThere: text(reply) !== null,
       }
       this.#expiring.get(key)!.sights.push(sight)
     })
@@ -358,11 +381,10 @@ function outcomeOf(action: Action, reply: Reply): Outcome {
     case 'get':
       return text(reply)
     case 'set':
-      return true
     case 'set-if-absent':
-      return reply !== null
+      return wasSet(reply)
     case 'delete':
     case 'increment':
-      return reply as number
+      return number(reply)
   }
 }

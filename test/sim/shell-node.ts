@@ -17,9 +17,10 @@ import {
   entriesBetween,
 } from '../../src/consensus/replica.ts'
 import { LokiError } from '../../src/errors.ts'
-import { Machine, MachineRestorer } from '../../src/machine/machine.ts'
+import { Machine, type MachineOptions, MachineRestorer } from '../../src/machine/machine.ts'
 import { Relay, type RelayLimits, firstIncarnation } from '../../src/relay.ts'
 import type { RelayMessage } from '../../src/relay-messages.ts'
+import type { EntryRange } from '../../src/storage/log-reader.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { Turn } from '../../src/turn.ts'
 import type { PeerMessage, TurnLimits, TurnPorts } from '../../src/turn-ports.ts'
@@ -49,6 +50,7 @@ export interface ShellSettings {
   readonly consensus: Partial<Options>
   readonly relay: RelayLimits
   readonly turn: TurnLimits
+  readonly machine: MachineOptions
   readonly segmentBytes: number
 }
 
@@ -86,6 +88,9 @@ export interface ShellHost {
   note(node: NodeId, mark: Mark, what: string | (() => string)): void
 }
 
+/** Of what is read back at a time. */
+const READ_BACK_BYTES = 2000
+
 const isTransfer = (kind: RelayMessage['kind']): boolean =>
   kind === 'fetch-manifest' || kind === 'manifest' || kind === 'fetch-chunk' || kind === 'chunk'
 
@@ -120,6 +125,8 @@ export class ShellNode {
   /** Promises were lost once. */
   #hasForgotten = false
   leads = ''
+  /** Number of its session, as the simulation has seen it. */
+  session = 0
   #hasSpoken = false
   #leaving: { readonly to: NodeId; readonly message: PeerMessage }[] = []
   #checkpointing = false
@@ -207,7 +214,9 @@ export class ShellNode {
   #failed(life: number, error: unknown): void {
     if (life !== this.incarnation) return
     const { crashed, steps, failAt, capacity } = this.#platter
-    if (crashed || steps >= failAt || capacity < Infinity) {
+    // The disk may be well again before the word of its failure has come here.
+    const isTold = String(error).includes('simulated')
+    if (crashed || steps >= failAt || capacity < Infinity || isTold) {
       if (error instanceof LokiError && error.code === 'CHECKPOINT_WRITE_FAILED' && !crashed)
         return this.#noCheckpoint()
       return this.#host.died(this, error instanceof Error ? error.message : String(error))
@@ -250,7 +259,7 @@ export class ShellNode {
   /** As Member.start. */
   async #join(life: number, storage: Storage, recovered: RecoveredLog): Promise<void> {
     const host = this.#host
-    const machine = await restoreMachine(storage)
+    const machine = await restoreMachine(storage, host.settings.machine)
     const configuration = recovered.state.configuration!
     const now = this.#monotonic()
     const replica = createReplica({
@@ -265,6 +274,7 @@ export class ShellNode {
     assert(kept, `node ${this.id} has forgotten a promise`)
     if (compareBallots(replica.promise, this.saidPromise) > 0) this.saidPromise = replica.promise
     const relay = new Relay({ node: this.id, incarnation: firstIncarnation(storage.timeline) }, host.settings.relay)
+    this.session = relay.session.incarnation
     const applied = storage.checkpoint ?? { configuration, start: recovered.state.configurationStart }
     this.turn = new Turn(this.id, replica, machine, relay, applied, this.#ports(life, storage), host.settings.turn)
     this.storage = storage
@@ -298,7 +308,13 @@ export class ShellNode {
     this.#host.restored(this)
   }
 
-  /** As the storage does every second, and whenever much was written. */
+  async #readLog(life: number, storage: Storage, to: NodeId, range: EntryRange): Promise<void> {
+    const entries = await storage.readDecided(range)
+    await this.#sleep(life, 2)
+    this.turn!.logRead(to, logIndex(range.from), entries, storage.first)
+  }
+
+  /** As the storage does every second, and whenever much was written; and as Member does with its memory. */
   async #watchSpace(life: number, storage: Storage): Promise<void> {
     const turn = this.turn!
     storage.space.changed = () => {
@@ -308,6 +324,8 @@ export class ShellNode {
     }
     for (;;) {
       await storage.checkSpace()
+      const { readsLog = false, keepEntriesBytes = 0 } = this.#host.settings.consensus
+      if (readsLog && turn.replica.log.bytes > keepEntriesBytes) turn.trim(turn.machine.applied)
       await this.#sleep(life, 20)
     }
   }
@@ -362,6 +380,10 @@ export class ShellNode {
         this.#hasSpoken = host.turnsTakeTime
       },
       wake: () => host.wake(this),
+      readLog: (to: NodeId, from: LogIndex, upTo: LogIndex) => {
+        host.count('reads of the log')
+        this.#guard(this.#readLog(life, storage, to, { from, upTo, mostBytes: READ_BACK_BYTES }), life)
+      },
       needCheckpoint: (index: LogIndex, from: readonly NodeId[]) => this.#guard(this.#fetch(index, from), life),
       configurationChanged: (configuration: Configuration) =>
         host.note(this.id, 'other', () => {
@@ -466,7 +488,7 @@ export class ShellNode {
       )
       const { checkpoint } = storage
       if (found === null || !checkpoint || checkpoint.index <= turn.machine.applied) return
-      const machine = await restoreMachine(storage)
+      const machine = await restoreMachine(storage, this.#host.settings.machine)
       if (!acceptsCheckpoint(turn.replica, checkpoint.index, checkpoint.configuration)) return
       this.#host.note(this.id, 'other', `installs the checkpoint of ${checkpoint.index}`)
       this.#host.count('checkpoints installed')
@@ -478,8 +500,7 @@ export class ShellNode {
   }
 }
 
-async function restoreMachine(storage: Storage): Promise<Machine> {
-  const options = { maxMemoryBytes: 0 }
+async function restoreMachine(storage: Storage, options: MachineOptions): Promise<Machine> {
   if (!storage.checkpoint) return new Machine(options)
   const restorer = new MachineRestorer(options)
   for await (const chunk of storage.readCheckpoint()) restorer.add(chunk)

@@ -1,6 +1,7 @@
 /**
  * What a seed means for whole nodes: the world of plan.ts, clients, and how small the limits of the shell are.
  */
+import { SESSION_EXPIRY_MILLISECONDS } from '../../src/machine/sessions.ts'
 import { ELECTION_MILLISECONDS, type WorldPlan, adversaryOf } from './plan.ts'
 import { Random } from './random.ts'
 import type { ShellSettings } from './shell-node.ts'
@@ -38,10 +39,18 @@ function turnTimeOf(seed: number): TurnTime | null {
   return kind === 'large' ? large : { ...large, onlyNode: random.integer(1, 4) }
 }
 
+/** How long silent sessions of nodes outside the configuration live, and how often their nodes say that they do. */
+function sessionsOf(seed: number): { readonly isShort: boolean; readonly expiry: number; readonly keepAlive: number } {
+  const random = new Random(seed ^ 0x5e55)
+  const expiry = random.pick([SESSION_EXPIRY_MILLISECONDS, 50, 100, 200])!
+  return { isShort: expiry < SESSION_EXPIRY_MILLISECONDS, expiry, keepAlive: random.pick([Infinity, expiry / 4])! }
+}
+
 export function shellPlanOf(seed: number): ShellPlan {
   const random = new Random(seed ^ 0x5e11)
   const level = (most: number): number => (random.chance(0.35) ? 0 : random.next() * most)
   const more = new Random(seed ^ 0x51de)
+  const sessions = sessionsOf(seed)
   const blockBytes = random.pick([60, 1000, 100_000])!
   const plan = {
     ...adversaryOf(seed),
@@ -51,6 +60,7 @@ export function shellPlanOf(seed: number): ShellPlan {
     clients: random.integer(3, 8),
     thinkMilliseconds: 1 + random.next() * 6,
     faultMilliseconds: 3000,
+    silenceMilliseconds: sessions.expiry,
     network: {
       stream: random.chance(0.6),
       lossChance: level(0.06),
@@ -67,12 +77,14 @@ export function shellPlanOf(seed: number): ShellPlan {
       crashAll: level(0.4),
       partition: level(3),
       pause: level(2),
-      reconfigure: level(3),
+      // Nodes outside the configuration must be there.
+      reconfigure: Math.max(level(3), sessions.isShort ? 2 : 0),
       transfer: level(2),
       checkpoint: level(8),
       clock: level(4),
       rot: level(1),
       slowDisk: more.pick([0, 0.5, 2])!,
+      silence: sessions.isShort ? 8 : 0,
       crashInDisk: more.pick([0, 0, 1, 3])!,
       diskError: more.pick([0, 0, 0.5])!,
       fullDisk: more.pick([0, 0, 0.5])!,
@@ -81,6 +93,7 @@ export function shellPlanOf(seed: number): ShellPlan {
       consensus: {
         electionTimeoutMilliseconds: ELECTION_MILLISECONDS,
         resendMilliseconds: 30,
+        readsLog: new Random(seed ^ 0x4ead).chance(0.5),
         maxBatchBytes: random.pick([500, 5000, 1_000_000])!,
         maxInFlightBytes: random.pick([1000, 20_000, 1_000_000])!,
         maxUndecidedBytes: random.pick([4000, 100_000])!,
@@ -95,6 +108,7 @@ export function shellPlanOf(seed: number): ShellPlan {
         inFlightBytes: random.pick([blockBytes, 100_000])!,
         resendMilliseconds: random.pick([60, 300])!,
         resendMostMilliseconds: 600,
+        sessionKeepAliveMilliseconds: sessions.keepAlive,
       },
       turn: {
         entryBytes: random.pick([100, 2000, 100_000])!,
@@ -102,6 +116,7 @@ export function shellPlanOf(seed: number): ShellPlan {
         unappliedEntries: new Random(seed ^ 0xb10c).pick([0, 3, 32])!,
         forwardedBytes: blockBytes + random.pick([500, 100_000])!,
       },
+      machine: { maxMemoryBytes: 0, sessionExpiryMilliseconds: sessions.expiry },
       segmentBytes: random.pick([4096, 16_384, 65_536])!,
     },
   }

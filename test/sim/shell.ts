@@ -142,13 +142,17 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
 
   ran(node: ShellNode): void {
     this.steps++
-    const { machine, replica, decided } = node.turn!
+    const { machine, replica, decided, relay } = node.turn!
     if (decided > node.decided) {
       this.checker.decides(node, decided, [...this.nodes.values()])
       node.decided = decided
     }
     if (machine.applied > node.applied) this.#applied(node)
     if (decided - machine.applied > (this.settings.turn.unappliedEntries ?? Infinity)) this.count('turns behind')
+    if (relay.session.incarnation !== node.session) {
+      node.session = relay.session.incarnation
+      this.count('sessions that ended')
+    }
     if (!isLeader(replica)) return
     const { ballot } = statusOf(replica)
     const name = `${ballot.configuration}.${ballot.n}.${ballot.priority}.${ballot.node}`

@@ -9,7 +9,7 @@ import type { Effect, Event } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
 import { acceptsCheckpoint, acceptsProposals, isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { type Configuration, type LogRecord, type NodeId, EMPTY_STATE, logIndex, nodeId } from '../../src/vocabulary.ts'
-import { lastIndex } from '../../src/consensus/log.ts'
+import { lastIndex, slice } from '../../src/consensus/log.ts'
 import { isVoter } from '../../src/consensus/quorum.ts'
 import { Violation } from './checker.ts'
 import { type Checkpoint, DurableLog } from './durable-log.ts'
@@ -68,12 +68,14 @@ export class Simulation extends World<SimNode> implements Host {
       case 'decided':
         this.checker.decides(node, effect.index, [...this.nodes.values()])
         node.applied = effect.index
-        return
+        return this.#trim(node)
       case 'became-leader':
         this.checker.leads(node, effect.ballot)
         return this.faults.happens(node)
       case 'read-ready':
         return this.checker.reads(node, effect.id, effect.index)
+      case 'read-log':
+        return this.#readLog(node, effect)
       case 'need-checkpoint':
         return this.#fetchCheckpoint(node, effect.index, effect.from)
       case 'configuration-changed':
@@ -149,6 +151,30 @@ export class Simulation extends World<SimNode> implements Host {
 
   damage(node: SimNode): string | null {
     return node.disk.rot(this.random) ? `from ${node.disk.doubtfulFrom}` : null
+  }
+
+  // ---- what is not in memory any more ----
+
+  /** What is applied may leave memory, where the log is read back. */
+  #trim(node: SimNode): void {
+    if (!this.plan.options.readsLog || !this.random.chance(0.05)) return
+    const { incarnation, applied } = node
+    this.schedule.after(0, () => {
+      if (node.up && node.incarnation === incarnation)
+        this.step(node, { kind: 'trim', now: 0, index: logIndex(applied) })
+    })
+  }
+
+  #readLog(node: SimNode, { to, from, upTo }: Extract<Effect, { readonly kind: 'read-log' }>): void {
+    this.count('reads of the log')
+    const { incarnation } = node
+    const { log } = node.disk.image
+    const entries = slice(log, from, upTo, this.plan.options.maxBatchBytes ?? Infinity)
+    const first = logIndex(log.first)
+    this.schedule.after(this.random.next() * 20, () => {
+      if (!node.up || node.incarnation !== incarnation) return
+      this.when(node.id, () => this.step(node, { kind: 'log-read', now: 0, to, from, entries, first }))
+    })
   }
 
   // ---- checkpoints ----

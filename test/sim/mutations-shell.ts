@@ -1,0 +1,188 @@
+/** Lines of the shell, the machine and the storage to break; see mutations.ts. */
+import type { Mutation } from './mutations.ts'
+
+const shell = (name: string, file: string, from: string, to: string): Mutation => ({
+  name,
+  simulator: 'shell',
+  file: `src/${file}.ts`,
+  from,
+  to,
+})
+
+export const SHELL_MUTATIONS: readonly Mutation[] = [
+  shell(
+    'an ack before the sync',
+    'turn',
+    'if (frame) this.#ports.persist(frame.records, () => this.#durable(frame))',
+    'if (!frame) return\n    this.#ports.persist(frame.records, () => {})\n    this.#durable(frame)',
+  ),
+  shell(
+    'messages that wait for the sync leave at once',
+    'turn',
+    'if (effect.afterSync) this.#frames',
+    'if (false) this.#frames',
+  ),
+  shell(
+    'messages do not wait for the frame before them',
+    'frames-in-flight',
+    'if (newest) newest.sends.push(...held)',
+    'if (newest && newest === null) newest.sends.push(...held)',
+  ),
+  shell(
+    'a sync confirms what was handed over after it',
+    'turn',
+    'position: frame.position }',
+    'position: position(this.replica) }',
+  ),
+  shell(
+    'a read is answered before its index is applied',
+    'read-queue',
+    'if (!group || group.index > applied) return null',
+    'if (!group) return null',
+  ),
+  shell(
+    'the leader reads without a confirmation',
+    'turn',
+    "this.#step({ kind: 'read', now: this.#ports.now(), id: this.#reads.ask(atLeast, this.#time()) })",
+    'this.#reads.confirm(this.#reads.ask(atLeast, this.#time()), this.machine.applied)',
+  ),
+  shell(
+    'a read does not log the expiry that it meets',
+    'turn',
+    'if (due !== null && due <= this.#time()) {',
+    'if (due === -1) {',
+  ),
+  shell(
+    'reads are confirmed by what confirms earlier ones',
+    'read-queue',
+    'this.#asked.length > 0 && this.#asked[0]!.id <= id',
+    'this.#asked.length > 0',
+  ),
+  shell('a local read goes back behind what was shown', 'local-reads', 'if (applied < this.#shown) return false', ''),
+  shell(
+    'nodes outside the configuration get no replies',
+    'turn',
+    'if (!isLeader(this.replica)) return\n    if (!dup',
+    'return\n    if (!dup',
+  ),
+  shell(
+    'what waited when the leader changed is not sent again',
+    'relay',
+    '    this.#nextToSend = this.#base + this.#head\n    this.#inFlightBytes = 0\n',
+    '',
+  ),
+  shell(
+    'reads are not asked again',
+    'relay',
+    'for (const [id, read] of this.#reads) {',
+    'for (const [id, read] of [...this.#reads].slice(9999)) {',
+  ),
+  shell(
+    'what is sent again is out of order',
+    'relay',
+    '    this.#nextToSend = this.#base + this.#head\n    this.#inFlightBytes = 0\n',
+    '    this.#nextToSend = this.#base + this.#head\n    this.#inFlightBytes = 0\n    this.#slots.reverse()\n',
+  ),
+  shell('the session is not opened', 'relay', 'opens: !this.#opened, block', 'opens: false, block'),
+  shell(
+    'replies are acknowledged before they came',
+    'relay',
+    'const acknowledged = this.#base + this.#head - 1\n    return { opens',
+    'const acknowledged = this.#nextToSend - 1\n    return { opens',
+  ),
+  shell(
+    'a command that was applied is applied again',
+    'machine/machine',
+    'if (sequence < session.next) {',
+    'if (sequence < session.next - 1) {',
+  ),
+  shell(
+    'a gap in a session is passed over',
+    'machine/machine',
+    'if (sequence > session.next) return',
+    'if (sequence > session.next) session.next = sequence',
+  ),
+  shell(
+    'a session that is opened again begins anew',
+    'machine/sessions',
+    'known.incarnation >= id.incarnation',
+    'known.incarnation > id.incarnation',
+  ),
+  shell(
+    'replies are not remembered',
+    'machine/machine',
+    'if (sequence > block.acknowledged) session.replies.add(sequence, reply)',
+    '',
+  ),
+  shell(
+    'what may have been applied goes on in the next session',
+    'relay',
+    'const first = next > 0 ? next : this.#sent + 1',
+    'const first = 1',
+  ),
+  shell('a renewed session forgets what it was given', 'relay', 'this.#slots = kept', 'this.#slots = []'),
+  shell(
+    'word of a session that ended ends the next one too',
+    'relay',
+    'if (ended.node !== this.#session.node || ended.incarnation !== this.#session.incarnation) return',
+    'if (ended.node !== this.#session.node) return',
+  ),
+  shell(
+    'a reply of the session before is taken for one of this',
+    'turn',
+    'if (message.session.incarnation !== this.relay.session.incarnation) break',
+    '',
+  ),
+  shell('nobody is told that its session has ended', 'turn', 'this.#owed.end(session, next)', 'void next'),
+  shell(
+    'sessions end by something that is not in the log',
+    'machine/machine',
+    'expireSessions(sessions, members, store.timeMilliseconds, expiry)',
+    'expireSessions(sessions, members, store.timeMilliseconds + this.#reads, expiry)',
+  ),
+  shell(
+    'what was held back while much waited is never said',
+    'backlog',
+    'return this.isLong ? [] : this.#held.splice(0)',
+    'return []',
+  ),
+  shell(
+    'sessions are lost at a checkpoint',
+    'machine/checkpoint',
+    'writeSessions(out, state.sessions)',
+    'writeSessions(out, new Map())',
+  ),
+  shell('a change overtakes the checkpoint', 'machine/store', 'else store.checkpoint.keep(buckets, hash, key)', ''),
+  shell('an id is given twice', 'machine/machine', '++state.lastId)', 'state.lastId + 1)'),
+  shell(
+    'time of the log goes back',
+    'machine/machine',
+    'store.timeMilliseconds = Math.max(before, time)',
+    'store.timeMilliseconds = time',
+  ),
+  shell(
+    'what a checkpoint holds is asked for in the log',
+    'machine/machine',
+    'return new Machine(this.#options, this.#state)',
+    'this.#state.store.version++\n    return new Machine(this.#options, this.#state)',
+  ),
+  shell(
+    'the log is not synced',
+    'storage/wal',
+    "`${directory}/${temporary}`, 'create-durable'",
+    "`${directory}/${temporary}`, 'create'",
+  ),
+  shell('a new segment is not in its directory', 'storage/wal', '    await disk.syncDirectory(directory)\n', ''),
+  shell(
+    'a checkpoint is there before its directory is durable',
+    'storage/checkpoint',
+    '  await disk.rename(`${directory}/${work}`, `${directory}/${id}`)\n  await disk.syncDirectory(directory)',
+    '  await disk.rename(`${directory}/${work}`, `${directory}/${id}`)',
+  ),
+  shell(
+    'the log says done before it is',
+    'storage/wal',
+    '    const taken = this.#take(finished)\n',
+    '    const taken = this.#take(finished)\n    for (const item of finished.splice(0)) item.done()\n',
+  ),
+]
