@@ -8,7 +8,7 @@
  */
 import type { Configuration, Entry, LogIndex, NodeId } from '../vocabulary.ts'
 import { ZERO_BALLOT, compareBallots, logIndex } from '../vocabulary.ts'
-import { bytesOf, slice } from './log.ts'
+import { bytesOf, fits, slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
 import { isLearner, isVoter } from './quorum.ts'
 import { takesEntries } from './room.ts'
@@ -88,6 +88,7 @@ export function pump(replica: Replica): void {
   const { fetch, options } = replica
   if (!mayLearn(replica) || !takesEntries(replica)) return
   drain(replica)
+  if (hasEnough(replica)) return
   const idle = sources(replica).filter((id) => !fetch.pending.has(id))
   // Who was heard of comes first: a question to another may be lost, and nobody waits for its answer (see nextGap).
   const seen = idle.filter((id) => isInSight(replica, id))
@@ -114,6 +115,15 @@ export function pump(replica: Replica): void {
   const preferred = replica.followed === null ? undefined : idle.find((id) => id === replica.followed!.node)
   const to = preferred ?? idle[fetch.turn++ % idle.length]!
   ask(replica, to, from, passive ? from - 1 : replica.known + options.fetchSegmentEntries)
+}
+
+/**
+ * Whether no more is asked for: what was learned, and is not durable here or held up by what is still to be applied, has
+ * a bound. The shell tells later what storage has while it applies more slowly than it is sent.
+ */
+function hasEnough({ log, decided, known, options }: Replica): boolean {
+  const isMany = known - decided >= 2 * WINDOW_SEGMENTS * options.fetchSegmentEntries
+  return isMany || !fits(log, decided + 1, known, options.maxUndecidedBytes)
 }
 
 /** The first stretch from `cursor` on that is neither asked for, of a node that will answer, nor here. */
