@@ -118,7 +118,8 @@ export function onAcceptSync(replica: Replica, from: NodeId, message: AcceptSync
   }
   replica.phase = 'accept'
   endDoubt(replica)
-  replica.rejoinedAt ??= message.decided
+  // All of it: what is decided in the leader's ballot is not known yet where that has just begun.
+  replica.rejoinedAt ??= lastIndex(replica.log)
   follow(replica, message.ballot, message.decided)
 }
 

@@ -26,7 +26,6 @@ import {
   type Replica,
   advanceDecided,
   appendEntries,
-  hearDecided,
   isInSight,
   isLeading,
   peers,
@@ -66,6 +65,8 @@ export interface Leadership {
   adopted: { readonly ballot: Ballot; readonly index: LogIndex }
   /** Nothing chosen in a smaller ballot is above this. */
   adoptedEnd: LogIndex
+  /** Decided in this ballot. Followers hear of no more, see `tally`. */
+  decided: LogIndex
   undecidedBytes: number
   readonly lease: Lease
   transfer: { readonly to: NodeId; readonly since: number; toldAt: number } | null
@@ -101,6 +102,7 @@ export function takeOver(replica: Replica, agreed = false): void {
     progress: new Map(peers(replica).map((id) => [id, unknownProgress()])),
     adopted: { ballot: replica.acceptedBallot, index: lastIndex(replica.log) },
     adoptedEnd: logIndex(0),
+    decided: logIndex(0),
     undecidedBytes: 0,
     lease: createLease(),
     transfer: null,
@@ -211,8 +213,6 @@ function adopt(replica: Replica, leadership: Leadership, best: Promise_ | null):
   else replaceSuffix(replica, leadership.ballot, end, [])
   leadership.phase = 'accept'
   leadership.adoptedEnd = lastIndex(replica.log)
-  const decided = [...leadership.promises.values()].map((one) => one.decided)
-  hearDecided(replica, Math.max(0, ...decided))
   for (let index = replica.known + 1; index <= leadership.adoptedEnd; index++) {
     leadership.undecidedBytes += entryBytes(entryAt(replica.log, index)!)
   }
@@ -234,7 +234,7 @@ function adopt(replica: Replica, leadership: Leadership, best: Promise_ | null):
 function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
   const leadership = replica.leadership!
   const progress = leadership.progress.get(to)!
-  const { ballot, adopted, adoptedEnd } = leadership
+  const { ballot, adopted, adoptedEnd, decided } = leadership
   const { doubtfulFrom } = from
   const end = doubtfulFrom > 0 ? lastIndex(replica.log) : adoptedEnd
   const valid = sameBallot(from.acceptedBallot, ballot)
@@ -243,8 +243,7 @@ function synchronize(replica: Replica, to: NodeId, from: Promise_): void {
       ? Math.max(from.decided, Math.min(from.accepted, adopted.index))
       : from.decided
   const base = logIndex(valid + 1)
-  const decided = replica.known
-  if (base < replica.log.first || !fits(replica.log, base, decided, replica.options.maxBatchBytes)) {
+  if (base < replica.log.first || !fits(replica.log, base, replica.known, replica.options.maxBatchBytes)) {
     return sendBehind(replica, to)
   }
   const most = slice(replica.log, base, lastIndex(replica.log), replica.options.maxBatchBytes)
@@ -281,11 +280,10 @@ export function appendAsLeader(replica: Replica, entry: Entry): void {
  * before our own sync: see the file's head. What is decided is durable on a quorum already.
  */
 function replicate(replica: Replica, to: NodeId): void {
-  const { ballot, progress: all } = replica.leadership!
+  const { ballot, progress: all, decided } = replica.leadership!
   const progress = all.get(to)
   if (progress?.state !== 'replicating') return
   const { maxBatchBytes, maxInFlightBytes } = replica.options
-  const decided = replica.known
   const end = lastIndex(replica.log)
   while (progress.next <= end && progress.inFlightBytes < maxInFlightBytes) {
     const entries = slice(replica.log, progress.next, end, maxBatchBytes)
@@ -329,16 +327,23 @@ function bytesBetween(replica: Replica, from: number, to: number): number {
   return bytes
 }
 
-/** Decides what an accept quorum has accepted in this ballot; the leader counts itself as far as it is durable. */
+/**
+ * Decides what an accept quorum has accepted in this ballot; the leader counts itself as far as it is durable.
+ *
+ * Nothing else that is said to be decided goes to followers as an index, and nothing that those who promised say is: it
+ * may have been decided in a larger ballot, of which this leader has not heard, with other entries than those that its
+ * log has there, or a follower's, which counts as the same because it was accepted in the same ballot.
+ */
 export function tally(replica: Replica): void {
   const leadership = replica.leadership
   if (leadership?.phase !== 'accept') return
   const own = sameBallot(replica.durableBallot, leadership.ballot) ? replica.durable : 0
   const reached = [own, ...[...leadership.progress.values()].map((one) => one.acked)]
   const decided = reachedBy(reached, acceptQuorum(replica.configuration))
-  if (decided > replica.known) {
+  if (decided > leadership.decided) {
+    leadership.decided = logIndex(decided)
     leadership.undecidedBytes -= bytesBetween(replica, replica.known + 1, decided)
-    replica.known = logIndex(decided)
+    replica.known = logIndex(Math.max(replica.known, decided))
     const ended = pendingConfiguration(replica) !== null && decided === lastIndex(replica.log)
     for (const [to, { state }] of leadership.progress) {
       // No entry comes after a stop-sign that could carry the news, and everybody waits for it.
@@ -386,12 +391,12 @@ export function tickLeader(replica: Replica): void {
 
 /** Depends on nothing of ours that is not durable. */
 export function sendBeacon(replica: Replica, to: NodeId): void {
-  const { ballot, progress: all } = replica.leadership!
+  const { ballot, progress: all, decided } = replica.leadership!
   const progress = all.get(to)!
   progress.sentAt = replica.now
-  progress.decidedSent = replica.known
+  progress.decidedSent = decided
   const end = logIndex(progress.next - 1)
-  send(replica, to, { kind: 'beacon', ballot, decided: replica.known, end }, 'now')
+  send(replica, to, { kind: 'beacon', ballot, decided, end }, 'now')
 }
 
 // ---- transfer -------------------------------------------------------------------------------------------------

@@ -1,25 +1,107 @@
 /**
- * What was learned, and is not durable yet, when a log is replaced: only what is in the log may count as decided.
+ * What was learned from others may have been decided in a larger ballot than that of a leader which is out of date. Its
+ * index says nothing of the log of that leader: nobody may decide by it what was never chosen.
  */
 import { expect, it } from 'vitest'
 import type { Effect, Event } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
-import { createReplica, entriesBetween, position, step } from '../../src/consensus/replica.ts'
-import { type Entry, configurationId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
+import { type Replica, createReplica, entriesBetween, position, step } from '../../src/consensus/replica.ts'
+import { type Ballot, type Entry, configurationId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
 
-const configuration = {
+const configurationOf = (voters: readonly number[]) => ({
   id: configurationId(1),
-  voters: [1, 2, 3].map((id) => ({ id: nodeId(id), volume: volumeId(String(id).repeat(32)), address: `n${id}:1` })),
+  voters: voters.map((id) => ({ id: nodeId(id), volume: volumeId(String(id).repeat(32)), address: `n${id}:1` })),
   learners: [],
   preferredLeader: nodeId(0),
-}
-const ballot = (n: number, node: number) => ({ configuration: configuration.id, n, priority: 0, node: nodeId(node) })
+})
+const ballot = (n: number, node: number): Ballot => ({
+  configuration: configurationId(1),
+  n,
+  priority: 0,
+  node: nodeId(node),
+})
 const entry = (index: number, payload: string): Entry => ({
   kind: 'commands',
   index: logIndex(index),
   payload: Buffer.from(payload),
 })
 const payloadOf = (one: Entry | undefined): string => (one?.kind === 'commands' ? String(one.payload) : '')
+const FIRST = [1, 2, 3, 4, 5].map((index) => entry(index, 'first'))
+
+/** A voter with five decided entries, `more` accepted in `accepted` behind them, and a disk that is asked when. */
+class Voter {
+  readonly replica: Replica
+  readonly effects: Effect[] = []
+
+  constructor(self: number, size: 3 | 5, promise: Ballot, accepted: Ballot, more: readonly Entry[] = []) {
+    const state = {
+      promise,
+      acceptedBallot: accepted,
+      decided: logIndex(5),
+      configuration: configurationOf([1, 2, 3, 4, 5].slice(0, size)),
+      configurationStart: logIndex(0),
+    }
+    const recovered = { state, first: logIndex(1), entries: [...FIRST, ...more], doubtfulFrom: null }
+    this.replica = createReplica({ self: nodeId(self), recovered, now: 0 })
+  }
+
+  take(event: Event): void {
+    this.effects.push(...step(this.replica, event))
+  }
+
+  hear(now: number, from: number, message: Message): void {
+    this.take({ kind: 'message', now, from: nodeId(from), message })
+  }
+
+  persisted(now: number): void {
+    this.take({ kind: 'persisted', now, position: position(this.replica) })
+  }
+
+  /** Nobody sees a leader: it becomes a candidate. */
+  candidate(...others: number[]): void {
+    this.take({ kind: 'tick', now: 10 })
+    const answer = { kind: 'heartbeat-reply', configuration: configurationId(1), round: 1, happy: false } as const
+    for (const other of others) {
+      this.hear(20, other, { ...answer, ballot: ballot(0, other), leader: this.replica.promise })
+    }
+    for (let now = 30; this.replica.leadership === null && now < 1000; now += 10) this.take({ kind: 'tick', now })
+    this.persisted(1000)
+  }
+
+  /** Learns from `from` what was decided in `leader`. */
+  learn(now: number, from: number, leader: Ballot, one: Entry): void {
+    this.hear(now, from, { kind: 'decided-entries', from: one.index, decided: one.index, leader, entries: [one] })
+  }
+
+  /** What it has decided behind the first five. */
+  get decided(): string[] {
+    const last = Math.max(5, ...this.effects.map((effect) => (effect.kind === 'decided' ? effect.index : 0)))
+    return entriesBetween(this.replica, logIndex(6), logIndex(last)).map(payloadOf)
+  }
+
+  /** What it says to `to` of that kind, the last one. */
+  said(to: number, kind: Message['kind']): Message {
+    const said = this.effects.flatMap((effect) => (effect.kind === 'send' && effect.to === to ? [effect.message] : []))
+    return said.findLast((message) => message.kind === kind)!
+  }
+}
+
+interface Log {
+  readonly accepted: number
+  readonly decided?: number
+  readonly base: number
+  readonly entries?: readonly Entry[]
+}
+const promise = (to: Ballot, acceptedBallot: Ballot, { accepted, decided = 5, base, entries = [] }: Log): Message => ({
+  kind: 'promise',
+  ballot: to,
+  acceptedBallot,
+  decided: logIndex(decided),
+  accepted: logIndex(accepted),
+  doubtfulFrom: logIndex(0),
+  base: logIndex(base),
+  entries,
+})
 
 /**
  * Ballots: (1, 3) left "old" in entry 6 of node 2 only. In (2, 3), promised by node 1, node 3 put "new" there, alone.
@@ -27,38 +109,57 @@ const payloadOf = (one: Entry | undefined): string => (one?.kind === 'commands' 
  * (4, 3) with node 2 and decides "new".
  */
 it('a candidate that learns what another leader decided adopts a late promise, and decides nothing by it', () => {
-  const state = {
-    promise: ballot(2, 3),
-    acceptedBallot: ballot(1, 3),
-    decided: logIndex(5),
-    configuration,
-    configurationStart: logIndex(0),
+  const one = new Voter(1, 3, ballot(2, 3), ballot(1, 3))
+  one.candidate(2)
+  expect(one.replica.leadership?.ballot).toEqual(ballot(3, 1))
+  one.learn(1010, 3, ballot(4, 3), entry(6, 'new'))
+  const late = { accepted: 7, base: 6, entries: [entry(6, 'old'), entry(7, 'old')] }
+  one.hear(1020, 2, promise(ballot(3, 1), ballot(1, 3), late))
+  one.persisted(1030)
+  expect(one.decided.filter((payload) => payload !== 'new')).toEqual([])
+})
+
+/**
+ * Of five: node 2 holds "old" of (1, 2), node 4 "new" of (2, 4), each alone. Node 1 takes over with (3, 1), and node 2
+ * promises it at once. Then node 4 leads (4, 4) with nodes 2 and 5, and decides "new"; node 3 learns it, and only then
+ * promises (3, 1).
+ */
+it('a new leader does not take for decided what one of its voters says is: it may be of a larger ballot', () => {
+  const one = new Voter(1, 5, ballot(2, 4), ballot(1, 1))
+  one.candidate(2, 3)
+  const leads = ballot(3, 1)
+  expect(one.replica.leadership?.ballot).toEqual(leads)
+  one.hear(1010, 2, promise(leads, ballot(1, 2), { accepted: 6, base: 6, entries: [entry(6, 'old')] }))
+  one.hear(1020, 3, promise(leads, ballot(1, 1), { accepted: 6, decided: 6, base: 6, entries: [entry(6, 'new')] }))
+  one.persisted(1030)
+  expect(one.decided).toEqual([])
+})
+
+/**
+ * Of five: node 3 holds "old" of (1, 1), which nobody else has by now. While node 1 is the candidate of (3, 1), node 4
+ * leads (4, 4) with nodes 2 and 5 and decides "new"; node 1 learns it. It is elected by nodes 2 (before (4, 4)) and 3.
+ */
+it('a leader says that something is decided only as far as it is in its own ballot', () => {
+  const one = new Voter(1, 5, ballot(2, 4), ballot(1, 1))
+  const three = new Voter(3, 5, ballot(2, 4), ballot(1, 1), [entry(6, 'old')])
+  one.candidate(2, 3)
+  const leads = ballot(3, 1)
+  three.hear(1010, 1, one.said(3, 'prepare'))
+  three.persisted(1010)
+  one.learn(1020, 4, ballot(4, 4), entry(6, 'new'))
+  one.persisted(1030)
+  expect(one.decided).toEqual(['new'])
+  one.hear(1040, 2, promise(leads, ballot(1, 1), { accepted: 5, base: 6 }))
+  one.hear(1050, 3, three.said(1, 'promise'))
+  one.persisted(1060)
+  three.hear(1070, 1, one.said(3, 'accept-sync'))
+  three.persisted(1080)
+  for (const [now, kind] of [
+    [1090, 'decide'],
+    [1100, 'beacon'],
+  ] as const) {
+    const message = one.said(3, kind)
+    if (message !== undefined) three.hear(now, 1, message)
   }
-  const entries = [1, 2, 3, 4, 5].map((index) => entry(index, 'first'))
-  const recovered = { state, first: logIndex(1), entries, doubtfulFrom: null }
-  const replica = createReplica({ self: nodeId(1), recovered, now: 0 })
-  const effects: Effect[] = []
-  const take = (event: Event): void => void effects.push(...step(replica, event))
-  const hear = (now: number, from: number, message: Message): void =>
-    take({ kind: 'message', now, from: nodeId(from), message })
-  const persisted = (now: number): void => take({ kind: 'persisted', now, position: position(replica) })
-
-  take({ kind: 'tick', now: 10 })
-  const answer = { kind: 'heartbeat-reply', configuration: configuration.id, round: 1, happy: false } as const
-  hear(20, 2, { ...answer, ballot: ballot(0, 2), leader: ballot(1, 3) })
-  for (let now = 30; replica.leadership === null && now < 1000; now += 10) take({ kind: 'tick', now })
-  expect(replica.leadership?.ballot).toEqual(ballot(3, 1))
-  persisted(1000)
-
-  const leader = ballot(4, 3)
-  const learned = entry(6, 'new')
-  hear(1010, 3, { kind: 'decided-entries', from: logIndex(6), decided: logIndex(6), leader, entries: [learned] })
-  const late = [entry(6, 'old'), entry(7, 'old')]
-  const log = { decided: logIndex(5), accepted: logIndex(7), doubtfulFrom: logIndex(0), base: logIndex(6) }
-  hear(1020, 2, { kind: 'promise', ballot: ballot(3, 1), acceptedBallot: ballot(1, 3), ...log, entries: late })
-  persisted(1030)
-
-  const decided = Math.max(...effects.map((effect) => (effect.kind === 'decided' ? effect.index : 0)))
-  const applied = entriesBetween(replica, logIndex(6), logIndex(decided)).map(payloadOf)
-  expect(applied.filter((payload) => payload !== 'new')).toEqual([])
+  expect(three.decided.filter((payload) => payload !== 'new')).toEqual([])
 })
