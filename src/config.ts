@@ -35,6 +35,8 @@ export const LIMITS = {
   /** Largest first frame of a peer that has not proved the token. */
   peerHandshakeBytes: 1024,
   peerHandshakeMilliseconds: 5000,
+  /** Connections to the peer port that have not proved the token; one more ends the oldest of them. */
+  peerStrangers: 64,
   /** Applied entries in memory, kept for peers that lag a little … */
   keepEntriesBytes: 16 * 1024 * 1024,
   /** … and read back from the log at a time, for those that lag more. */

@@ -4,6 +4,7 @@ import { crc32 } from 'node:zlib'
 import fc from 'fast-check'
 import { afterEach, describe, expect, it } from 'vitest'
 import { type PeerFrame, FrameDecoder, FrameWriter } from '../src/edge/peer-frames.ts'
+import { LIMITS } from '../src/config.ts'
 import { PeerNetwork } from '../src/edge/peer.ts'
 import type { RelayMessage } from '../src/relay-messages.ts'
 import { type Member, type NodeId, clusterId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
@@ -167,6 +168,21 @@ describe('peer network', () => {
     expect(a.received).toEqual([])
   })
 
+  it('keeps a bounded number of strangers, and lets members in past them', async () => {
+    const a = await start(1)
+    let standing = 0
+    const strangers = Array.from({ length: 3 * LIMITS.peerStrangers }, () => {
+      const socket = connect(a.port, '127.0.0.1', () => standing++)
+      return socket.on('error', () => undefined).on('close', () => standing--)
+    })
+    for (const socket of strangers) socket.resume()
+    await until(() => a.logged.some(({ code }) => code === 'OVERLOADED') && standing === LIMITS.peerStrangers)
+    const b = await start(2)
+    b.network.setMembers([a.member])
+    await until(() => a.connected.includes(b.member.id))
+    for (const socket of strangers) socket.destroy()
+  })
+
   it('closes a connection that sends garbage, and disturbs nobody', async () => {
     const [a, b] = [await start(1), await start(2)]
     a.network.setMembers([b.member])
@@ -176,7 +192,7 @@ describe('peer network', () => {
     const wrongCrc = Buffer.from([1, 0, 0, 0, 1, 2, 3, 4, 4])
     const early = new FrameWriter()
     early.relay(ask(1))
-    for (const garbage of [Buffer.from('GET / HTTP/1.1\r\n\r\n'), lie, wrongCrc, early.take()]) {
+    for (const garbage of [Buffer.from('GET / HTTP/1.1\r\n\r\n'), lie, wrongCrc, early.view()]) {
       const socket = connect(b.port, '127.0.0.1')
       socket.on('error', () => undefined)
       const closed = new Promise((resolve) => socket.on('close', resolve))
@@ -195,7 +211,7 @@ describe('peer frames', () => {
   const bytesOf = (build: (writer: FrameWriter) => void): Buffer => {
     const writer = new FrameWriter()
     build(writer)
-    return writer.take()
+    return writer.view()
   }
 
   it('come out the same in any cut', () => {

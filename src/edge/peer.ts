@@ -198,6 +198,7 @@ export class PeerNetwork {
   #open(socket: Socket, dialled: boolean): Connection {
     const { cluster, node, volume } = this.#options
     const connection = new Connection(socket, dialled, { ...PROTOCOL, cluster, node, volume, nonce: randomBytes(16) })
+    if (!dialled) this.#makeRoom()
     this.#all.add(connection)
     socket.setNoDelay(true)
     const deadline = setTimeout(() => {
@@ -222,6 +223,14 @@ export class PeerNetwork {
     if (dialled) socket.once('connect', () => connection.flush())
     else connection.flush()
     return connection
+  }
+
+  /** Anybody can connect, and a proof takes a moment only: the oldest of those that have given none gives way. */
+  #makeRoom(): void {
+    const isStranger = ({ dialled, peer, socket }: Connection): boolean => !dialled && peer === null && !socket.writableEnded
+    const strangers = [...this.#all].filter(isStranger)
+    if (strangers.length < LIMITS.peerStrangers) return
+    this.#fail(strangers[0]!, new LokiError('OVERLOADED', `${LIMITS.peerStrangers} others have given no proof either`))
   }
 
   #forget(connection: Connection): void {
