@@ -180,6 +180,7 @@ describe('peer network', () => {
     const b = await start(2)
     b.network.setMembers([a.member])
     await until(() => a.connected.includes(b.member.id))
+    expect(standing).toBeLessThanOrEqual(LIMITS.peerStrangers)
     for (const socket of strangers) socket.destroy()
   })
 

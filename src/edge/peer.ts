@@ -227,7 +227,8 @@ export class PeerNetwork {
 
   /** Anybody can connect, and a proof takes a moment only: the oldest of those that have given none gives way. */
   #makeRoom(): void {
-    const isStranger = ({ dialled, peer, socket }: Connection): boolean => !dialled && peer === null && !socket.writableEnded
+    const isStranger = ({ dialled, peer, socket }: Connection): boolean =>
+      !dialled && peer === null && !socket.writableEnded
     const strangers = [...this.#all].filter(isStranger)
     if (strangers.length < LIMITS.peerStrangers) return
     this.#fail(strangers[0]!, new LokiError('OVERLOADED', `${LIMITS.peerStrangers} others have given no proof either`))
