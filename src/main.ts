@@ -1,14 +1,11 @@
 #!/usr/bin/env node
 /** argv, signals, start and stop of a node; nothing else. */
+import { flushCompileCache } from 'node:module'
 import pino from 'pino'
-import { checkpointTool } from './checkpoint-inspect.ts'
 import { tuneCollector } from './collector.ts'
 import { readConfig } from './config.ts'
 import { LokiError, explain } from './errors.ts'
-import { initialise } from './init.ts'
 import { Node, VERSION } from './node.ts'
-import { fsck } from './storage/fsck.ts'
-import { waldump } from './storage/waldump.ts'
 
 const USAGE = `lokikv ${VERSION}: a durable, strongly consistent key-value store
 
@@ -54,7 +51,11 @@ async function runNode(): Promise<number> {
     // From the first moment on: the first process of a container that has no handler never hears of a signal.
     process.on('SIGTERM', stop)
     process.on('SIGINT', stop)
-    node.start().then(() => (started = true), fatal)
+    node.start().then(() => {
+      started = true
+      // Otherwise Node.js keeps what it compiled when the process ends in good order, and a killed one compiles again.
+      flushCompileCache()
+    }, fatal)
   })
 }
 
@@ -64,13 +65,13 @@ async function main(argv: readonly string[]): Promise<number> {
     case 'node':
       return runNode()
     case 'init':
-      return initialise(rest)
+      return (await import('./init.ts')).initialise(rest)
     case 'waldump':
-      return waldump(rest)
+      return (await import('./storage/waldump.ts')).waldump(rest)
     case 'checkpoint':
-      return checkpointTool(rest)
+      return (await import('./checkpoint-inspect.ts')).checkpointTool(rest)
     case 'fsck':
-      return fsck(rest)
+      return (await import('./storage/fsck.ts')).fsck(rest)
     case 'help':
     case '--help':
     case '-h':
