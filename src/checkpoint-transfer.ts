@@ -12,6 +12,8 @@ type Answer = Extract<RelayMessage, { kind: 'manifest' | 'chunk' }>
 
 const ANSWER_MILLISECONDS = 3000
 const CHUNKS_IN_FLIGHT = 4
+/** A chunk may be as large as the largest value; a network that is slower than this is too slow for it. */
+const SLOWEST_BYTES_PER_MILLISECOND = 1024
 
 export interface TransferPorts {
   readonly storage: Storage
@@ -29,7 +31,7 @@ const timer = (milliseconds: number, act: () => void): (() => void) => {
 export class CheckpointTransfer {
   readonly #ports: TransferPorts
   /** Who waits for which answer, by `peer/kind/index/chunk`. */
-  readonly #waiting = new Map<string, (answer: Answer) => void>()
+  readonly #waiting = new Map<string, (answer: Answer | null) => void>()
   /** Of chunks, since the process began. */
   sentBytes = 0
   readonly receivedBytes = new Map<NodeId, number>()
@@ -103,7 +105,9 @@ export class CheckpointTransfer {
     const fetchChunks = async (): Promise<void> => {
       for (let chunk = missing.shift(); chunk !== undefined; chunk = missing.shift()) {
         const key = `${peer}/chunk/${manifest.index}/${chunk}`
-        const answer = await this.#ask(peer, { kind: 'fetch-chunk', index: manifest.index, chunk }, key)
+        const bytes = receiver.info.chunks[chunk]!.bytes * CHUNKS_IN_FLIGHT
+        const patience = ANSWER_MILLISECONDS + bytes / SLOWEST_BYTES_PER_MILLISECOND
+        const answer = await this.#ask(peer, { kind: 'fetch-chunk', index: manifest.index, chunk }, key, patience)
         if (answer?.kind !== 'chunk' || answer.bytes === null) {
           throw new LokiError('NO_ANSWER', `chunk ${chunk} of the checkpoint at ${manifest.index} did not come`)
         }
@@ -124,14 +128,19 @@ export class CheckpointTransfer {
     return manifest.index
   }
 
-  #ask(peer: NodeId, message: RelayMessage, key: string): Promise<Answer | null> {
+  /** No connection to this peer is left: it answers nothing any more. */
+  lost(peer: NodeId): void {
+    for (const [key, finish] of this.#waiting) if (key.startsWith(`${peer}/`)) finish(null)
+  }
+
+  #ask(peer: NodeId, message: RelayMessage, key: string, patience = ANSWER_MILLISECONDS): Promise<Answer | null> {
     return new Promise((resolve) => {
       const finish = (answer: Answer | null): void => {
         cancel()
         this.#waiting.delete(key)
         resolve(answer)
       }
-      const cancel = (this.#ports.after ?? timer)(ANSWER_MILLISECONDS, () => finish(null))
+      const cancel = (this.#ports.after ?? timer)(patience, () => finish(null))
       this.#waiting.set(key, finish)
       this.#ports.send(peer, message)
     })

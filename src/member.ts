@@ -146,7 +146,10 @@ export class Member {
         } else this.turn.receive(from, payload)
       },
       connected: (peer) => this.turn.reconnected(peer),
-      disconnected: (peer) => this.turn.disconnected(peer),
+      disconnected: (peer) => {
+        this.turn.disconnected(peer)
+        this.#transfer.lost(peer)
+      },
       log,
     })
     this.#transfer = new CheckpointTransfer({

@@ -18,7 +18,7 @@ it('a source that sends a damaged chunk is left before the next one is asked', a
     receive: () => {
       const name = `attempt ${++attempt}`
       return Promise.resolve({
-        info: {},
+        info: { chunks: Array.from({ length: CHUNKS }, () => ({ bytes: 1 })) },
         missing: () => Array.from({ length: CHUNKS }, (_, chunk) => chunk),
         put: (chunk: number) => {
           puts.push(name)
@@ -56,4 +56,40 @@ it('a source that sends a damaged chunk is left before the next one is asked', a
   // As many as were on their way.
   expect(of(2)).toBeLessThanOrEqual(8)
   expect(puts.lastIndexOf('attempt 1')).toBeLessThan(puts.indexOf('attempt 2'))
+})
+
+it('a chunk has time according to its size, and a source that is lost is left at once', async () => {
+  const patience: number[] = []
+  const storage = {
+    receive: () =>
+      Promise.resolve({
+        info: { chunks: [{ bytes: 1024 }, { bytes: 512 * 1024 * 1024 }] },
+        missing: () => [0, 1],
+        put: () => Promise.resolve(),
+        commit: () => Promise.resolve(),
+      }),
+  } as unknown as Storage
+  const asked: string[] = []
+  const transfer: CheckpointTransfer = new CheckpointTransfer({
+    storage,
+    log: () => undefined,
+    send: (to, message) => {
+      asked.push(`${message.kind} of ${to}`)
+      const manifest = { kind: 'manifest', index: INDEX, manifest: new Uint8Array() } as const
+      if (message.kind === 'fetch-manifest') setImmediate(() => void transfer.receive(to, manifest))
+      if (message.kind === 'fetch-chunk' && to === 2) setImmediate(() => transfer.lost(to))
+      if (message.kind !== 'fetch-chunk' || to === 2) return
+      const { index, chunk } = message
+      setImmediate(() => void transfer.receive(to, { kind: 'chunk', index, chunk, bytes: new Uint8Array(1) }))
+    },
+    after: (milliseconds) => {
+      patience.push(milliseconds)
+      return () => undefined
+    },
+  })
+  expect(await transfer.fetch(INDEX, [nodeId(2), nodeId(3)], () => true)).toBe(INDEX)
+  expect(asked.filter((each) => each === 'fetch-manifest of 3')).toHaveLength(1)
+  // Ten minutes for half a gigabyte, four at a time, are less than a slow network needs.
+  expect(Math.max(...patience)).toBeGreaterThan(600_000)
+  expect(Math.min(...patience)).toBeLessThan(10_000)
 })
