@@ -12,7 +12,8 @@
  *    leader of it perhaps, and hold less of that than others hold of the one before.
  * 4. What ends the doubt is an AcceptSync that was made for a promise with this very doubt, and reaches to the end
  *    of the leader's log (leader.ts, synchronize). It may have accepted, in this leader's ballot, any of that, and the
- *    leader may have counted it: with less, it would be taken for intact without it.
+ *    leader may have counted it: with less, it would be taken for intact without it. So does the beginning of a
+ *    configuration in which it has never been (leaveDoubtBehind).
  * 5. Where promises may be lost (`promiseLost`), it promises nothing, and takes nothing of a leader, before every
  *    other voter has said what it has promised, in answer to a question of this start; the largest it takes upon
  *    itself. Whoever it had promised something has promised that before. Otherwise it could accept in a ballot
@@ -67,6 +68,14 @@ export function onTellPromise(replica: Replica, from: NodeId, message: TellPromi
   replica.recall = null
   if (compareBallots(recall.floor, replica.promise) > 0) promise(replica, recall.floor)
   requestPrepare(replica, peers(replica))
+}
+
+/**
+ * A later configuration begins here: all of the ones before is decided, and here. Of this one nothing was accepted,
+ * promised or granted, so nothing can be lost; unless that it was here before is what was forgotten.
+ */
+export function leaveDoubtBehind(replica: Replica): void {
+  if (!replica.promiseLost) endDoubt(replica)
 }
 
 /** Everything is here again, and written down in the same frame. */

@@ -8,7 +8,7 @@
  */
 import { type Configuration, type LogIndex, type NodeId, compareBallots, logIndex, nodeId } from '../vocabulary.ts'
 import { hint, pump } from './catch-up.ts'
-import { beginRecall } from './doubt.ts'
+import { beginRecall, leaveDoubtBehind } from './doubt.ts'
 import { createElection } from './election.ts'
 import { appendAsLeader, mayTakeOver, stepDown, takeOver } from './leader.ts'
 import { forgetGrants } from './leases.ts'
@@ -108,6 +108,7 @@ function startConfiguration(replica: Replica, next: Configuration, start: LogInd
 function enter(replica: Replica, previous: Configuration, keepsReads: boolean, agreed: NodeId): void {
   const { configuration, self } = replica
   const reads = replica.reads
+  leaveDoubtBehind(replica)
   forgetGrants(replica)
   if (keepsReads) replica.reads = []
   stepDown(replica)

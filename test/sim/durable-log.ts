@@ -161,6 +161,9 @@ export class DurableLog {
     if (isLater && image.state.acceptedBallot.configuration < configuration.id) {
       image.log = createLog(logIndex(decided + 1), [])
     }
+    if (lastIndex(image.log) < decided) image.log = createLog(logIndex(decided + 1), [])
+    this.#past = copy(image)
+    this.#since = []
   }
 
   /** A checkpoint is durable and the log before it is gone. */

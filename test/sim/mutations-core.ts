@@ -149,6 +149,20 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     'if (compareBallots(recall.floor, replica.promise) > 0) promise',
     'if (compareBallots(recall.floor, replica.promise) > 9e9) promise',
   ),
+  core(
+    'doubt ends with a configuration that may have been here before',
+    'doubt',
+    'if (!replica.promiseLost) endDoubt(replica)',
+    'endDoubt(replica)',
+    'doubt-alone',
+  ),
+  core(
+    'doubt outlasts the configuration that it is about',
+    'doubt',
+    'if (!replica.promiseLost) endDoubt(replica)',
+    'if (replica.now < 0) endDoubt(replica)',
+    'doubt-left-behind',
+  ),
   core('a node in doubt confirms reads', 'reads', 'if (replica.doubtfulFrom !== null) return\n', '', 'doubt-read'),
   core(
     'the log of a doubtful promise is adopted',

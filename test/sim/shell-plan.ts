@@ -46,12 +46,25 @@ function sessionsOf(seed: number): { readonly isShort: boolean; readonly expiry:
   return { isShort: expiry < SESSION_EXPIRY_MILLISECONDS, expiry, keepAlive: random.pick([Infinity, expiry / 4])! }
 }
 
+/** Of commands on their way: in a block, of one node, and at the leader. */
+function boundsOf(seed: number): {
+  readonly blockBytes: number
+  readonly inFlightBytes: number
+  readonly forwardedBytes: number
+} {
+  const random = new Random(seed ^ 0xb0b)
+  const blockBytes = random.pick([60, 1000, 100_000])!
+  const forwardedBytes = blockBytes + random.pick([500, 100_000])!
+  // What one node sends fits the leader's inbox, as with the limits of config.ts; what several send may not.
+  return { blockBytes, inFlightBytes: Math.min(random.pick([blockBytes, 100_000])!, forwardedBytes), forwardedBytes }
+}
+
 export function shellPlanOf(seed: number): ShellPlan {
   const random = new Random(seed ^ 0x5e11)
   const level = (most: number): number => (random.chance(0.35) ? 0 : random.next() * most)
   const more = new Random(seed ^ 0x51de)
   const sessions = sessionsOf(seed)
-  const blockBytes = random.pick([60, 1000, 100_000])!
+  const { blockBytes, inFlightBytes, forwardedBytes } = boundsOf(seed)
   const plan = {
     ...adversaryOf(seed),
     seed,
@@ -105,7 +118,7 @@ export function shellPlanOf(seed: number): ShellPlan {
         outstandingCommands: random.pick([8, 1000])!,
         outstandingBytes: 100_000,
         blockBytes,
-        inFlightBytes: random.pick([blockBytes, 100_000])!,
+        inFlightBytes,
         resendMilliseconds: random.pick([60, 300])!,
         resendMostMilliseconds: 600,
         sessionKeepAliveMilliseconds: sessions.keepAlive,
@@ -114,7 +127,7 @@ export function shellPlanOf(seed: number): ShellPlan {
         entryBytes: random.pick([100, 2000, 100_000])!,
         applyBytes: random.pick([100, 100_000])!,
         unappliedEntries: new Random(seed ^ 0xb10c).pick([0, 3, 32])!,
-        forwardedBytes: blockBytes + random.pick([500, 100_000])!,
+        forwardedBytes,
       },
       machine: { maxMemoryBytes: 0, sessionExpiryMilliseconds: sessions.expiry },
       segmentBytes: random.pick([4096, 16_384, 65_536])!,

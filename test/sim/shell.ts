@@ -364,12 +364,9 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   /** One storage is damaged, and without it there is no quorum: a person has to decide. */
   isStuck(): boolean {
     if (this.faults.damaged === null || this.now < this.#peaceAt + 10 * ELECTION_MILLISECONDS) return false
-    const { configuration, configurations } = this.checker
-    // Nothing is promised where one of at most two voters is damaged: what it alone had decided may be gone.
+    const { configuration } = this.checker
     const isLong = this.now > this.#peaceAt + 100 * ELECTION_MILLISECONDS
-    const latest = configurations.slice(-2).map((one) => one.configuration.voters)
-    const isSmall = latest.some((voters) => voters.length < 3 && voters.some(({ id }) => id === this.faults.damaged))
-    if (isLong && isSmall) return true
+    if (isLong && this.decidedAlone(this.faults.damaged)) return true
     const there = configuration.voters.filter(({ id }) => this.nodes.get(id)!.phase !== 'refused')
     const doubtful = there.filter(({ id }) => (this.nodes.get(id)!.replica?.doubtfulFrom ?? null) !== null)
     const intact = there.length - doubtful.length
@@ -426,7 +423,7 @@ function onTheWire(message: PeerMessage): () => PeerMessage {
   const writer = new FrameWriter()
   if (message.kind === 'consensus') writer.consensus(message.message)
   else writer.relay(message.message)
-  const bytes = writer.take()
+  const bytes = writer.view()
   return () => {
     let read: PeerMessage | null = null
     new FrameDecoder(FRAME_BYTES).push(bytes, (frame) => {

@@ -10,7 +10,6 @@ import type { Message } from '../../src/consensus/messages.ts'
 import { acceptsCheckpoint, acceptsProposals, isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { type Configuration, type LogRecord, type NodeId, EMPTY_STATE, logIndex, nodeId } from '../../src/vocabulary.ts'
 import { lastIndex, slice } from '../../src/consensus/log.ts'
-import { isVoter } from '../../src/consensus/quorum.ts'
 import { Violation } from './checker.ts'
 import { type Checkpoint, DurableLog } from './durable-log.ts'
 import { type Host, SimNode } from './node.ts'
@@ -199,6 +198,8 @@ export class Simulation extends World<SimNode> implements Host {
     if (!acceptsCheckpoint(node.replica!, index, configuration)) return
     this.note(node.id, 'other', `installs the checkpoint of ${index}`)
     node.applied = index
+    // Durable before the log knows of it; others may ask for it from now on.
+    node.disk.checkpoint = checkpoint
     this.step(node, { kind: 'checkpoint-installed', now: 0, index, configuration, start })
     this.faults.happens(node)
   }
@@ -258,14 +259,11 @@ export class Simulation extends World<SimNode> implements Host {
     while (!reached.yet && this.schedule.next());
   }
 
-  /** The storage of one of at most two voters is damaged: a person has to decide. */
+  /** Who decides alone has lost something: a person has to decide. */
   isStuck(): boolean {
     const { damaged } = this.faults
     if (damaged === null || this.now < this.plan.faultMilliseconds + 20 * ELECTION_MILLISECONDS) return false
-    // The last change may wait for the voters of before.
-    const latest = this.checker.configurations.slice(-2).map((one) => one.configuration)
-    const doubtful = (this.nodes.get(damaged)!.replica?.doubtfulFrom ?? null) !== null
-    return doubtful && latest.some((one) => one.voters.length < 3 && isVoter(one, damaged))
+    return this.decidedAlone(damaged) && (this.nodes.get(damaged)!.replica?.doubtfulFrom ?? null) !== null
   }
 
   /** One leader, everything decided everywhere, and something new gets decided. */

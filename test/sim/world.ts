@@ -306,6 +306,14 @@ export abstract class World<N extends WorldNode> {
     return [this.trace.text(lines), ...nodes].join('\n')
   }
 
+  /** Whether the node is the only voter of a configuration whose entries may be with nobody else. */
+  decidedAlone(id: NodeId): boolean {
+    // The last change may wait for what the configuration before decided.
+    return this.checker.configurations
+      .slice(-2)
+      .some(({ configuration: { voters } }) => voters.length === 1 && voters[0]!.id === id)
+  }
+
   /** A change that names the node is under way, proposed or not. */
   isWanted(id: NodeId): boolean {
     return [...this.nodes.values()].some((node) => {
