@@ -97,7 +97,9 @@ class PathNode {
       },
       flush: () => {
         for (const [to, writer] of this.#writers) {
-          if (writer.length > 0) this.#others.get(to)?.receive(self, writer.take())
+          if (writer.length === 0) continue
+          this.#others.get(to)?.receive(self, Buffer.from(writer.view()))
+          writer.clear(true)
         }
       },
       wake: () => void (this.awake = true),

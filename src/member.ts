@@ -237,7 +237,7 @@ export class Member {
     storage.space.changed = () => this.turn.room(storage.space.room)
     this.turn.room(storage.space.room)
     const { electionTimeoutMilliseconds } = config.settings
-    this.#timers.push(setInterval(() => this.turn.tick(), Math.max(5, Math.floor(electionTimeoutMilliseconds / 20))))
+    this.#timers.push(setInterval(() => this.turn.tick(), Math.max(5, Math.floor(electionTimeoutMilliseconds / 10))))
     this.#timers.push(
       setInterval(() => {
         if (leaderOf(this.turn.replica) !== null) this.lastLeaderAt = performance.now()

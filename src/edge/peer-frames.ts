@@ -45,9 +45,13 @@ export type PeerFrame =
 
 const KINDS = { hello: 1, proof: 2, refusal: 3, ping: 4, consensus: 5, relay: 6 } as const
 
+const WRITER_BYTES = 16 * 1024
+/** A rare large frame does not keep its memory for ever. */
+const KEPT_BYTES = 1024 * 1024
+
 /** Appends frames to one buffer, so that what a turn says to a peer is one write. */
 export class FrameWriter {
-  readonly #writer = new ByteWriter(16 * 1024)
+  #writer = new ByteWriter(WRITER_BYTES)
 
   get length(): number {
     return this.#writer.length
@@ -92,11 +96,15 @@ export class FrameWriter {
     this.#frame(KINDS.relay, (writer) => encodeRelayMessage(writer, message))
   }
 
-  /** A copy of everything appended since the last call. */
-  take(): Buffer {
-    const bytes = Buffer.from(this.#writer.view())
-    this.#writer.reset()
-    return bytes
+  /** Everything appended since it was cleared; stays as it is until the next frame. */
+  view(): Buffer {
+    return this.#writer.view()
+  }
+
+  /** Begins anew; in the same memory unless somebody still holds what `view` gave. */
+  clear(isFree: boolean): void {
+    if (isFree && this.#writer.length <= KEPT_BYTES) this.#writer.reset()
+    else this.#writer = new ByteWriter(WRITER_BYTES)
   }
 }
 

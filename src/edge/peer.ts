@@ -65,10 +65,13 @@ class Connection {
 
   flush(): void {
     this.dirty = false
-    if (this.writer.length === 0 || this.socket.destroyed) return
-    const bytes = this.writer.take()
-    this.#largestBytes = Math.max(this.socket.writableLength === 0 ? 0 : this.#largestBytes, bytes.length)
-    this.socket.write(bytes)
+    const { socket, writer } = this
+    if (writer.length === 0 || socket.destroyed) return
+    const bytes = writer.view()
+    this.#largestBytes = Math.max(socket.writableLength === 0 ? 0 : this.#largestBytes, bytes.length)
+    socket.write(bytes)
+    // What the system took at once is not looked at again: its memory serves for the next frames.
+    writer.clear(socket.writableLength === 0)
   }
 
   /** Bytes that the other side has not taken, beside one write that may be as large as it must. */
