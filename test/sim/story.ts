@@ -2,7 +2,7 @@
  * Golden stories: a small language in which a cluster of replicas is told what happens to it, one act after
  * the other. The file is its own snapshot: a line that begins with `> ` is a command, the lines below it up
  * to the next empty line are what came of it. `UPDATE=1` writes them anew; a command that expects something
- * fails whatever the snapshot says.
+ * fails whatever the snapshot says. What the world is in which they happen: story-world.ts.
  *
  *   start 1 2 3            genesis with these voters        join 4 5       learners to be, told the newest configuration
  *   (start and reconfigure take options: `accept 2`, an accept quorum; `lease 200`, leases of that many ms)
@@ -22,19 +22,9 @@
  *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
  */
 import assert from 'node:assert/strict'
-import type { Effect } from '../../src/consensus/events.ts'
-import type { Message } from '../../src/consensus/messages.ts'
-import {
-  type Options,
-  acceptsCheckpoint,
-  acceptsProposals,
-  isLeader,
-  position,
-  statusOf,
-} from '../../src/consensus/replica.ts'
+import { type Options, acceptsProposals, isLeader, position, statusOf } from '../../src/consensus/replica.ts'
 import {
   type Configuration,
-  type LogRecord,
   type NodeId,
   EMPTY_STATE,
   compareBallots,
@@ -44,20 +34,12 @@ import {
 } from '../../src/vocabulary.ts'
 import { Checker } from './checker.ts'
 import { DurableLog } from './durable-log.ts'
-import { type Host, SimNode } from './node.ts'
+import { SimNode } from './node.ts'
 import { Random } from './random.ts'
-import { type Mark, Trace, describe, describeRecords } from './trace.ts'
+import { show, showMore } from './story-show.ts'
+import { StoryWorld } from './story-world.ts'
+import type { Trace } from './trace.ts'
 import { member } from './world.ts'
-
-const STEP_MILLISECONDS = 10
-
-interface Flying {
-  /** For the trace: when it arrived. */
-  readonly arrives: number[]
-  readonly from: NodeId
-  readonly to: NodeId
-  readonly message: Message
-}
 
 const numbers = (words: readonly string[]): NodeId[] => words.map((word) => nodeId(Number(word)))
 
@@ -73,146 +55,20 @@ function options(words: readonly string[]): Pick<Configuration, 'acceptQuorum' |
   return { ...(acceptQuorum > 0 ? { acceptQuorum } : {}), ...(leaseMilliseconds > 0 ? { leaseMilliseconds } : {}) }
 }
 
-class Story implements Host {
-  readonly nodes = new Map<NodeId, SimNode>()
-  now = 0
-  readonly trace = new Trace(1_000_000)
-  #moments = 0
-  #checker: Checker | null = null
-  #flying: Flying[] = []
-  #cut = new Set<string>()
-  #lose: { kind: string; link: string }[] = []
-  #held = new Set<NodeId>()
-  #paused = new Map<NodeId, Flying[]>()
+class Story extends StoryWorld {
   /** Of one node, or (null) of all. */
   readonly #settings: { readonly id: number | null; readonly name: string; readonly value: number }[] = []
-  #clocks = new Map<NodeId, { readonly rate: number; readonly since: number; readonly shows: number }>()
-  #syncs: { readonly node: SimNode; readonly records: readonly LogRecord[] }[] = []
-  #lines: string[] = []
-  #loud = false
-  #showsDecided = true
-  #loss: { readonly chance: number; readonly random: Random } | null = null
   #read = 0
-  #reads = new Map<NodeId, string>()
-
-  // ---- host ----
-
-  send(node: SimNode, to: NodeId, message: Message): void {
-    const link = `${node.id}>${to}`
-    const lost = this.#lose.findIndex((one) => one.kind === message.kind && one.link === link)
-    if (lost >= 0) this.#lose.splice(lost, 1)
-    const gone =
-      lost >= 0 || this.#cut.has(link) || (this.#loss !== null && this.#loss.random.chance(this.#loss.chance))
-    if (this.#loud || lost >= 0) this.#lines.push(`${node.id} -> ${to} ${describe(message)}${gone ? ' (lost)' : ''}`)
-    const arrives: number[] = []
-    this.trace.add({ kind: 'message', at: this.#moment(), from: node.id, to, message, arrives })
-    if (!gone) this.#flying.push({ arrives, from: node.id, to, message })
-  }
-
-  syncing(node: SimNode, records: readonly LogRecord[]): void {
-    this.#syncs.push({ node, records })
-  }
-
-  /** In a story everything happens at once: the trace keeps the order. */
-  #moment(): number {
-    return this.now + ++this.#moments * 1e-6
-  }
-
-  #note(node: SimNode, mark: Mark, what: string | (() => string)): void {
-    this.trace.add({ kind: 'node', at: this.#moment(), node: node.id, mark, what })
-  }
-
-  effect(node: SimNode, effect: Exclude<Effect, { readonly kind: 'persist' | 'send' }>): void {
-    const isRepeated = effect.kind === 'need-checkpoint' && this.#lines.includes(`${node.id} ${describe(effect)}`)
-    if (!isRepeated && (effect.kind !== 'decided' || this.#showsDecided)) {
-      this.#lines.push(`${node.id} ${describe(effect)}`)
-    }
-    const mark = effect.kind === 'became-leader' ? 'leads' : effect.kind === 'decided' ? 'decided' : 'other'
-    this.#note(node, mark, () => describe(effect))
-    if (effect.kind === 'decided') {
-      this.#checker!.decides(node, effect.index, [...this.nodes.values()])
-      node.applied = effect.index
-    } else if (effect.kind === 'became-leader') this.#checker!.leads(node, effect.ballot)
-    else if (effect.kind === 'read-ready') {
-      this.#checker!.reads(node, effect.id, effect.index)
-      this.#reads.set(node.id, String(effect.index))
-    } else if (effect.kind === 'read-failed') this.#reads.set(node.id, 'failed')
-    else if (effect.kind === 'need-checkpoint') this.#bring(node, effect.index, effect.from)
-  }
-
-  /** The checkpoint that is asked for comes at once, where a node in reach has it. */
-  #bring(node: SimNode, index: number, from: readonly NodeId[]): void {
-    const source = from.map((id) => this.nodes.get(id)).find((one) => (one?.disk.checkpoint?.index ?? 0) >= index)
-    if (!source?.up || this.#cut.has(`${source.id}>${node.id}`)) return
-    const { index: at, configuration, start } = source.disk.checkpoint!
-    this.#later.push(() => {
-      if (!node.up || !acceptsCheckpoint(node.replica!, at, configuration)) return
-      this.#lines.push(`${node.id} installs checkpoint ${at} of node ${source.id}`)
-      this.#note(node, 'other', `installs checkpoint ${at}`)
-      node.applied = at
-      node.disk.checkpoint = source.disk.checkpoint
-      node.step({ kind: 'checkpoint-installed', now: this.now, index: at, configuration, start })
-    })
-  }
-  #later: (() => void)[] = []
-
-  // ---- time ----
-
-  /** What the monotonic clock of a node shows. */
-  #at(node: SimNode): number {
-    const clock = this.#clocks.get(node.id)
-    return clock ? clock.shows + (this.now - clock.since) * clock.rate : this.now
-  }
-
-  /** Syncs and messages, until nothing moves. */
-  #flow(): void {
-    for (let moves = 0; ; moves++) {
-      assert(moves < 20_000, 'messages without end')
-      const later = this.#later.shift()
-      if (later) {
-        later()
-        continue
-      }
-      const at = this.#syncs.findIndex(({ node: { id } }) => !this.#held.has(id) && !this.#paused.has(id))
-      if (at >= 0) {
-        const { node, records } = this.#syncs.splice(at, 1)[0]!
-        this.#note(node, 'durable', () => describeRecords(records))
-        node.synced(node.incarnation, this.#at(node))
-        continue
-      }
-      const next = this.#flying.shift()
-      if (!next) return
-      const node = this.nodes.get(next.to)
-      if (this.#paused.has(next.to)) this.#paused.get(next.to)!.push(next)
-      else {
-        next.arrives.push(this.#moment())
-        if (node?.up) node.step({ kind: 'message', now: this.#at(node), from: next.from, message: next.message })
-      }
-    }
-  }
-
-  #pass(milliseconds: number, done: () => boolean = () => false): number {
-    for (let passed = 0; passed <= milliseconds; passed += STEP_MILLISECONDS) {
-      this.#flow()
-      if (done()) return passed
-      if (passed === milliseconds) break
-      this.now += STEP_MILLISECONDS
-      for (const node of this.nodes.values()) {
-        if (node.up && !this.#paused.has(node.id)) node.step({ kind: 'tick', now: this.#at(node) })
-      }
-    }
-    return -1
-  }
 
   // ---- commands ----
 
   run(line: string): string[] {
-    this.#lines = []
-    this.trace.add({ kind: 'world', at: this.#moment(), what: line })
+    this.lines = []
+    this.trace.add({ kind: 'world', at: this.moment(), what: line })
     const words = line.trim().split(/\s+/)
     this.#do(words[0]!, words.slice(1))
-    this.#flow()
-    return this.#lines
+    this.flow()
+    return this.lines
   }
 
   #node(word: string | undefined): SimNode {
@@ -223,7 +79,7 @@ class Story implements Host {
 
   #do(command: string, words: string[]): void {
     const node = this.nodes.get(nodeId(Number(words[0])))
-    const now = node ? this.#at(node) : this.now
+    const now = node ? this.at(node) : this.now
     switch (command) {
       case 'start':
         return this.#start(words)
@@ -231,7 +87,7 @@ class Story implements Host {
         for (const id of numbers(words)) this.#add(id, this.#newest())
         return
       case 'tick':
-        this.#pass(Number(words[0]))
+        this.pass(Number(words[0]))
         return
       case 'until':
         return this.#until(words)
@@ -251,18 +107,18 @@ class Story implements Host {
         return this.#expect(words)
       case 'show':
         for (const node of this.nodes.values()) {
-          if (words[0] === undefined) this.#lines.push(show(node))
-          else if (node.replica !== null) this.#lines.push(showMore(node, words[0]))
+          if (words[0] === undefined) this.lines.push(show(node))
+          else if (node.replica !== null) this.lines.push(showMore(node, words[0]))
         }
         return
       case 'loss':
-        this.#loss = { chance: Number(words[0]) / 100, random: new Random(Number(words[2])) }
+        this.loss = { chance: Number(words[0]) / 100, random: new Random(Number(words[2])) }
         return
       case 'decided':
-        this.#showsDecided = words[0] === 'on'
+        this.showsDecided = words[0] === 'on'
         return
       case 'messages':
-        this.#loud = words[0] === 'on'
+        this.loud = words[0] === 'on'
         return
       default:
         return this.#inflict(command, words)
@@ -275,8 +131,8 @@ class Story implements Host {
       case 'delete': {
         const node = this.#node(words[0])
         node.crash(Number(words[2] ?? 0))
-        this.#note(node, 'crash', command.toUpperCase())
-        this.#syncs = this.#syncs.filter((one) => one.node !== node)
+        this.note(node, 'crash', command.toUpperCase())
+        this.syncs = this.syncs.filter((one) => one.node !== node)
         if (command === 'delete') this.nodes.delete(node.id)
         return
       }
@@ -287,14 +143,14 @@ class Story implements Host {
         const isLost =
           what === 'log' ? disk.loseLog(Number(count)) : disk.loseEnd(Number(what) || 1, what === 'entries')
         assert(isLost, 'nothing is there to rot')
-        this.#checker!.damaged = true
-        this.#lines.push(`${words[0]} has lost what it had from ${disk.doubtfulFrom}`)
+        this.checker!.damaged = true
+        this.lines.push(`${words[0]} has lost what it had from ${disk.doubtfulFrom}`)
         return
       }
       case 'kill': {
         const { id } = this.#node(words[0])
         this.#inflict('crash', words)
-        for (const other of this.nodes.values()) other.step({ kind: 'disconnected', now: this.#at(other), peer: id })
+        for (const other of this.nodes.values()) other.step({ kind: 'disconnected', now: this.at(other), peer: id })
         return
       }
       case 'close':
@@ -305,24 +161,24 @@ class Story implements Host {
         return this.#begin(this.#node(words[0]))
       case 'clock': {
         const node = this.#node(words[0])
-        this.#clocks.set(node.id, { rate: Number(words[1]), since: this.now, shows: this.#at(node) })
+        this.clocks.set(node.id, { rate: Number(words[1]), since: this.now, shows: this.at(node) })
         return
       }
       case 'pause':
-        this.#note(this.#node(words[0]), 'pause', 'PAUSE')
-        this.#paused.set(this.#node(words[0]).id, [])
+        this.note(this.#node(words[0]), 'pause', 'PAUSE')
+        this.paused.set(this.#node(words[0]).id, [])
         return
       case 'wake':
-        this.#note(this.#node(words[0]), 'resume', 'WAKE')
+        this.note(this.#node(words[0]), 'resume', 'WAKE')
         if (words[1] === 'then') this.#do(words[2]!, words.slice(3))
-        this.#flying.push(...(this.#paused.get(this.#node(words[0]).id) ?? []))
-        this.#paused.delete(this.#node(words[0]).id)
+        this.flying.push(...(this.paused.get(this.#node(words[0]).id) ?? []))
+        this.paused.delete(this.#node(words[0]).id)
         return
       case 'hold':
-        this.#held.add(this.#node(words[0]).id)
+        this.held.add(this.#node(words[0]).id)
         return
       case 'release':
-        this.#held.delete(this.#node(words[0]).id)
+        this.held.delete(this.#node(words[0]).id)
         return
       case 'cut':
         for (const word of words) this.#cutLink(word)
@@ -331,17 +187,17 @@ class Story implements Host {
         for (const id of this.nodes.keys()) this.#cutLink(`${words[0]}-${id}`)
         return
       case 'mend':
-        this.#cut.clear()
+        this.cut.clear()
         return
       case 'lose':
-        for (let left = Number(words[2] ?? 1); left > 0; left--) this.#lose.push({ kind: words[0]!, link: words[1]! })
+        for (let left = Number(words[2] ?? 1); left > 0; left--) this.lose.push({ kind: words[0]!, link: words[1]! })
         return
       case 'checkpoint': {
         const node = this.#node(words[0])
-        const since = this.#checker!.configurations.findLast((one) => one.start <= node.applied)!
+        const since = this.checker!.configurations.findLast((one) => one.start <= node.applied)!
         const index = logIndex(node.applied)
         node.disk.truncateHead({ index, configuration: since.configuration, start: logIndex(since.start) })
-        return node.step({ kind: 'trim', now: this.#at(node), index })
+        return node.step({ kind: 'trim', now: this.at(node), index })
       }
       default:
         assert.fail(`no such command: ${command}`)
@@ -351,30 +207,30 @@ class Story implements Host {
   /** Both ends of a connection are told; messages go on, over another one or the next. */
   #connection(word: string, kind: 'disconnected' | 'reconnected'): void {
     const [a, b] = word.split('-').map((id) => this.#node(id))
-    a!.step({ kind, now: this.#at(a!), peer: b!.id })
-    b!.step({ kind, now: this.#at(b!), peer: a!.id })
+    a!.step({ kind, now: this.at(a!), peer: b!.id })
+    b!.step({ kind, now: this.at(b!), peer: a!.id })
   }
 
   #cutLink(word: string): void {
     const [from, to] = word.split(/[->]/)
-    this.#cut.add(`${from}>${to}`)
-    if (word.includes('-')) this.#cut.add(`${to}>${from}`)
+    this.cut.add(`${from}>${to}`)
+    if (word.includes('-')) this.cut.add(`${to}>${from}`)
   }
 
   #ask(node: SimNode): void {
-    this.#checker!.asks(node, ++this.#read)
-    node.step({ kind: 'read', now: this.#at(node), id: this.#read })
+    this.checker!.asks(node, ++this.#read)
+    node.step({ kind: 'read', now: this.at(node), id: this.#read })
   }
 
   /** Proposes as long as it is allowed to, and says how many that were; the followers' answers come in between. */
   #fill(node: SimNode, count: number): void {
     let taken = 0
     for (; taken < count && acceptsProposals(node.replica!); taken++) {
-      node.step({ kind: 'propose', now: this.#at(node), payload: Buffer.alloc(84, taken) })
-      if (taken % 8 === 7) this.#flow()
+      node.step({ kind: 'propose', now: this.at(node), payload: Buffer.alloc(84, taken) })
+      if (taken % 8 === 7) this.flow()
     }
-    this.#flow()
-    this.#lines.push(`${node.id} took ${taken} proposals`)
+    this.flow()
+    this.lines.push(`${node.id} took ${taken} proposals`)
   }
 
   #start(words: string[]): void {
@@ -386,7 +242,7 @@ class Story implements Host {
         this.#settings.push({ id: id === undefined ? null : Number(id), name, value: Number(value) })
     }
     const genesis = { id: configurationId(1), voters, learners: [], preferredLeader: nodeId(0), ...options(words) }
-    this.#checker = new Checker(genesis)
+    this.checker = new Checker(genesis)
     for (const id of ids) this.#add(id, genesis)
   }
 
@@ -398,8 +254,8 @@ class Story implements Host {
   }
 
   #begin(node: SimNode): void {
-    this.#note(node, 'start', 'START')
-    node.start(this.#at(node))
+    this.note(node, 'start', 'START')
+    node.start(this.at(node))
   }
 
   #optionsOf(node: NodeId): Partial<Options> {
@@ -408,7 +264,7 @@ class Story implements Host {
   }
 
   #newest(): Configuration {
-    return this.#checker!.configuration
+    return this.checker!.configuration
   }
 
   #reconfigure(words: string[]): void {
@@ -425,7 +281,7 @@ class Story implements Host {
       preferredLeader,
       ...options(words),
     }
-    node.step({ kind: 'reconfigure', now: this.#at(node), next })
+    node.step({ kind: 'reconfigure', now: this.at(node), next })
   }
 
   #leads(id: number): boolean {
@@ -440,7 +296,7 @@ class Story implements Host {
       what === 'leader'
         ? this.#leads(Number(id)) && this.#node(id).replica!.configuration.id === this.#newest().id
         : this.#node(id).up && this.#node(id).applied >= Number(words[2])
-    assert(this.#pass(within, done) >= 0, `${words.join(' ')}: it does not happen`)
+    assert(this.pass(within, done) >= 0, `${words.join(' ')}: it does not happen`)
   }
 
   /** The leader of the largest ballot has a proposal decided in time; says who that is. */
@@ -449,10 +305,10 @@ class Story implements Host {
     leaders.sort((a, b) => compareBallots(b.replica!.promise, a.replica!.promise))
     const leader = leaders[0]
     assert(leader && acceptsProposals(leader.replica!), 'nobody leads')
-    leader.step({ kind: 'propose', now: this.#at(leader), payload: Buffer.from('progress') })
+    leader.step({ kind: 'propose', now: this.at(leader), payload: Buffer.from('progress') })
     const index = position(leader.replica!).index
-    assert(this.#pass(within, () => leader.applied >= index) >= 0, `node ${leader.id} leads and decides nothing`)
-    this.#lines.push(`node ${leader.id} leads and decides`)
+    assert(this.pass(within, () => leader.applied >= index) >= 0, `node ${leader.id} leads and decides nothing`)
+    this.lines.push(`node ${leader.id} leads and decides`)
   }
 
   #expect(words: string[]): void {
@@ -466,34 +322,13 @@ class Story implements Host {
     else if (what === 'complete') assert(statusOf(this.#node(rest[0]).replica!).configurationComplete, 'not complete')
     else if (what === 'incomplete') {
       assert(!statusOf(this.#node(rest[0]).replica!).configurationComplete, 'complete')
-    } else if (what === 'read') assert.equal(this.#reads.get(nodeId(ids[0]!)), rest[2])
+    } else if (what === 'read') assert.equal(this.reads.get(nodeId(ids[0]!)), rest[2])
     else if (what === 'phase') assert.equal(statusOf(this.#node(rest[0]).replica!).phase, rest[1])
     else if (what === 'configuration') {
       const { id, voters } = this.#newest()
       assert.deepEqual([id, ...voters.map((one) => one.id)], ids)
     } else assert.fail(`cannot expect '${what}'`)
   }
-}
-
-/** `flight`: what the leader has sent and has no answer to. `migration`: what went and came to bring others up. */
-function showMore(node: SimNode, what: string): string {
-  const { progress, migration } = statusOf(node.replica!)
-  const flights = progress.map(({ id, inFlightBytes, accepted }) => `${id} at ${accepted} in flight ${inFlightBytes}`)
-  if (what === 'flight') return `${node.id} ${flights.length > 0 ? flights.join(', ') : 'does not lead'}`
-  const received = migration.received.map(({ id, bytes }) => `${bytes} of ${id}`)
-  const waiting = `, ${node.replica!.fetch.bufferedBytes} wait`
-  return `${node.id} sent ${migration.sentBytes}, got ${received.length > 0 ? received.join(', ') : 'nothing'}${waiting}`
-}
-
-function show(node: SimNode): string {
-  if (node.replica === null) return `${node.id} is down`
-  const { phase, role, leader, decided, accepted, configuration, configurationComplete } = statusOf(node.replica)
-  const voters = configuration.voters.map((one) => one.id).join(' ')
-  const complete = configurationComplete ? ' complete' : ''
-  return (
-    `${node.id} ${phase} ${role}, leader ${leader}, decided ${decided}, accepted ${accepted}, ` +
-    `configuration ${configuration.id} {${voters}}${complete}`
-  )
 }
 
 /** What happened in a story, to be drawn. */

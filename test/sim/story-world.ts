@@ -1,0 +1,158 @@
+/**
+ * The world of a golden story (story.ts): replicas with a model of their disk, messages and disks that wait for nothing
+ * unless they are told to, clocks, and what came of it all in lines. Between two commands everything has come to rest.
+ */
+import assert from 'node:assert/strict'
+import type { Effect } from '../../src/consensus/events.ts'
+import type { Message } from '../../src/consensus/messages.ts'
+import { acceptsCheckpoint } from '../../src/consensus/replica.ts'
+import type { LogRecord, NodeId } from '../../src/vocabulary.ts'
+import type { Checker } from './checker.ts'
+import { type Host, SimNode } from './node.ts'
+import type { Random } from './random.ts'
+import { type Mark, Trace, describe, describeRecords } from './trace.ts'
+
+const STEP_MILLISECONDS = 10
+
+interface Flying {
+  /** For the trace: when it arrived. */
+  readonly arrives: number[]
+  readonly from: NodeId
+  readonly to: NodeId
+  readonly message: Message
+}
+
+export class StoryWorld implements Host {
+  readonly nodes = new Map<NodeId, SimNode>()
+  now = 0
+  readonly trace = new Trace(1_000_000)
+  #moments = 0
+  checker: Checker | null = null
+  flying: Flying[] = []
+  /** Links, `1>2`. */
+  cut = new Set<string>()
+  /** The next message of a kind on a link is lost, for each of these. */
+  lose: { kind: string; link: string }[] = []
+  /** Their disks take no end. */
+  held = new Set<NodeId>()
+  /** What waits for them. */
+  paused = new Map<NodeId, Flying[]>()
+  clocks = new Map<NodeId, { readonly rate: number; readonly since: number; readonly shows: number }>()
+  syncs: { readonly node: SimNode; readonly records: readonly LogRecord[] }[] = []
+  /** What came of the command so far. */
+  lines: string[] = []
+  /** Messages are shown. */
+  loud = false
+  showsDecided = true
+  loss: { readonly chance: number; readonly random: Random } | null = null
+  /** What came of the last read of each node. */
+  reads = new Map<NodeId, string>()
+
+  // ---- host ----
+
+  send(node: SimNode, to: NodeId, message: Message): void {
+    const link = `${node.id}>${to}`
+    const lost = this.lose.findIndex((one) => one.kind === message.kind && one.link === link)
+    if (lost >= 0) this.lose.splice(lost, 1)
+    const gone = lost >= 0 || this.cut.has(link) || (this.loss !== null && this.loss.random.chance(this.loss.chance))
+    if (this.loud || lost >= 0) this.lines.push(`${node.id} -> ${to} ${describe(message)}${gone ? ' (lost)' : ''}`)
+    const arrives: number[] = []
+    this.trace.add({ kind: 'message', at: this.moment(), from: node.id, to, message, arrives })
+    if (!gone) this.flying.push({ arrives, from: node.id, to, message })
+  }
+
+  syncing(node: SimNode, records: readonly LogRecord[]): void {
+    this.syncs.push({ node, records })
+  }
+
+  /** In a story everything happens at once: the trace keeps the order. */
+  moment(): number {
+    return this.now + ++this.#moments * 1e-6
+  }
+
+  note(node: SimNode, mark: Mark, what: string | (() => string)): void {
+    this.trace.add({ kind: 'node', at: this.moment(), node: node.id, mark, what })
+  }
+
+  effect(node: SimNode, effect: Exclude<Effect, { readonly kind: 'persist' | 'send' }>): void {
+    const isRepeated = effect.kind === 'need-checkpoint' && this.lines.includes(`${node.id} ${describe(effect)}`)
+    if (!isRepeated && (effect.kind !== 'decided' || this.showsDecided)) {
+      this.lines.push(`${node.id} ${describe(effect)}`)
+    }
+    const mark = effect.kind === 'became-leader' ? 'leads' : effect.kind === 'decided' ? 'decided' : 'other'
+    this.note(node, mark, () => describe(effect))
+    if (effect.kind === 'decided') {
+      this.checker!.decides(node, effect.index, [...this.nodes.values()])
+      node.applied = effect.index
+    } else if (effect.kind === 'became-leader') this.checker!.leads(node, effect.ballot)
+    else if (effect.kind === 'read-ready') {
+      this.checker!.reads(node, effect.id, effect.index)
+      this.reads.set(node.id, String(effect.index))
+    } else if (effect.kind === 'read-failed') this.reads.set(node.id, 'failed')
+    else if (effect.kind === 'need-checkpoint') this.#bring(node, effect.index, effect.from)
+  }
+
+  /** The checkpoint that is asked for comes at once, where a node in reach has it. */
+  #bring(node: SimNode, index: number, from: readonly NodeId[]): void {
+    const source = from.map((id) => this.nodes.get(id)).find((one) => (one?.disk.checkpoint?.index ?? 0) >= index)
+    if (!source?.up || this.cut.has(`${source.id}>${node.id}`)) return
+    const { index: at, configuration, start } = source.disk.checkpoint!
+    this.#later.push(() => {
+      if (!node.up || !acceptsCheckpoint(node.replica!, at, configuration)) return
+      this.lines.push(`${node.id} installs checkpoint ${at} of node ${source.id}`)
+      this.note(node, 'other', `installs checkpoint ${at}`)
+      node.applied = at
+      node.disk.checkpoint = source.disk.checkpoint
+      node.step({ kind: 'checkpoint-installed', now: this.now, index: at, configuration, start })
+    })
+  }
+  #later: (() => void)[] = []
+
+  // ---- time ----
+
+  /** What the monotonic clock of a node shows. */
+  at(node: SimNode): number {
+    const clock = this.clocks.get(node.id)
+    return clock ? clock.shows + (this.now - clock.since) * clock.rate : this.now
+  }
+
+  /** Syncs and messages, until nothing moves. */
+  flow(): void {
+    for (let moves = 0; ; moves++) {
+      assert(moves < 20_000, 'messages without end')
+      const later = this.#later.shift()
+      if (later) {
+        later()
+        continue
+      }
+      const at = this.syncs.findIndex(({ node: { id } }) => !this.held.has(id) && !this.paused.has(id))
+      if (at >= 0) {
+        const { node, records } = this.syncs.splice(at, 1)[0]!
+        this.note(node, 'durable', () => describeRecords(records))
+        node.synced(node.incarnation, this.at(node))
+        continue
+      }
+      const next = this.flying.shift()
+      if (!next) return
+      const node = this.nodes.get(next.to)
+      if (this.paused.has(next.to)) this.paused.get(next.to)!.push(next)
+      else {
+        next.arrives.push(this.moment())
+        if (node?.up) node.step({ kind: 'message', now: this.at(node), from: next.from, message: next.message })
+      }
+    }
+  }
+
+  pass(milliseconds: number, done: () => boolean = () => false): number {
+    for (let passed = 0; passed <= milliseconds; passed += STEP_MILLISECONDS) {
+      this.flow()
+      if (done()) return passed
+      if (passed === milliseconds) break
+      this.now += STEP_MILLISECONDS
+      for (const node of this.nodes.values()) {
+        if (node.up && !this.paused.has(node.id)) node.step({ kind: 'tick', now: this.at(node) })
+      }
+    }
+    return -1
+  }
+}
