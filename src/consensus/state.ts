@@ -197,12 +197,16 @@ export function replaceSuffix(replica: Replica, ballot: Ballot, from: LogIndex, 
   // What was learned, and is not durable, is gone with the rest: what takes its place is not known to be decided. This
   // leader may be out of date, or of a configuration that is over. It is learned again.
   replica.known = logIndex(Math.min(replica.known, base - 1))
-  // What else is gone was not decided: nobody waits for it to be.
-  if (replica.rejoinedAt !== null) replica.rejoinedAt = logIndex(Math.min(replica.rejoinedAt, lastIndex(log)))
+  expectNoMore(replica)
   replica.acceptedBallot = ballot
   replica.durable = logIndex(Math.min(replica.durable, base - 1))
   replica.generation++
   persist(replica, { kind: 'accept-sync', ballot, base: logIndex(base), entries: rest })
+}
+
+/** What is gone from the log was not decided: nobody waits for it to be. */
+function expectNoMore(replica: Replica): void {
+  if (replica.rejoinedAt !== null) replica.rejoinedAt = logIndex(Math.min(replica.rejoinedAt, lastIndex(replica.log)))
 }
 
 /**
@@ -266,6 +270,7 @@ export function replaceByCheckpoint(
   const later = configuration.id > replica.configuration.id
   const kept = later ? [] : slice(replica.log, index + 1, lastIndex(replica.log), Infinity)
   replica.log = createLog(logIndex(index + 1), kept)
+  expectNoMore(replica)
   replica.known = index
   replica.decided = index
   replica.durable = index

@@ -5,7 +5,7 @@
 import { expect, it } from 'vitest'
 import type { Effect, Event } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
-import { type Replica, createReplica, entriesBetween, position, step } from '../../src/consensus/replica.ts'
+import { type Replica, createReplica, entriesBetween, position, statusOf, step } from '../../src/consensus/replica.ts'
 import { type Ballot, type Entry, configurationId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
 
 const configurationOf = (voters: readonly number[]) => ({
@@ -162,4 +162,26 @@ it('a leader says that something is decided only as far as it is in its own ball
     if (message !== undefined) three.hear(now, 1, message)
   }
   expect(three.decided.filter((payload) => payload !== 'new')).toEqual([])
+})
+
+it('a node that is brought up by a checkpoint does not wait for what it had accepted in a configuration that is over', () => {
+  const leads = ballot(3, 1)
+  const three = new Voter(3, 5, ballot(2, 4), ballot(1, 1))
+  const log = { decided: logIndex(5), acceptedBallot: ballot(1, 1), accepted: logIndex(5) }
+  three.hear(1000, 1, { kind: 'prepare', ballot: leads, ...log })
+  const entries = [6, 7, 8, 9].map((index) => entry(index, 'lost'))
+  three.hear(1010, 1, { kind: 'accept-sync', ballot: leads, decided: logIndex(5), base: logIndex(6), entries })
+  three.persisted(1020)
+  expect(statusOf(three.replica).caughtUp).toBe(false)
+  // Entry 6 became the stop-sign, and this node a learner, of whom nobody asks anything any more.
+  const next = { ...configurationOf([1, 2]), id: configurationId(2), learners: configurationOf([3]).voters }
+  three.hear(1030, 2, { kind: 'sealed', index: logIndex(6), next })
+  three.take({
+    kind: 'checkpoint-installed',
+    now: 1040,
+    index: logIndex(7),
+    configuration: next,
+    start: logIndex(6),
+  })
+  expect(statusOf(three.replica)).toMatchObject({ phase: 'learner', decided: 7, caughtUp: true })
 })
