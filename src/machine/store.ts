@@ -12,7 +12,8 @@
 import { Buckets } from './buckets.ts'
 import { ExpiryHeap } from './expiry.ts'
 import { HASH_SHIFT, bucketOf, hashOf, hashOfBytes } from './hash.ts'
-import { type AggregateRecord, type KeyRecord, type StringInBytes, recordBytes, shortStringBytes } from './records.ts'
+import type { AggregateRecord, KeyRecord, StringInBytes } from './records.ts'
+import { isShort, recordBytes, shortStringBytes } from './records.ts'
 import { ABSENT, SHORT_BYTES } from './string-table.ts'
 
 /** A running checkpoint, as the store sees it. */
@@ -131,17 +132,24 @@ export class Collection {
   /** As `put` of a string that never expires: the shortest way for the commonest of writes. */
   putString(key: string, value: Uint8Array): void {
     const hash = hashOf(key)
-    const strings = this.buckets.strings(hash >>> HASH_SHIFT)
-    const place = value.length <= SHORT_BYTES ? strings.find(hash, key) : ABSENT
-    if (place === ABSENT || strings.expiry(place) !== 0) {
+    const bucket = hash >>> HASH_SHIFT
+    const strings = this.buckets.strings(bucket)
+    const place = strings.find(hash, key)
+    const isPlain = place === ABSENT ? !this.buckets.others[bucket]?.has(key) : strings.expiry(place) === 0
+    if (!isPlain || !isShort(key, value.length)) {
       this.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds: 0 })
       return
     }
     this.#willChange(hash, key)
-    const more = value.length - strings.valueLength(place)
-    this.usedBytes += more
-    this.store.usedBytes += more
-    strings.replace(place, hash, key, value, this.store.version, 0)
+    if (place === ABSENT) {
+      this.#add(shortStringBytes(key.length, value.length, 0), 0, 1)
+      strings.insert(hash, key, value, this.store.version, 0)
+    } else {
+      const more = value.length - strings.valueLength(place)
+      this.usedBytes += more
+      this.store.usedBytes += more
+      strings.replace(place, hash, key, value, this.store.version, 0)
+    }
     this.buckets.tidy()
   }
 
