@@ -2,13 +2,10 @@
  * A node of the shell simulator: the real turn, relay, machine, storage and checkpoint transfer, put together as
  * src/member.ts does, over a simulated disk and the time and network of its host.
  *
- * Beside them it keeps what the storage has called durable (`disk`), to see that nothing leaves the node before
- * what it rests on is durable, and that a start gives everything of it back.
+ * Beside them it keeps what the storage has called durable (`disk`, durable-word.ts).
  */
 import './inline-zstd.ts'
-import assert from 'node:assert/strict'
 import { CheckpointTransfer } from '../../src/checkpoint-transfer.ts'
-import { lastIndex, sameEntry } from '../../src/consensus/log.ts'
 import {
   type Options,
   type Replica,
@@ -25,20 +22,18 @@ import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { Turn } from '../../src/turn.ts'
 import type { PeerMessage, TurnLimits, TurnPorts } from '../../src/turn-ports.ts'
 import {
-  type Ballot,
   type Configuration,
   type LogIndex,
   type LogRecord,
   type NodeId,
   type RecoveredLog,
   type VolumeId,
-  ZERO_BALLOT,
   clusterId,
-  compareBallots,
   logIndex,
 } from '../../src/vocabulary.ts'
 import { type Choose, SimulatedDisk } from '../storage/simulated-disk.ts'
-import { DurableLog } from './durable-log.ts'
+import type { DurableLog } from './durable-log.ts'
+import { DurableWord } from './durable-word.ts'
 import { damageDisk } from './disk-damage.ts'
 import type { Random } from './random.ts'
 import { TimedDisk } from './timed-disk.ts'
@@ -114,16 +109,8 @@ export class ShellNode {
   decided = 0
   /** Of the last entry that was applied, since 1970. */
   logTime = 0
-  /** Handed to storage, and not called durable yet. */
-  readonly #handed: LogRecord[] = []
-  /** What was called durable. */
-  disk = new DurableLog()
-  /** The largest ballot that this node has told anyone it promised. */
-  saidPromise: Ballot = ZERO_BALLOT
-  /** The largest that it promised to another. */
-  #promised: Ballot = ZERO_BALLOT
-  /** Promises were lost once. */
-  #hasForgotten = false
+  /** What was called durable, and said of it. */
+  readonly #word: DurableWord
   leads = ''
   /** Number of its session, as the simulation has seen it. */
   session = 0
@@ -135,8 +122,13 @@ export class ShellNode {
   constructor(id: NodeId, volume: VolumeId, first: Configuration, host: ShellHost) {
     this.id = id
     this.volume = volume
+    this.#word = new DurableWord(id)
     this.#first = first
     this.#host = host
+  }
+
+  get disk(): DurableLog {
+    return this.#word.log
   }
 
   get up(): boolean {
@@ -241,8 +233,7 @@ export class ShellNode {
       spaceCheckMilliseconds: 0,
     })
     let { recovered } = storage
-    if (storage.identity !== null) this.#compare(recovered)
-    this.#handed.length = 0
+    if (storage.identity !== null) this.#word.compare(recovered)
     if (recovered.state.configuration === null) {
       await storage.setIdentity(CLUSTER, this.id)
       const start = logIndex(0)
@@ -251,7 +242,7 @@ export class ShellNode {
       })
       recovered = { ...recovered, state: { ...recovered.state, configuration: this.#first, configurationStart: start } }
     }
-    this.disk = new DurableLog(recovered.state, recovered.first, recovered.entries)
+    this.#word.begin(recovered)
     if (recovered.doubtfulFrom !== null) host.doubts(this)
     await this.#join(life, storage, recovered)
   }
@@ -269,10 +260,7 @@ export class ShellNode {
       now,
       start: storage.timeline,
     })
-    this.#hasForgotten ||= recovered.promiseLost ?? false
-    const kept = recovered.promiseLost || compareBallots(replica.promise, this.saidPromise) >= 0
-    assert(kept, `node ${this.id} has forgotten a promise`)
-    if (compareBallots(replica.promise, this.saidPromise) > 0) this.saidPromise = replica.promise
+    this.#word.remembers(replica.promise, recovered.promiseLost ?? false)
     const relay = new Relay({ node: this.id, incarnation: firstIncarnation(storage.timeline) }, host.settings.relay)
     this.session = relay.session.incarnation
     const applied = storage.checkpoint ?? { configuration, start: recovered.state.configurationStart }
@@ -330,24 +318,6 @@ export class ShellNode {
     }
   }
 
-  /** A start gives back everything that was called durable, and nothing that contradicts it. */
-  #compare(recovered: RecoveredLog): void {
-    if (recovered.doubtfulFrom !== null) return
-    const { state, log } = this.disk.image
-    const who = `node ${this.id} starts:`
-    assert(compareBallots(recovered.state.promise, state.promise) >= 0, `${who} a durable promise is lost`)
-    const order = compareBallots(recovered.state.acceptedBallot, state.acceptedBallot)
-    assert(order >= 0, `${who} a durable accepted ballot is lost`)
-    // A frame that replaces the end of the log may have survived although nobody was told.
-    const replaced = this.#handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
-    const upTo = Math.min(order === 0 ? lastIndex(log) : state.decided, ...replaced)
-    for (const entry of log.entries) {
-      if (entry.index > upTo || entry.index < recovered.first) continue
-      const mine = recovered.entries[entry.index - recovered.first]
-      assert(mine !== undefined && sameEntry(mine, entry), `${who} durable entry ${entry.index} is lost`)
-    }
-  }
-
   // ---- the world of the turn -------------------------------------------------------------------------------------
 
   #monotonic(): number {
@@ -361,12 +331,10 @@ export class ShellNode {
       wallClock: () => host.wallClock(this),
       persist: (records: readonly LogRecord[], done: () => void) => {
         host.stir()
-        this.#handed.push(...records)
+        this.#word.handed(records)
         storage.write(records, () => {
           if (life !== this.incarnation) return
-          this.#handed.splice(0, records.length)
-          this.disk.write(records)
-          this.disk.sync()
+          this.#word.durable(records)
           host.note(this.id, 'durable', () => describeRecords(records))
           done()
         })
@@ -397,26 +365,9 @@ export class ShellNode {
     return ports
   }
 
-  /** What a message says of this node's log must be on its disk when it leaves. */
   #check(sent: PeerMessage): void {
-    if (sent.kind !== 'consensus') return
-    const { message } = sent
-    const { state, log } = this.disk.image
-    if (message.kind === 'promise' || message.kind === 'prepare') {
-      const isDurable = compareBallots(state.promise, message.ballot) >= 0
-      if (!isDurable) this.#host.fail(new Error(`node ${this.id}: a ${message.kind} leaves before it is durable`))
-      // Of a later configuration it may have forgotten all: what was decided in this one, others hold.
-      const isEarlier = this.#hasForgotten && message.ballot.configuration < this.#promised.configuration
-      if (message.kind === 'promise' && !isEarlier && compareBallots(message.ballot, this.#promised) < 0) {
-        this.#host.fail(new Error(`node ${this.id}: a promise is given below one that was given`))
-      }
-      if (compareBallots(message.ballot, this.saidPromise) > 0) this.saidPromise = message.ballot
-      const isLarger = compareBallots(message.ballot, this.#promised) > 0
-      if (message.kind === 'promise' && isLarger) this.#promised = message.ballot
-    } else if (message.kind === 'accepted') {
-      const isDurable = compareBallots(state.acceptedBallot, message.ballot) === 0 && lastIndex(log) >= message.index
-      if (!isDurable) this.#host.fail(new Error(`node ${this.id}: accepted ${message.index} before it is durable`))
-    }
+    const wrong = sent.kind === 'consensus' ? this.#word.whatIsWrong(sent.message) : null
+    if (wrong !== null) this.#host.fail(new Error(`node ${this.id}: ${wrong}`))
   }
 
   /** As the peers' connections: what was said leaves with the next flush. */
