@@ -5,8 +5,9 @@ export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
     exclude: ['test/kube/**'],
-    testTimeout: 180_000,
-    hookTimeout: 120_000,
+    // Long: what a test waits for has its own, shorter patience; this is for machines that stand still for a while.
+    testTimeout: 400_000,
+    hookTimeout: 400_000,
     pool: 'forks',
     maxWorkers: 2,
   },

@@ -39,7 +39,7 @@ interface Said {
 function kubectl(args: readonly string[], environment: Record<string, string> = {}): Promise<Said> {
   const env = { ...process.env, KUBECONFIG: opened.plane.kubeconfig, HOME: opened.folder, ...environment }
   return new Promise((resolve) => {
-    const child = execFile(KUBECTL, args, { env, timeout: 40_000 }, (error, out, err) => {
+    const child = execFile(KUBECTL, args, { env, timeout: 160_000 }, (error, out, err) => {
       resolve({ code: error === null ? 0 : (child.exitCode ?? 1), out, err })
     })
   })
@@ -184,8 +184,8 @@ describe.skipIf(version === null)(`kubectl ${version ?? ''}`, () => {
 
   test('wait for a condition, one that holds and one that comes', async () => {
     becomeReady()
-    expect(await ok('wait', '--for=condition=Ready', 'loki/orders', '--timeout=20s')).toContain('condition met')
-    const waiting = ok('wait', '--for=jsonpath={.status.leader}=orders-0', 'loki/orders', '--timeout=30s')
+    expect(await ok('wait', '--for=condition=Ready', 'loki/orders', '--timeout=120s')).toContain('condition met')
+    const waiting = ok('wait', '--for=jsonpath={.status.leader}=orders-0', 'loki/orders', '--timeout=120s')
     opened.plane.registry.change(clusters, 'default', 'orders', 'status', (object) => {
       object.status = { ...object.status, leader: 'orders-0' }
     })
@@ -208,7 +208,7 @@ describe.skipIf(version === null)(`kubectl ${version ?? ''}`, () => {
 
   test('cordon, drain, uncordon', async () => {
     const pod = await readyPod(opened.plane, 'nodes-0')
-    const drained = await ok('drain', 'local', '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=30s')
+    const drained = await ok('drain', 'local', '--ignore-daemonsets', '--delete-emptydir-data', '--timeout=120s')
     expect(drained).toContain('node/local drained')
     expect(await ok('get', 'nodes')).toContain('Ready,SchedulingDisabled')
     await ok('uncordon', 'local')

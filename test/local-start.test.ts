@@ -119,7 +119,7 @@ describe('npm start', () => {
     expect(await type(fresh, 'GET', 'hello')).toBe('(nil)')
     fresh.child.kill('SIGTERM')
     expect(await fresh.ended).toBe(0)
-  }, 120_000)
+  }, 400_000)
 
   test('help, unknown arguments, bad manifests and taken ports say what to do', async () => {
     const help = start('--help')
@@ -150,5 +150,5 @@ describe('npm start', () => {
     const file = start('--folder', bad)
     expect([await file.ended, file.said]).toEqual([1, expect.stringMatching(/LOCAL_FOLDER: .*EEXIST/)])
     expect(processes()).toEqual([])
-  }, 60_000)
+  }, 400_000)
 })

@@ -41,8 +41,8 @@ export class Admin {
     this.#token = token
   }
 
-  async status(): Promise<NodeStatus> {
-    return parseNodeStatus(await this.request('GET', ADMIN_PATHS.status))
+  async status(patienceMilliseconds = PATIENCE_MILLISECONDS): Promise<NodeStatus> {
+    return parseNodeStatus(await this.request('GET', ADMIN_PATHS.status, undefined, this.#token, patienceMilliseconds))
   }
 
   async genesis(body: GenesisRequest): Promise<void> {
@@ -87,7 +87,13 @@ export class Admin {
     return response.status
   }
 
-  async request(method: string, path: string, body?: unknown, token = this.#token): Promise<unknown> {
+  async request(
+    method: string,
+    path: string,
+    body?: unknown,
+    token = this.#token,
+    patienceMilliseconds = PATIENCE_MILLISECONDS,
+  ): Promise<unknown> {
     const response = await fetch(this.#base + path, {
       method,
       headers: {
@@ -95,7 +101,7 @@ export class Admin {
         ...(body === undefined ? {} : { 'content-type': 'application/json' }),
       },
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      signal: AbortSignal.timeout(PATIENCE_MILLISECONDS),
+      signal: AbortSignal.timeout(patienceMilliseconds),
     })
     const text = await response.text()
     if (response.ok) return text === '' ? null : (JSON.parse(text) as unknown)

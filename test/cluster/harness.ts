@@ -31,6 +31,11 @@ const MOST_NODES = 9
 const LEADS_ON_TRIES = 3
 /** Long: a busy machine may keep a process waiting for seconds, more than once. */
 const PATIENCE_MILLISECONDS = 60_000
+/**
+ * So much of it a single look may use up, and so long a node may take to say how it is where others are asked, too: it
+ * may be frozen. A machine that stood still, all of it, has taken nobody's time.
+ */
+const LOOK_MOST_MILLISECONDS = 2000
 /** How often readiness is looked at: the part of a Service, whose clients connect to ready nodes only. */
 const READINESS_MILLISECONDS = 50
 
@@ -40,19 +45,20 @@ export async function eventually<T>(
   probe: () => Promise<T | null | false | undefined>,
   patienceMilliseconds = PATIENCE_MILLISECONDS,
 ): Promise<T> {
-  const end = performance.now() + patienceMilliseconds
   let last: unknown = 'nothing'
-  for (;;) {
+  for (let waited = 0; ;) {
+    const began = performance.now()
     try {
       const found = await probe()
       if (found !== null && found !== false && found !== undefined) return found
     } catch (error) {
       last = error
     }
-    if (performance.now() > end) {
+    if (waited > patienceMilliseconds) {
       throw new Error(`waited ${patienceMilliseconds} ms in vain until ${what}; last error: ${String(last)}`)
     }
     await sleep(25)
+    waited += Math.min(performance.now() - began, LOOK_MOST_MILLISECONDS)
   }
 }
 
@@ -199,8 +205,9 @@ export class Cluster {
 
   /** Statuses of the running nodes that answer. */
   async statuses(): Promise<{ node: NodeProcess; status: NodeStatus }[]> {
+    const asked = this.running.filter((node) => !node.isFrozen)
     const answers = await Promise.allSettled(
-      this.running.map(async (node) => ({ node, status: await node.admin.status() })),
+      asked.map(async (node) => ({ node, status: await node.admin.status(LOOK_MOST_MILLISECONDS) })),
     )
     return answers.flatMap((answer) => (answer.status === 'fulfilled' ? [answer.value] : []))
   }

@@ -39,6 +39,8 @@ export class NodeProcess {
   readonly client: Target
   /** What the last look at /readyz said; see `Cluster.create`. */
   isReady = false
+  /** Whether it was told to stand still: it answers nobody. */
+  isFrozen = false
   readonly #environment: Record<string, string>
   readonly #nodeArguments: readonly string[]
   #child: ChildProcess | null = null
@@ -124,6 +126,7 @@ export class NodeProcess {
   /** Starts the process; does not wait for it to answer. */
   async start(): Promise<void> {
     if (this.#child) throw new Error(`${this.name} runs already`)
+    this.isFrozen = false
     await mkdir(this.walFolder, { recursive: true })
     await mkdir(this.checkpointFolder, { recursive: true })
     const log = createWriteStream(this.logFile, { flags: 'a' })
@@ -152,24 +155,30 @@ export class NodeProcess {
     await this.#exited
   }
 
-  /** SIGTERM, and waits until the process has ended by itself; after `limitMilliseconds` it is killed and this throws. */
-  async stop(limitMilliseconds = 60_000): Promise<Exit> {
+  /** SIGTERM, and waits until the process has ended by itself; after `limitSeconds` it is killed and this throws. */
+  async stop(limitSeconds = 60): Promise<Exit> {
     const child = this.#child
     if (!child) return this.#exited
     child.kill('SIGTERM')
-    const timer = setTimeout(() => child.kill('SIGKILL'), limitMilliseconds)
+    // Second by second: what passes while the whole machine stands still is no time that the process had.
+    let left = limitSeconds
+    const timer = setInterval(() => {
+      if (--left === 0) child.kill('SIGKILL')
+    }, 1000)
     const exit = await this.#exited
-    clearTimeout(timer)
-    if (exit.signal === 'SIGKILL') throw new Error(`${this.name} did not end ${limitMilliseconds} ms after SIGTERM`)
+    clearInterval(timer)
+    if (exit.signal === 'SIGKILL') throw new Error(`${this.name} did not end ${limitSeconds} s after SIGTERM`)
     return exit
   }
 
   /** Freezes the process: its connections stay, nothing moves. */
   pause(): void {
+    this.isFrozen = true
     this.#child?.kill('SIGSTOP')
   }
 
   resume(): void {
+    this.isFrozen = false
     this.#child?.kill('SIGCONT')
   }
 
