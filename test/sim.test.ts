@@ -7,7 +7,7 @@
 import { describe, expect, it } from 'vitest'
 import { planOf, runSeed } from './sim/simulation.ts'
 
-/** Seeds that found a fault, with what it was. */
+/** Seeds that found a fault, with what it was; by now they may be other runs. */
 const FOUND: readonly (readonly [number, string])[] = [
   [28, 'a node that was removed and is a learner again is never told'],
   [197, 'what was adopted and then replaced keeps a node from ever having caught up'],
