@@ -6,7 +6,15 @@ import { expect, it } from 'vitest'
 import type { Effect, Event } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
 import { type Replica, createReplica, entriesBetween, position, statusOf, step } from '../../src/consensus/replica.ts'
-import { type Ballot, type Entry, configurationId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
+import {
+  type Ballot,
+  type Entry,
+  EMPTY_STATE,
+  configurationId,
+  logIndex,
+  nodeId,
+  volumeId,
+} from '../../src/vocabulary.ts'
 
 const configurationOf = (voters: readonly number[]) => ({
   id: configurationId(1),
@@ -184,4 +192,24 @@ it('a node that is brought up by a checkpoint does not wait for what it had acce
     start: logIndex(6),
   })
   expect(statusOf(three.replica)).toMatchObject({ phase: 'learner', decided: 7, caughtUp: true })
+})
+
+it('a node that was told its configuration writes down where it began when it comes upon the stop-sign', () => {
+  const told = { ...configurationOf([1, 2]), id: configurationId(2), learners: configurationOf([3]).voters }
+  const state = { ...EMPTY_STATE, configuration: told }
+  const recovered = { state, first: logIndex(1), entries: [], doubtfulFrom: null }
+  const replica = createReplica({ self: nodeId(3), recovered, now: 0 })
+  const entries: Entry[] = [entry(1, 'first'), { kind: 'stop-sign', index: logIndex(2), next: told }, entry(3, 'then')]
+  const message = {
+    kind: 'decided-entries',
+    from: logIndex(1),
+    decided: logIndex(3),
+    leader: ballot(0, 0),
+    entries,
+  } as const
+  step(replica, { kind: 'message', now: 10, from: nodeId(1), message })
+  const effects = step(replica, { kind: 'persisted', now: 20, position: position(replica) })
+  const records = effects.flatMap((effect) => (effect.kind === 'persist' ? [effect.record] : []))
+  expect(records).toContainEqual({ kind: 'configuration', configuration: told, start: logIndex(2) })
+  expect(statusOf(replica)).toMatchObject({ configurationStart: 2, configurationComplete: true })
 })
