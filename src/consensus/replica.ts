@@ -114,7 +114,7 @@ export function createReplica(from: {
     generation: 0,
     recordedDecided: state.decided,
     recordedAt: now,
-    phase: isVoter(configuration, self) && decided >= state.configurationStart ? 'recover' : 'idle',
+    phase: 'idle',
     election: createElection(self, configuration.id, state.promise, now, { agreed: nodeId(0), happy: false }),
     leadership: null,
     grant: NO_GRANT,
@@ -133,6 +133,7 @@ export function createReplica(from: {
     lastResend: { from: 0, at: -Infinity },
     announced: { leader: null, ballot: ZERO_BALLOT },
   }
+  if (votes(replica)) replica.phase = 'recover'
   replica.grant = grantAtStart(replica)
   beginRecall(replica)
   return replica

@@ -298,8 +298,12 @@ export function takePersisted(replica: Replica, position: Position): boolean {
 export const peers = (replica: Replica): NodeId[] =>
   replica.configuration.voters.map((member) => member.id).filter((id) => id !== replica.self)
 
-/** It may hold less than it entered its configuration with: rot took it. */
-export const holdsPrefix = (replica: Replica): boolean => replica.decided >= replica.configurationStart
+/**
+ * It may hold less than all up to the stop-sign that began its configuration: rot took it, or it has joined and was told
+ * of this configuration (the start of any but the first one is 0 until it comes upon the stop-sign).
+ */
+export const holdsPrefix = ({ configuration, configurationStart, decided }: Replica): boolean =>
+  decided >= configurationStart && (configurationStart > 0 || configuration.id === 1)
 
 /**
  * Whether this replica has a say in its configuration: who does not hold all up to the stop-sign that began it has

@@ -45,6 +45,10 @@ export function judge(
       }
     }
   }
+  if (state.configurationStart === 0 && checkpoint?.configuration.id === state.configuration?.id) {
+    // A node that has joined was told its configuration; the checkpoint knows where that began.
+    state = { ...state, configurationStart: checkpoint?.start ?? state.configurationStart }
+  }
   let gapFrom: number | null = null
   for (const gap of gapsOf(first, entries, next, log.lostTail)) {
     if (gap.from <= covered) first = Math.min(gap.to, covered) + 1

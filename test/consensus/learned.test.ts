@@ -5,7 +5,15 @@
 import { expect, it } from 'vitest'
 import type { Effect, Event } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
-import { type Replica, createReplica, entriesBetween, position, statusOf, step } from '../../src/consensus/replica.ts'
+import {
+  type Replica,
+  acceptsCheckpoint,
+  createReplica,
+  entriesBetween,
+  position,
+  statusOf,
+  step,
+} from '../../src/consensus/replica.ts'
 import {
   type Ballot,
   type Entry,
@@ -212,4 +220,24 @@ it('a node that was told its configuration writes down where it began when it co
   const records = effects.flatMap((effect) => (effect.kind === 'persist' ? [effect.record] : []))
   expect(records).toContainEqual({ kind: 'configuration', configuration: told, start: logIndex(2) })
   expect(statusOf(replica)).toMatchObject({ configurationStart: 2, configurationComplete: true })
+})
+
+it('a node that joins a configuration which names it as a voter has no say in it before it holds its beginning', () => {
+  const told = { ...configurationOf([1, 2, 3]), id: configurationId(2) }
+  const state = { ...EMPTY_STATE, configuration: told }
+  const recovered = { state, first: logIndex(1), entries: [], doubtfulFrom: null }
+  const replica = createReplica({ self: nodeId(3), recovered, now: 0 })
+  const hear = (now: number, message: Message): Effect[] =>
+    step(replica, { kind: 'message', now, from: nodeId(1), message })
+  const asks = { ...ballot(1, 1), configuration: told.id }
+  const log = { decided: logIndex(0), acceptedBallot: ballot(0, 0), accepted: logIndex(0) }
+  expect(hear(10, { kind: 'prepare', ballot: asks, ...log }).filter(({ kind }) => kind === 'persist')).toEqual([])
+  // Nor does it refuse a checkpoint from before that, which may be all that there is.
+  expect(acceptsCheckpoint(replica, logIndex(1), configurationOf([1, 2]))).toBe(true)
+  const entries: Entry[] = [entry(1, 'first'), { kind: 'stop-sign', index: logIndex(2), next: told }]
+  const from = logIndex(1)
+  hear(20, { kind: 'decided-entries', from, decided: logIndex(2), leader: ballot(0, 0), entries })
+  step(replica, { kind: 'persisted', now: 30, position: position(replica) })
+  hear(40, { kind: 'prepare', ballot: asks, ...log })
+  expect(replica.promise).toEqual(asks)
 })

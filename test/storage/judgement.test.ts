@@ -101,3 +101,19 @@ test('what an earlier configuration accepted above a checkpoint is left out, rot
     expect(recovered).toMatchObject({ first: 11, entries: [], doubtfulFrom: null, state: { decided: 10 } })
   }
 })
+
+test('where a configuration began that the node was told of is in the checkpoint', async () => {
+  const disk = new SimulatedDisk()
+  const storage = await openStorage(simulated(disk))
+  await sample.written(storage, { kind: 'configuration', configuration: voters(2, 3), start: logIndex(0) })
+  const left = slicesOf(10)
+  const head = { index: logIndex(10), configuration: voters(2, 3), start: logIndex(8) }
+  await storage.writeCheckpoint(
+    head,
+    () => left.shift() ?? null,
+    () => Promise.resolve(),
+  )
+  await storage.close()
+  const { recovered } = await openStorage(simulated(disk))
+  expect(recovered.state).toMatchObject({ configurationStart: 8, decided: 10 })
+})
