@@ -19,6 +19,7 @@
  */
 import { ByteReader } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
+import { InvariantViolation } from '../invariant.ts'
 import { type DurableState, EMPTY_STATE, type Entry, type LogIndex } from '../vocabulary.ts'
 import { logIndex } from '../vocabulary.ts'
 import { type CheckpointInfo, isCheckpointName, verifyCheckpoint } from './checkpoint.ts'
@@ -29,7 +30,7 @@ import { doubtAbove, endsDoubt, readState, recordsOf, stateAfter } from './recor
 import { type DecodedHeader, type SegmentLink, type SegmentName } from './segment.ts'
 import { readSegment, segmentName, segmentsAmong } from './segment.ts'
 import { Marks, type Unsealed } from './segment-index.ts'
-import { type ChainPart, cipherOf, loadSegments, readSegmentHeader } from './segment-reader.ts'
+import { type ChainPart, type LoadedSegment, cipherOf, loadSegments, readSegmentHeader } from './segment-reader.ts'
 import { type LogTail, TailWatch } from './unsynced.ts'
 
 /** Damage in a file of the log: where, and what it means in a word. Nothing below entry `index` was lost by it. */
@@ -230,41 +231,21 @@ export async function replayLog(
     at = end + 1
   }
   for await (const segment of loadSegments(disk, keys, chain, whole ? 0 : first)) {
-    const { path, bytes, decoded, known, cipher, from } = segment
+    const { path, bytes, decoded, known } = segment
     loseUpTo(segments.indexOf(segment.name))
     replay.enter(decoded)
-    const marks = new Marks(decoded.size)
-    const watch = new TailWatch()
     const damages = replay.damage.length
-    let frames = 0
-    let stop: Stop = { kind: 'end' }
-    for (const item of readSegment(bytes, decoded, known, cipher, from)) {
-      if (item.kind === 'frame') {
-        frames++
-        watch.frame(item.header.offset)
-        replay.lostTail = false
-        marks.frame(item.header.offset, item.header.previous, replay.next)
-        replay.frame(item.header, item.payload!)
-      } else if (item.kind === 'rot') {
-        watch.rot()
-        replay.rot(path, item.from, item.reason)
-      } else if (item.kind === 'foreign') {
-        throw new LokiError('LOG_DAMAGED', `${path} at ${item.end}: what follows was not chained to what is before`)
-      } else {
-        stop = item.stop
-        link = { timeline: segment.name.timeline, base: segment.name.base, end: item.end, check: item.check }
-      }
-    }
-    replay.ended(stop, path, link!.end)
+    const { frames, stop, end, check, marks, watch } = replaySegment(replay, segment)
+    link = { timeline: segment.name.timeline, base: segment.name.base, end, check }
+    replay.ended(stop, path, end)
     newestEmpty = frames === 0 && stop.kind === 'end'
     // The end of the newest one is known by its index alone.
     isSealed = known !== null
-    tail = isSealed ? null : watch.tail(path, bytes, link!.end)
+    tail = isSealed ? null : watch.tail(path, bytes, end)
     if (segment.indexFault !== null && known !== null && segment.hadIndex) {
       damagedIndices.push({ path, offset: known.end, reason: segment.indexFault, index: decoded.header.base })
     }
     if (segment.indexFault !== null && replay.damage.length === damages && !(newestEmpty && known === null)) {
-      const { end, check } = link!
       unsealed.push({ name: segment.name.name, seed: decoded.seed, end, check, marks: marks.list })
     }
     bytesRead += known?.end ?? 0
@@ -287,6 +268,31 @@ export async function replayLog(
     damagedIndices,
     newestPrevious: headers.get(segments.at(-1)?.name ?? '')?.header.previous ?? null,
   }
+}
+
+/** Its frames, in order; `end` and `check`: where reading stopped, and the chain there. */
+function replaySegment(replay: Replay, segment: LoadedSegment) {
+  const { path, bytes, decoded, known, cipher, from } = segment
+  const marks = new Marks(decoded.size)
+  const watch = new TailWatch()
+  let frames = 0
+  for (const item of readSegment(bytes, decoded, known, cipher, from)) {
+    if (item.kind === 'frame') {
+      frames++
+      watch.frame(item.header.offset)
+      replay.lostTail = false
+      marks.frame(item.header.offset, item.header.previous, replay.next)
+      replay.frame(item.header, item.payload!)
+    } else if (item.kind === 'rot') {
+      watch.rot()
+      replay.rot(path, item.from, item.reason)
+    } else if (item.kind === 'foreign') {
+      throw new LokiError('LOG_DAMAGED', `${path} at ${item.end}: what follows was not chained to what is before`)
+    } else {
+      return { frames, stop: item.stop, end: item.end, check: item.check, marks, watch }
+    }
+  }
+  throw new InvariantViolation('a segment is read to its stop')
 }
 
 /** Which segment there was behind those that are there, or null. What is sealed had a successor that was durable. */
