@@ -346,7 +346,7 @@ export class Node implements Front, AdminActions {
   async scrub(): Promise<ScrubResponse> {
     const { scrub } = this.#opened()
     const before = scrub.verifiedBytes
-    const found = await scrub.pass(true)
+    const found = await scrub.atOnce()
     const rot = found.map(({ directory, name, reason }) => `${directory}/${name}: ${reason}`)
     return { verifiedBytes: scrub.verifiedBytes - before, rot }
   }

@@ -41,6 +41,7 @@ interface PendingRead {
   readonly origins: readonly Origin[]
   readonly tags: readonly number[]
   readonly commands: readonly Arguments[]
+  readonly bytes: number
   readonly askedAt: number
   sentAt: number
 }
@@ -62,6 +63,12 @@ const OUTCOME_UNKNOWN: Reply = {
   kind: 'error',
   prefix: 'LOKI',
   message: 'OUTCOME_UNKNOWN: the command was applied, or may have been, and its reply is lost',
+}
+
+const bytesOf = (args: Arguments): number => {
+  let bytes = 0
+  for (const arg of args) bytes += arg.length
+  return bytes
 }
 
 /** Reads of one turn under one id. */
@@ -99,6 +106,8 @@ export class Relay {
   #readOrigins: Origin[] = []
   #readTags: number[] = []
   #readCommands: Arguments[] = []
+  /** Of these. */
+  #readBytes = 0
   /** Begins anew with every start, in a range of its own: the answer to an earlier start's reads is none to these. */
   #nextReadId: number
   readonly #reads = new Map<number, PendingRead>()
@@ -150,7 +159,14 @@ export class Relay {
     this.#readOrigins.push(origin)
     this.#readTags.push(tag)
     this.#readCommands.push(args)
+    this.#countReads(bytesOf(args))
     return true
+  }
+
+  /** So many bytes of reads more, or fewer, wait to be asked. */
+  #countReads(bytes: number): void {
+    this.#readBytes += bytes
+    this.#bytes += bytes
   }
 
   /**
@@ -197,8 +213,10 @@ export class Relay {
     if (this.#readCommands.length === 0) return null
     const id = this.#nextReadId++
     const commands = this.#readCommands
-    this.#reads.set(id, { origins: this.#readOrigins, tags: this.#readTags, commands, askedAt: now, sentAt: now })
+    const batch = { origins: this.#readOrigins, tags: this.#readTags, commands, bytes: this.#readBytes }
+    this.#reads.set(id, { ...batch, askedAt: now, sentAt: now })
     this.#outstandingReads += commands.length
+    this.#readBytes = 0
     this.#readOrigins = []
     this.#readTags = []
     this.#readCommands = []
@@ -299,6 +317,7 @@ export class Relay {
     if (!read || replies.length === 0 || replies.length > read.commands.length) return null
     this.#reads.delete(id)
     this.#outstandingReads -= read.commands.length
+    this.#bytes -= read.bytes
     this.#resendAfter = this.#limits.resendMilliseconds
     for (let at = 0; at < replies.length; at++) {
       const origin = read.origins[at]!
@@ -308,7 +327,9 @@ export class Relay {
     if (replies.length === read.commands.length) return read.askedAt
     this.#readOrigins = [...read.origins.slice(replies.length), ...this.#readOrigins]
     this.#readTags = [...read.tags.slice(replies.length), ...this.#readTags]
-    this.#readCommands = [...read.commands.slice(replies.length), ...this.#readCommands]
+    const left = read.commands.slice(replies.length)
+    this.#readCommands = [...left, ...this.#readCommands]
+    this.#countReads(left.reduce((sum, args) => sum + bytesOf(args), 0))
     return read.askedAt
   }
 

@@ -67,6 +67,25 @@ describe('relay', () => {
     expect(relay.takeWrite(origin, 2, command('c'))).toBe(true)
   })
 
+  it('bounds the bytes of reads, too, while they wait, and lets them go with their answers', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, outstandingBytes: 1000 })
+    const origin = new Recorder()
+    const large = [Buffer.from('GET'), Buffer.alloc(400)]
+    const take = (tag: number): boolean => relay.takeRead(origin, tag, large)
+    expect([take(0), take(1), take(2), take(3)]).toEqual([true, true, true, false])
+    const { id } = relay.nextReads(0)!
+    expect(take(3)).toBe(false)
+    expect(relay.takeWrite(origin, 4, command('x'))).toBe(false)
+    // Only the first was answered: the others wait as before, once under another id.
+    relay.answerReads(id, ['a'])
+    expect([take(5), take(6)]).toEqual([true, false])
+    const again = relay.nextReads(0)!
+    expect(again.commands).toHaveLength(3)
+    relay.answerReads(again.id, ['b', 'c', 'd'])
+    expect(relay.outstanding).toBe(0)
+    expect([take(7), take(8), take(9), take(10)]).toEqual([true, true, true, false])
+  })
+
   it('keeps a window of bytes on their way, also after a change of leader, and goes on as answers make room', () => {
     const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, blockBytes: 30, inFlightBytes: 60 })
     const origin = new Recorder()

@@ -21,7 +21,7 @@ import { bytesOf, entryBytes, entryAt, fits, lastIndex, slice } from './log.ts'
 import type { Accepted, NotAccepted, Promise_, Resend } from './messages.ts'
 import { acceptQuorum, intactQuorum, isVoter, prepareQuorum, reachedBy } from './quorum.ts'
 import { confirmReads, failReads, restartReads } from './reads.ts'
-import { mayLeadWithoutRoom } from './room.ts'
+import { mayLeadWithoutRoom, mostUndecidedBytes } from './room.ts'
 import {
   type Replica,
   advanceDecided,
@@ -454,4 +454,4 @@ export const acceptsProposals = (replica: Replica): boolean =>
   isLeading(replica) &&
   !holdsBack(replica) &&
   pendingConfiguration(replica) === null &&
-  replica.leadership!.undecidedBytes < replica.options.maxUndecidedBytes
+  replica.leadership!.undecidedBytes < mostUndecidedBytes(replica)

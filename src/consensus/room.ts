@@ -14,8 +14,12 @@ import { bytesOf } from './log.ts'
 import { acceptQuorum } from './quorum.ts'
 import { type Replica, isInSight, peers } from './state.ts'
 
-/** Entries of an AcceptSync that are taken although there is no room. */
+/** Entries of an AcceptSync that are taken, and proposals that are made, although there is no room. */
 const LITTLE_BYTES = 16 * 1024
+
+/** What a leader may have proposed and not decided: without room it goes on for the sake of what makes some, and no further. */
+export const mostUndecidedBytes = (replica: Replica): number =>
+  takesEntries(replica) ? replica.options.maxUndecidedBytes : LITTLE_BYTES
 
 /** Whether entries may be written here. */
 export const takesEntries = (replica: Replica): boolean => replica.room !== 'none'

@@ -6,6 +6,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Registry } from 'prom-client'
+import { LIMITS } from '../config.ts'
 import {
   ADMIN_PATHS,
   type CheckpointResponse,
@@ -46,8 +47,6 @@ export interface AdminActions {
   scrub(): Promise<ScrubResponse>
 }
 
-const BODY_LIMIT_BYTES = 256 * 1024
-
 function tokenHook(token: string): (request: FastifyRequest) => Promise<void> {
   const digest = (text: string): Buffer => createHash('sha256').update(text).digest()
   const expected = digest(`Bearer ${token}`)
@@ -84,7 +83,8 @@ function answerError(error: unknown, reply: FastifyReply): FastifyReply {
 }
 
 export function createAdmin(actions: AdminActions, token: string, metrics: Registry): FastifyInstance {
-  const app = fastify({ logger: false, bodyLimit: BODY_LIMIT_BYTES, forceCloseConnections: true })
+  const app = fastify({ logger: false, bodyLimit: LIMITS.adminBodyBytes, forceCloseConnections: true })
+  app.server.maxConnections = LIMITS.adminConnections
   app.setErrorHandler((error, _request, reply) => answerError(error, reply))
   app.setNotFoundHandler((request, reply) =>
     answerError(new LokiError('NOT_FOUND', `${request.method} ${request.url}`), reply),

@@ -52,6 +52,7 @@ export class Scrub {
   readonly #ports: ScrubPorts
   readonly #stopped = new AbortController()
   #running: Promise<void> = Promise.resolve()
+  #atOnce: Promise<Rot[]> | null = null
   #unpacedBytes = 0
   verifiedBytes = 0
   passes = 0
@@ -77,6 +78,14 @@ export class Scrub {
         this.#ports.failed(messageOf(error))
       })
     }
+  }
+
+  /** A pass as fast as the disk can. Who asks while one is under way waits for it. */
+  atOnce(): Promise<Rot[]> {
+    this.#atOnce ??= this.pass(true).finally(() => {
+      this.#atOnce = null
+    })
+    return this.#atOnce
   }
 
   /** One pass over everything; gives what is rotten. `atOnce`: as fast as the disk can. */

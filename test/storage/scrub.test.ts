@@ -85,6 +85,16 @@ test('everything that lies still is verified, and nothing is found where nothing
   await storage.close()
 })
 
+test('who asks for a pass while one is under way waits for that one', async () => {
+  const { storage } = await opened()
+  const { passes } = storage.scrub
+  const [first, second] = await Promise.all([storage.scrub.atOnce(), storage.scrub.atOnce()])
+  expect(storage.scrub.passes).toBe(passes + 1)
+  expect(second).toBe(first)
+  expect(await storage.scrub.atOnce()).not.toBe(first)
+  await storage.close()
+})
+
 test('a rotten segment is let go of with the next checkpoint, and never archived', async () => {
   for (let at = 0; at < 3; at++) {
     const { disk, storage, told } = await opened()
