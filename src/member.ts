@@ -109,7 +109,10 @@ export class Member {
       now: performance.now(),
       start: storage.timeline,
     })
-    const member = new Member(options, replica, machine, configuration)
+    // The replica has the entries by now, and lets go of them: nobody else must keep what was read in memory.
+    storage.recovered = { ...storage.recovered, entries: [] }
+    const found = { ...recovered, entries: [] }
+    const member = new Member({ ...options, recovered: found }, replica, machine, configuration)
     await member.#replay()
     await member.network.listen()
     member.#connect()

@@ -53,7 +53,19 @@ export function dropThrough(log: Log, index: number, keepBytes: number): void {
   }
   log.entries.splice(0, count)
   log.first += count
+  if (log.entries.length > 0 && isOfMuchMore(log.entries[0]!)) log.entries = log.entries.map(owned)
 }
+
+/** What an entry may keep alive beside its payload. */
+const AROUND_BYTES = 4 * 1024 * 1024
+
+/** Entries of a start are views of the segments that they were read from. */
+const isOfMuchMore = (entry: Entry): boolean =>
+  entry.kind === 'commands' && entry.payload.buffer.byteLength > 2 * entry.payload.length + AROUND_BYTES
+
+/** With memory of its own: what stays of a segment must not keep all of it. */
+const owned = (entry: Entry): Entry =>
+  entry.kind === 'commands' && isOfMuchMore(entry) ? { ...entry, payload: new Uint8Array(entry.payload) } : entry
 
 /** Entries `from`…`to` as far as they fit into `maxBytes`; at least one where there is one. */
 export function slice(log: Log, from: number, to: number, maxBytes: number): Entry[] {

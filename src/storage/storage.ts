@@ -171,7 +171,8 @@ const archiveOf = ({ disk, walDirectory, archive, archiveSegments = Infinity }: 
 
 export class Storage {
   readonly volume: VolumeId
-  readonly recovered: RecoveredLog
+  /** What the start found. Who takes the entries takes them away: they keep what was read of the segments in memory. */
+  recovered: RecoveredLog
   readonly #options: StorageOptions
   readonly #meta: Meta
   readonly #wal: Wal

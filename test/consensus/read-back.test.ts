@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import type { Effect } from '../../src/consensus/events.ts'
 import { type Replica, createReplica, step } from '../../src/consensus/replica.ts'
-import { type Entry, configurationId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
+import { type Entry, type RecoveredLog, configurationId, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
 
 const configuration = {
   id: configurationId(1),
@@ -17,19 +17,25 @@ const entries = (from: number, to: number): Entry[] =>
 
 const DECIDED = logIndex(10)
 
-/** Ten entries are decided, two more accepted; of the decided ones the last five stay in memory. */
-function trimmed(readsLog: boolean): Replica {
-  const state = {
+/** Ten of the entries are decided. */
+const recovered = (all: readonly Entry[]): RecoveredLog => ({
+  state: {
     promise: ballot,
     acceptedBallot: ballot,
     decided: DECIDED,
     configuration,
     configurationStart: logIndex(0),
-  }
-  const recovered = { state, first: logIndex(1), entries: entries(1, 12), doubtfulFrom: null }
+  },
+  first: logIndex(1),
+  entries: all,
+  doubtfulFrom: null,
+})
+
+/** Ten entries are decided, two more accepted; of the decided ones the last five stay in memory. */
+function trimmed(readsLog: boolean): Replica {
   const replica = createReplica({
     self: nodeId(1),
-    recovered,
+    recovered: recovered(entries(1, 12)),
     now: 0,
     options: { keepEntriesBytes: 0, readsLog },
   })
@@ -45,6 +51,26 @@ function ask(replica: Replica, from: number, upTo: number): Effect[] {
 
 const sent = (effects: readonly Effect[]) =>
   effects.flatMap((effect) => (effect.kind === 'send' && effect.to === nodeId(2) ? [effect.message] : []))
+
+it('what stays of the segments that a start has read keeps none of them in memory', () => {
+  const segment = Buffer.alloc(16 * 1024 * 1024)
+  const views = entries(1, 12).map((one, at): Entry => {
+    const payload = segment.subarray(at * 1000, at * 1000 + 100).fill(at)
+    return one.kind === 'commands' ? { ...one, payload } : one
+  })
+  const replica = createReplica({
+    self: nodeId(1),
+    recovered: recovered(views),
+    now: 0,
+    options: { keepEntriesBytes: 0 },
+  })
+  step(replica, { kind: 'trim', now: 1, index: logIndex(5) })
+  const kept = replica.log.entries.map((one) => (one.kind === 'commands' ? one.payload : new Uint8Array()))
+  expect(kept.map((payload) => [payload.length, payload[0], payload[99]])).toEqual(
+    [5, 6, 7, 8, 9, 10, 11].map((at) => [100, at, at]),
+  )
+  for (const { buffer } of kept) expect(buffer.byteLength).toBeLessThan(1024 * 1024)
+})
 
 describe('decided entries below those in memory', () => {
   it('are asked of storage, never beyond what is decided, and what storage has is sent', () => {
