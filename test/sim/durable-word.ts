@@ -44,13 +44,15 @@ export class DurableWord {
   }
 
   /** A start gives back everything that was called durable, and nothing that contradicts it. */
-  compare(recovered: RecoveredLog): void {
+  compare(recovered: RecoveredLog, isDamaged: boolean): void {
     if (recovered.doubtfulFrom !== null) return
     const { state, log } = this.log.image
     const who = `node ${this.#id} starts:`
     assert(compareBallots(recovered.state.promise, state.promise) >= 0, `${who} a durable promise is lost`)
     const order = compareBallots(recovered.state.acceptedBallot, state.acceptedBallot)
-    assert(order >= 0, `${who} a durable accepted ballot is lost`)
+    // Where all that was accepted is decided, and in a checkpoint, rot in the log takes nothing but the ballot of it.
+    const isCovered = isDamaged && recovered.state.decided >= lastIndex(log)
+    assert(order >= 0 || isCovered, `${who} a durable accepted ballot is lost`)
     // A frame that replaces the end of the log may have survived although nobody was told.
     const replaced = this.#handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
     const upTo = Math.min(order === 0 ? lastIndex(log) : state.decided, ...replaced)

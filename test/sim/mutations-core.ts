@@ -225,10 +225,10 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     'removed-and-learner',
   ),
   core(
-    'who lost the beginning of its configuration has a say in it',
-    'state',
-    'replica.decided >= replica.configurationStart',
-    'replica.decided >= 0',
+    'who lost the beginning of its configuration says that the one before is over',
+    'reconfiguration',
+    'if (index > 0 && holdsPrefix(replica))',
+    'if (index > 0)',
     'lost-beginning',
   ),
   core(

@@ -22,6 +22,8 @@
  * - "a release takes back what was granted since" (leases.ts): it is one, but no seed and no story has a release that
  *   comes after a grant of a later question; a connection keeps their order.
  * - "a lost entry is not asked for" (follower.ts): the leader's beacon, which shows the end of its log, brings it.
+ * - "who lost the beginning of its configuration has a say in it" (state.ts, votes): no seed shows it, because what it
+ *   tells others is another matter (lost-beginning in the list); test/consensus/learned.test.ts has who joins.
  * - "a node in doubt grants a lease" (leases.ts): who is in the accept phase is in no doubt. What it granted before is
  *   another matter (test/consensus/leases.test.ts, and lease-doubt in the list).
  * - "a session that has ended is forgotten" (sessions.ts): it takes a block that opens it, from before the first reply,

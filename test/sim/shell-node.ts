@@ -74,6 +74,8 @@ export interface ShellHost {
   died(node: ShellNode, why: string): void
   /** A node starts in doubt: rot has taken something. */
   doubts(node: ShellNode): void
+  /** Its storage was damaged. */
+  isDamaged(node: ShellNode): boolean
   /** A start was refused. */
   refused(node: ShellNode, error: LokiError): void
   /** What must hold does not. */
@@ -233,7 +235,7 @@ export class ShellNode {
       spaceCheckMilliseconds: 0,
     })
     let { recovered } = storage
-    if (storage.identity !== null) this.#word.compare(recovered)
+    if (storage.identity !== null) this.#word.compare(recovered, host.isDamaged(this))
     if (recovered.state.configuration === null) {
       await storage.setIdentity(CLUSTER, this.id)
       const start = logIndex(0)

@@ -120,7 +120,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   }
 
   refused(node: ShellNode, error: LokiError): void {
-    if (this.faults.damaged !== node.id) {
+    if (!this.isDamaged(node)) {
       this.fail(new Violation(`node ${node.id} is refused: ${error.message}`))
     }
     this.note(node.id, 'crash', `is REFUSED: ${error.code} ${error.message}`)
@@ -128,9 +128,13 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     node.refuse()
   }
 
+  isDamaged(node: ShellNode): boolean {
+    return this.faults.damaged === node.id
+  }
+
   doubts(node: ShellNode): void {
     this.count('doubtful starts')
-    if (this.faults.damaged !== node.id) throw new Violation(`doubt: node ${node.id} has lost what nothing took`)
+    if (!this.isDamaged(node)) throw new Violation(`doubt: node ${node.id} has lost what nothing took`)
   }
 
   died(node: ShellNode, why: string): void {
