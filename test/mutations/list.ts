@@ -123,6 +123,20 @@ const TORN_OR_ROTTEN: readonly Mutation[] = [
 
 const LOG: readonly Mutation[] = [
   {
+    name: 'a start takes what it has read for durable',
+    file: 'storage/storage.ts',
+    from: '  await makeDurable(disk, [walDirectory, checkpointDirectory], replayed.tail)\n',
+    to: '',
+    caughtBy: 'kill, then a power cut: first start, identity, entries',
+  },
+  {
+    name: 'what a failed sync has lost is synced again, and not written again',
+    file: 'storage/unsynced.ts',
+    from: '      if (tail.bytes.length > 0) await file.write(tail.bytes, tail.offset)\n',
+    to: '',
+    caughtBy: 'a failure, then a power cut: first start, identity, entries',
+  },
+  {
     name: 'a promise is written once only',
     file: 'storage/wal.ts',
     from: 'if (!taken.vital) return\n',

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict'
 import { openStorage } from '../../src/storage/storage.ts'
 import { HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from '../storage/crash-points.ts'
-import { historySweep, resetSweep, resumeSweep } from '../storage/crash-points.ts'
+import { historySweep, killSweep, resetSweep, resumeSweep } from '../storage/crash-points.ts'
 import { simulated, slicesOf } from '../storage/history.ts'
 import { indexSweep, saltSweep, sealedSweep, wrongKeySweep } from '../storage/packing-sweeps.ts'
 import * as sample from '../storage/samples.ts'
@@ -33,6 +33,8 @@ async function damagedChunk(): Promise<void> {
   }
 }
 
+const POWER_CUT = { crash: 'kill, then a power cut', fail: 'a failure, then a power cut' } as const
+
 const SWEEPS: Readonly<Record<string, () => Promise<unknown>>> = {
   splices: spliceSweep,
   'damaged checkpoints': checkpointSweep,
@@ -53,7 +55,10 @@ const SWEEPS: Readonly<Record<string, () => Promise<unknown>>> = {
   'a checkpoint on its way': resumeSweep,
   ...Object.fromEntries(
     (['crash', 'fail'] as const).flatMap((fault) =>
-      Object.entries(HISTORIES).map(([name, history]) => [`${fault}: ${name}`, () => historySweep(history, fault)]),
+      Object.entries(HISTORIES).flatMap(([name, history]) => [
+        [`${fault}: ${name}`, () => historySweep(history, fault)],
+        [`${POWER_CUT[fault]}: ${name}`, () => killSweep(history, fault)],
+      ]),
     ),
   ),
 }

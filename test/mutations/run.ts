@@ -53,8 +53,8 @@ export async function runMutant(mutation: Mutation, sweep: string | null): Promi
   }
 }
 
-/** `caught: <sweep>: <reason>`; names of sweeps have a colon of their own behind `crash` and `fail`. */
-const nameOf = (line: string): string => /^caught: ((?:crash: |fail: )?[^:]*)/.exec(line)![1]!
+/** `caught: <sweep>: <reason>`; names of sweeps of histories have a colon of their own. */
+const nameOf = (line: string): string => /^caught: ((?:crash: |fail: |[^:]*power cut: )?[^:]*)/.exec(line)![1]!
 
 function run(args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
