@@ -11,6 +11,8 @@ import type { Fields } from '../local/objects.ts'
 import { Registry } from '../local/registry.ts'
 import { builtIn } from '../local/resources.ts'
 import { Store } from '../local/store.ts'
+import { LIMITS } from '../src/config.ts'
+import { DEFAULT_OPTIONS } from '../src/consensus/state.ts'
 import { SETTINGS, TEXT_SETTINGS } from '../src/settings.ts'
 
 const root = join(import.meta.dirname, '..')
@@ -101,6 +103,14 @@ it('manifests on the pages and in examples/ pass the schema', () => {
     }
   }
   expect(refused).toEqual([])
+})
+
+it('OPERATIONS names every limit of a node', () => {
+  const { text } = pages.find(({ path }) => path === join('docs', 'OPERATIONS.md'))!
+  const limits = text.slice(text.indexOf('\n### Limits'))
+  const sizes = ['maxBatchBytes', 'maxInFlightBytes', 'maxUndecidedBytes'].filter((name) => name in DEFAULT_OPTIONS)
+  expect(sizes).toHaveLength(3)
+  expect([...Object.keys(LIMITS), ...sizes].filter((name) => !limits.includes(`\`${name}\``))).toEqual([])
 })
 
 it('settings that the pages name are settings', () => {
