@@ -91,7 +91,7 @@ test('an error of the connection is told, and ends it', async () => {
   })
 })
 
-test('a socket without what this needs is used as it is', async () => {
+test('a socket without what this needs is used as it is', () => {
   const bare = { _handle: null, resume: () => undefined } as unknown as Socket
   expect(acceptSharing(bare, { allowHalfOpen: false })).toBe(bare)
 })

@@ -42,7 +42,7 @@ describe('simulation of whole nodes', () => {
       // and about so often that a few seeds do not decide it.
       expect(total.operations).toBeGreaterThan(15_000)
       expect(total.configurations).toBeGreaterThan(30)
-      for (const [what, least] of MUST_HAPPEN) expect(counts[what] ?? 0, what).toBeGreaterThan(least)
+      expect(MUST_HAPPEN.filter(([what, least]) => (counts[what] ?? 0) <= least)).toEqual([])
     })
   }
 
