@@ -58,6 +58,8 @@ export interface World {
   /** Virtual milliseconds. */
   readonly now: number
   count(what: string): void
+  /** Sessions are short, or time has leapt. */
+  readonly sessionsMayEnd: boolean
 }
 
 const isUnknown = (reply: Reply): boolean =>
@@ -189,6 +191,7 @@ export class Clients {
 
   outcomeUnknown(): void {
     this.#world.count('outcomes unknown')
+    if (!this.#world.sessionsMayEnd) throw new Violation('an outcome is unknown, and no session can have ended')
   }
 
   answeredBy(node: ShellNode): void {

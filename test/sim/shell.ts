@@ -45,6 +45,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   /** By session: what follows the last command that was sent on. */
   readonly #sentOf = new Map<string, number>()
   #volumes = 0
+  sessionsMayEnd: boolean
   #peaceAt = Infinity
 
   constructor(plan: ShellPlan, traceLimit = TRACE_LINES) {
@@ -53,6 +54,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     this.#leaps = new Random(plan.seed ^ 0x1ea9)
     this.#turns = new Random(plan.seed ^ 0x7043)
     this.settings = plan.settings
+    this.sessionsMayEnd = (plan.settings.machine.sessionExpiryMilliseconds ?? Infinity) < SESSION_EXPIRY_MILLISECONDS
     this.clients = new Clients(plan.clients, this.random, this)
     const genesis = this.genesis()
     for (const { id, volume } of genesis.voters) {
@@ -287,6 +289,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
    */
   #leap(): void {
     this.count('leaps')
+    this.sessionsMayEnd = true
     for (const { id } of this.nodes.values()) {
       this.#clockOffset.set(id, (this.#clockOffset.get(id) ?? 0) + LEAP_MILLISECONDS)
     }
@@ -370,7 +373,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     if (this.faults.damaged === null || this.now < this.#peaceAt + 10 * ELECTION_MILLISECONDS) return false
     const { configuration } = this.checker
     const isLong = this.now > this.#peaceAt + 100 * ELECTION_MILLISECONDS
-    if (isLong && this.decidedAlone(this.faults.damaged)) return true
+    if (isLong && this.takesAPerson(this.faults.damaged)) return true
     const there = configuration.voters.filter(({ id }) => this.nodes.get(id)!.phase !== 'refused')
     const doubtful = there.filter(({ id }) => (this.nodes.get(id)!.replica?.doubtfulFrom ?? null) !== null)
     const intact = there.length - doubtful.length

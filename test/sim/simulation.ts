@@ -259,11 +259,11 @@ export class Simulation extends World<SimNode> implements Host {
     while (!reached.yet && this.schedule.next());
   }
 
-  /** Who decides alone has lost something: a person has to decide. */
+  /** What was lost takes a person. */
   isStuck(): boolean {
     const { damaged } = this.faults
     if (damaged === null || this.now < this.plan.faultMilliseconds + 20 * ELECTION_MILLISECONDS) return false
-    return this.decidedAlone(damaged) && (this.nodes.get(damaged)!.replica?.doubtfulFrom ?? null) !== null
+    return this.takesAPerson(damaged) && (this.nodes.get(damaged)!.replica?.doubtfulFrom ?? null) !== null
   }
 
   /** One leader, everything decided everywhere, and something new gets decided. */

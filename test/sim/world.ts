@@ -306,12 +306,17 @@ export abstract class World<N extends WorldNode> {
     return [this.trace.text(lines), ...nodes].join('\n')
   }
 
-  /** Whether the node is the only voter of a configuration whose entries may be with nobody else. */
-  decidedAlone(id: NodeId): boolean {
+  /** Whether what the node has lost to rot takes a person (docs/SPEC.md): nobody else has it, or knows that it is decided. */
+  takesAPerson(id: NodeId): boolean {
+    const replica = this.nodes.get(id)!.replica
     // The last change may wait for what the configuration before decided.
-    return this.checker.configurations
-      .slice(-2)
-      .some(({ configuration: { voters } }) => voters.length === 1 && voters[0]!.id === id)
+    return this.checker.configurations.slice(-2).some(({ configuration }) => {
+      const { voters } = configuration
+      if (!voters.some((voter) => voter.id === id)) return false
+      if (voters.length === 1) return true
+      const hasLeft = replica !== null && replica.configuration.id > configuration.id
+      return voters.length === 2 && hasLeft && replica.decided < replica.configurationStart
+    })
   }
 
   /** A change that names the node is under way, proposed or not. */
