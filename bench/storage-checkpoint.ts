@@ -12,8 +12,7 @@ import { Machine, MachineRestorer } from '../src/machine/machine.ts'
 import { emptyState, type MachineState } from '../src/machine/state.ts'
 import { configurationId, logIndex, nodeId } from '../src/vocabulary.ts'
 import { freePort } from '../test/cluster/process.ts'
-import type { Row } from './storage.ts'
-import { Log, MIB, median, openBench, percentile } from './storage-log.ts'
+import { type Row, Log, MIB, median, openBench, percentile } from './storage-log.ts'
 
 const KEYS = 1_000_000
 const OPTIONS = { maxMemoryBytes: 0 }

@@ -10,7 +10,18 @@ import { RealDisk } from '../src/storage/real-disk.ts'
 import { type Storage, type StorageOptions, openStorage } from '../src/storage/storage.ts'
 import type { LogRecord } from '../src/vocabulary.ts'
 import { logIndex, volumeId } from '../src/vocabulary.ts'
-import type { Row } from './storage.ts'
+
+/** A line of the table that storage.ts prints. */
+export interface Row {
+  readonly what: string
+  readonly measured: string
+  /** The limit or the peer that it is measured beside; '' where there is none. */
+  readonly beside: string
+  /** What is compared with the bar; null where the peer is missing. */
+  readonly value: number | null
+  readonly bar: number
+  readonly better: 'larger' | 'smaller'
+}
 
 export const MIB = 1024 * 1024
 const ENTRY_BYTES = 100

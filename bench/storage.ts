@@ -9,19 +9,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { commit, machine } from './main.ts'
 import { measureCheckpoint, measureLoad } from './storage-checkpoint.ts'
-import { measureAppends, measureReplay } from './storage-log.ts'
-
-/** A line of the table. */
-export interface Row {
-  readonly what: string
-  readonly measured: string
-  /** The limit or the peer that it is measured beside; '' where there is none. */
-  readonly beside: string
-  /** What is compared with the bar; null where the peer is missing. */
-  readonly value: number | null
-  readonly bar: number
-  readonly better: 'larger' | 'smaller'
-}
+import { type Row, measureAppends, measureReplay } from './storage-log.ts'
 
 const isMet = ({ value, bar, better }: Row): boolean | null =>
   value === null ? null : better === 'larger' ? value >= bar : value <= bar

@@ -24,12 +24,12 @@ import { invariant } from '../invariant.ts'
 import { type VolumeId, logIndex, volumeId } from '../vocabulary.ts'
 import { Buckets } from './buckets.ts'
 import { BUCKETS, HASH_SHIFT } from './hash.ts'
-import { type KeyRecord, type StringInBytes } from './records.ts'
+import { type KeyRecord } from './records.ts'
 import { readRecord, readStringInBytes, writeRecord, writeString } from './records.ts'
 import { readSessions, writeSessions } from './sessions.ts'
 import type { MachineState } from './state.ts'
 import { Collection } from './store.ts'
-import { ABSENT } from './string-table.ts'
+import { type StringInBytes, ABSENT } from './string-table.ts'
 
 const VERSION = 1
 export const SECTION_HEADER = 1

@@ -14,7 +14,7 @@ import { LokiError } from '../errors.ts'
 import { unreachable } from '../invariant.ts'
 import { Deque } from './deque.ts'
 import { type Packed, latin1, latin1Bytes, pack, unpack } from './packed.ts'
-import { SHORT_BYTES, type StringTable } from './string-table.ts'
+import { SHORT_BYTES, type StringInBytes, type StringTable } from './string-table.ts'
 
 interface RecordBase {
   /** Number of the command that last changed the key: what WATCH and conditional writes compare. */
@@ -156,17 +156,6 @@ export function writeRecord(writer: ByteWriter, key: string, record: KeyRecord):
 export function writeString(writer: ByteWriter, strings: StringTable, place: number): void {
   writer.uint8(KIND_STRING).bytes(strings.keyBytes(place)).uint(strings.version(place)).uint(strings.expiry(place))
   writer.bytes(strings.valueBytes(place))
-}
-
-/** A string in the bytes of a checkpoint: where key and value are, and what goes with them. */
-export interface StringInBytes {
-  bytes: Buffer
-  key: number
-  keyLength: number
-  value: number
-  valueLength: number
-  version: number
-  expireAtMilliseconds: number
 }
 
 /** Reads the next record where it is a string, without a copy of its bytes; false, and nothing is read, where not. */

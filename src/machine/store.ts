@@ -12,9 +12,9 @@
 import { Buckets } from './buckets.ts'
 import { ExpiryHeap } from './expiry.ts'
 import { HASH_SHIFT, bucketOf, hashOf, hashOfBytes } from './hash.ts'
-import type { AggregateRecord, KeyRecord, StringInBytes } from './records.ts'
+import type { AggregateRecord, KeyRecord } from './records.ts'
 import { isShort, recordBytes, shortStringBytes } from './records.ts'
-import { ABSENT, SHORT_BYTES } from './string-table.ts'
+import { type StringInBytes, ABSENT, SHORT_BYTES } from './string-table.ts'
 
 /** A running checkpoint, as the store sees it. */
 export interface BeforeImages {

@@ -16,7 +16,6 @@
  * The order of strings is a function of the content alone: every replica tells them in the same order.
  */
 import { BUCKETS, HASH_SHIFT } from './hash.ts'
-import type { StringInBytes } from './records.ts'
 import { Slabs, UNIT_BYTES } from './slabs.ts'
 
 /** Longest key and longest value that are kept here. */
@@ -69,6 +68,17 @@ const NEAR = 16
 /** What a string takes with nothing between it and the next. */
 const neededBytes = (keyLength: number, valueLength: number, expireAt: number): number =>
   recordBytes(keyLength, valueLength, expireAt) + 4 * ENTRY_WORDS
+
+/** A string in the bytes of a checkpoint: where key and value are, and what goes with them. */
+export interface StringInBytes {
+  bytes: Buffer
+  key: number
+  keyLength: number
+  value: number
+  valueLength: number
+  version: number
+  expireAtMilliseconds: number
+}
 
 export class StringTable {
   readonly #slabs = new Slabs()
