@@ -21,6 +21,7 @@ import { PeerNetwork } from './edge/peer.ts'
 import { LokiError } from './errors.ts'
 import { Machine, MachineRestorer } from './machine/machine.ts'
 import { followSettings } from './membership.ts'
+import { ReadBack } from './read-back.ts'
 import { Relay, firstIncarnation } from './relay.ts'
 import type { Storage } from './storage/storage.ts'
 import { Turn } from './turn.ts'
@@ -174,6 +175,11 @@ export class Member {
         fatal(error)
       }
     }
+    const readBack = new ReadBack({
+      read: (question) => storage.readDecided({ ...question, mostBytes: LIMITS.readBackBytes }),
+      answer: (to, from, entries) => this.turn.logRead(to, from, entries, storage.first),
+      failed: (from, error) => log('the log could not be read back', { from, reason: error.message }),
+    })
     return {
       now: () => performance.now(),
       wallClock: () => Date.now(),
@@ -181,13 +187,7 @@ export class Member {
       send: (to, message) => this.network.send(to, message),
       flush: () => this.network.flush(),
       wake: () => void setImmediate(guarded, () => this.turn.run()),
-      readLog: (to, from, upTo) => {
-        storage.readDecided({ from, upTo, mostBytes: LIMITS.readBackBytes }).then(
-          (entries) => this.turn.logRead(to, from, entries, storage.first),
-          // Who asked does so again, and somebody else.
-          (error: Error) => log('the log could not be read back', { from, reason: error.message }),
-        )
-      },
+      readLog: (to, from, upTo) => readBack.ask(to, { from, upTo }),
       needCheckpoint: (index, from) => {
         this.#fetch(index, from).catch(fatal)
       },
