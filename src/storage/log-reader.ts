@@ -25,7 +25,7 @@ export interface OpenLog {
   readonly marks: readonly Mark[]
 }
 
-/** Which entries: at least one where there is one, and no more than about so many bytes of frames. */
+/** Which entries: at least one where there is one, and no more than about so many bytes of them, as they are in memory. */
 export interface EntryRange {
   readonly from: number
   readonly upTo: number
@@ -71,10 +71,10 @@ async function gather(
 ): Promise<Entry[]> {
   const entries: Entry[] = []
   let { offset, previous } = start
-  let bytes = 0
+  let left = mostBytes
   let window: Buffer = Buffer.alloc(0)
   let skipped = offset
-  while (from + entries.length <= upTo && (bytes < mostBytes || entries.length === 0)) {
+  while (from + entries.length <= upTo && (left > 0 || entries.length === 0)) {
     let header = readFrameHeader(window, offset, decoded.seed, skipped)
     if (header === null || header.end - skipped > window.length) {
       const most = header === null ? WINDOW_BYTES : Math.max(WINDOW_BYTES, header.end - offset)
@@ -87,21 +87,28 @@ async function gather(
     if (header === null || header.previous !== previous) break
     const payload = readPayload(window, header, decoded, cipher, skipped)
     if (payload === null || payload === SEALED) break
-    take(entries, header, payload, from, upTo)
-    if (entries.length > 0) bytes += header.end - offset
+    left = take(entries, header, payload, { from, upTo, mostBytes: left })
     previous = header.check
     offset = header.end
   }
   return entries
 }
 
-/** Adds the entries of a frame that are next. */
-function take(entries: Entry[], header: FrameHeader, payload: Buffer, from: number, upTo: number): void {
-  if (header.kind === FRAME_STATE || header.last < from) return
+/** About what surrounds the payload of an entry. */
+const AROUND_BYTES = 32
+
+/** Adds the entries of a frame that are next, as far as `mostBytes` go; how much of that is left. */
+function take(entries: Entry[], header: FrameHeader, payload: Buffer, { from, upTo, mostBytes }: EntryRange): number {
+  let left = mostBytes
+  if (header.kind === FRAME_STATE || header.last < from) return left
   for (const record of recordsOf(header.kind, payload)) {
     if (record.kind !== 'entries' && record.kind !== 'accept-sync') continue
     for (const entry of record.entries) {
-      if (entry.index === from + entries.length && entry.index <= upTo) entries.push(entry)
+      const isNext = entry.index === from + entries.length && entry.index <= upTo
+      if (!isNext || (left <= 0 && entries.length > 0)) continue
+      entries.push(entry)
+      left -= AROUND_BYTES + (entry.kind === 'commands' ? entry.payload.length : 0)
     }
   }
+  return left
 }

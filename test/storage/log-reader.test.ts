@@ -155,6 +155,28 @@ test('at least one entry is given, and not much more than was asked for', async 
   await storage.close()
 })
 
+test.each(['none', 'zstd'] as const)(
+  'the bound is of what is in memory, not of the disk (compression: %s)',
+  async (compression) => {
+    const writer = new Writer(10, { compression })
+    await writer.start()
+    const { storage } = writer
+    const zeros = (index: number): Entry => sample.entry(index, Buffer.alloc(10_000))
+    const some = (from: number, to: number): Entry[] =>
+      Array.from({ length: to - from + 1 }, (_, at) => zeros(from + at))
+    for (let index = 1; index <= 50; index++) {
+      await sample.written(storage, { kind: 'entries', entries: some(index, index) })
+    }
+    await sample.written(storage, { kind: 'entries', entries: some(51, 100) })
+    for (const from of [1, 30, 51, 70]) {
+      const read = await storage.readDecided({ from, upTo: 100, mostBytes: 95_000 })
+      expect(read.length).toBeGreaterThan(0)
+      expect(read.length).toBeLessThanOrEqual(10)
+    }
+    await storage.close()
+  },
+)
+
 test('reads go on while the log is written, sealed and let go of', async () => {
   const writer = new Writer(5, {})
   await writer.start()
