@@ -71,7 +71,7 @@ export class OwnKeys {
     if (this.#states.length > 0) return
     const expected = after.map(({ reply }) => JSON.stringify(reply)).join(' or ')
     const what = this.wordsOf(action).join(' ')
-    throw new Violation(`${this.#name}: once and in order: ${what} gives ${JSON.stringify(seen)}, expected ${expected}`)
+    throw new Violation(`exactly once: ${this.#name}: ${what} gives ${JSON.stringify(seen)}, expected ${expected}`)
   }
 }
 

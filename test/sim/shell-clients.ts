@@ -112,15 +112,15 @@ export class Connection implements Origin {
 
   reply(tag: number, reply: Reply): void {
     const pending = this.pending.get(tag)
-    if (!this.isOpen) throw new Violation(`${this.name}: a reply from a process that has ended`)
-    if (pending === undefined) throw new Violation(`${this.name}: a second reply to command ${tag}`)
+    if (!this.isOpen) throw new Violation(`a reply from a process that has ended: ${this.name}`)
+    if (pending === undefined) throw new Violation(`a second reply: ${this.name}: to command ${tag}`)
     this.pending.delete(tag)
     if (isUnknown(reply)) {
       this.#clients.outcomeUnknown()
       return pending.answered(undefined)
     }
     if (typeof reply === 'object' && reply !== null && 'kind' in reply) {
-      throw new Violation(`${this.name}: ${pending.what} is answered ${JSON.stringify(reply)}`)
+      throw new Violation(`a command fails: ${this.name}: ${pending.what} is answered ${JSON.stringify(reply)}`)
     }
     pending.answered(reply)
     this.#clients.answeredBy(this.node)
