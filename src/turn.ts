@@ -194,8 +194,9 @@ export class Turn {
     this.appliedConfigurationStart = start
     // Replies to our own commands may be inside the checkpoint: ask for them again.
     this.#resend = true
-    // At once, and not in the next turn: the core must not refuse by then what is swapped in here.
+    // At once: the core must not refuse later what is swapped in here, nor may what it replaces be read back for others.
     this.#step({ kind: 'checkpoint-installed', now: this.#ports.now(), index: this.#decided, configuration, start })
+    this.#persist()
     this.#wake()
   }
 
@@ -238,8 +239,10 @@ export class Turn {
     this.#ports.flush()
   }
 
-  #step(event: Event): void {
-    for (const effect of step(this.replica, event)) this.#perform(effect)
+  #step(event: Event): readonly Effect[] {
+    const effects = step(this.replica, event)
+    for (const effect of effects) this.#perform(effect)
+    return effects
   }
 
   #perform(effect: Effect): void {
@@ -402,11 +405,8 @@ export class Turn {
   #durable(frame: Frame): void {
     this.#frames.finish(frame, this.#say)
     const confirmed: Event = { kind: 'persisted', now: this.#ports.now(), position: frame.position }
-    if (!this.#backlog.holds(confirmed)) {
-      const effects = step(this.replica, confirmed)
-      for (const effect of effects) this.#perform(effect)
-      if (effects.some((effect) => effect.kind !== 'send' || effect.afterSync)) this.#wake()
-    }
+    const effects = this.#backlog.holds(confirmed) ? [] : this.#step(confirmed)
+    if (effects.some((effect) => effect.kind !== 'send' || effect.afterSync)) this.#wake()
     this.#ports.flush()
   }
 

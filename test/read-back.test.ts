@@ -1,7 +1,14 @@
-/** Entries read back for others: one reading at a time for each, the newest question waits, failures end nothing. */
+/**
+ * Entries read back for others: one reading at a time for each, the newest question waits, failures end
+ * nothing; and nothing is read that a checkpoint has taken the place of.
+ */
 import { expect, test } from 'vitest'
+import { createReplica } from '../src/consensus/replica.ts'
+import { Machine } from '../src/machine/machine.ts'
 import { ReadBack } from '../src/read-back.ts'
-import { type Entry, logIndex, nodeId } from '../src/vocabulary.ts'
+import { Relay } from '../src/relay.ts'
+import { Turn } from '../src/turn.ts'
+import { type Entry, type LogRecord, configurationId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 const [two, three] = [nodeId(2), nodeId(3)]
@@ -47,4 +54,59 @@ test('a reading that fails is told of, and the next question is read', async () 
   readings[1]!.end()
   await settled()
   expect(answered).toEqual(['1: gone', '2: 2'])
+})
+
+/** A follower whose log is not decided, and a machine from the checkpoint of a peer. */
+function behind(logEnd: number, checkpoint: number) {
+  const voters = [1, 2, 3].map((id) => ({
+    id: nodeId(id),
+    volume: volumeId(String(id).repeat(32)),
+    address: `n${id}:1`,
+  }))
+  const configuration = { id: configurationId(1), voters, learners: [], preferredLeader: nodeId(0) }
+  const ballot = { configuration: configuration.id, n: 1, priority: 0, node: three }
+  const entry = (index: number): Entry => ({ kind: 'commands', index: logIndex(index), payload: new Uint8Array(0) })
+  const state = { promise: ballot, acceptedBallot: ballot, decided: logIndex(0), configuration }
+  const entries = Array.from({ length: logEnd }, (_, at) => entry(at + 1))
+  const start = logIndex(0)
+  const recovered = { state: { ...state, configurationStart: start }, first: logIndex(1), entries, doubtfulFrom: null }
+  const machine = new Machine({ maxMemoryBytes: 0 })
+  for (let index = 1; index <= checkpoint; index++) machine.apply(entry(index), null)
+  const replica = createReplica({ self: nodeId(1), recovered, now: 0, options: { readsLog: true } })
+  return { configuration, start, machine, replica }
+}
+
+test('the log is read back when it knows that a checkpoint took its place, and not before', () => {
+  const { configuration, start, machine, replica } = behind(20, 30)
+  const asked: string[] = []
+  const limits = { outstandingCommands: 1, outstandingBytes: 1, blockBytes: 1, forwardedBytes: 1, entryBytes: 1 }
+  const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, resendMilliseconds: 1, resendMostMilliseconds: 1 })
+  const ports = {
+    now: () => 0,
+    wallClock: () => 0,
+    persist: (records: readonly LogRecord[]) => void asked.push(...records.map(({ kind }) => kind)),
+    readLog: (_to: number, from: number, upTo: number) => void asked.push(`read ${from} to ${upTo}`),
+    send: () => undefined,
+    flush: () => undefined,
+    wake: () => undefined,
+    needCheckpoint: () => undefined,
+    configurationChanged: () => undefined,
+    leaderChanged: () => undefined,
+    heardOf: () => undefined,
+  }
+  const turn = new Turn(
+    nodeId(1),
+    replica,
+    new Machine({ maxMemoryBytes: 0 }),
+    relay,
+    { configuration, start },
+    ports,
+    limits,
+  )
+  const question = { kind: 'fetch-decided', from: logIndex(15), upTo: logIndex(40), decided: logIndex(14) } as const
+  turn.receive(two, { kind: 'consensus', message: question })
+  turn.installed(machine, configuration, start)
+  turn.run()
+  // What is in the log from 15 to 20 was perhaps never decided.
+  expect(asked.filter((one) => one === 'installed' || one.startsWith('read'))).toEqual(['installed', 'read 15 to 30'])
 })
