@@ -6,7 +6,16 @@
  * entries or checkpoints too, and leaves a doubt from there on.
  */
 import assert from 'node:assert/strict'
-import { lastIndex, type Log, append, createLog, entryAt, sameEntry, truncateFrom } from '../../src/consensus/log.ts'
+import {
+  lastIndex,
+  type Log,
+  append,
+  createLog,
+  entryAt,
+  sameEntry,
+  slice,
+  truncateFrom,
+} from '../../src/consensus/log.ts'
 import {
   type Configuration,
   type DurableState,
@@ -157,11 +166,10 @@ export class DurableLog {
     const { index: decided, configuration, start: configurationStart } = checkpoint
     const isLater = configuration.id > (image.state.configuration?.id ?? 0)
     image.state = { ...image.state, decided, ...(isLater ? { configuration, configurationStart } : {}) }
-    // What an earlier configuration accepted above it cannot have been chosen.
-    if (isLater && image.state.acceptedBallot.configuration < configuration.id) {
-      image.log = createLog(logIndex(decided + 1), [])
-    }
-    if (lastIndex(image.log) < decided) image.log = createLog(logIndex(decided + 1), [])
+    // What an earlier configuration accepted above it cannot have been chosen. What is below it may not have been, either.
+    const isOver = isLater && image.state.acceptedBallot.configuration < configuration.id
+    const kept = isOver ? [] : slice(image.log, decided + 1, lastIndex(image.log), Infinity)
+    image.log = createLog(logIndex(decided + 1), kept)
     this.#past = copy(image)
     this.#since = []
   }
