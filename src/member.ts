@@ -21,7 +21,7 @@ import { PeerNetwork } from './edge/peer.ts'
 import { LokiError } from './errors.ts'
 import { Machine, MachineRestorer } from './machine/machine.ts'
 import { followSettings } from './membership.ts'
-import { ReadBack } from './read-back.ts'
+import { ReadBack, goesOnAt } from './read-back.ts'
 import { Relay, firstIncarnation } from './relay.ts'
 import type { Storage } from './storage/storage.ts'
 import { Turn } from './turn.ts'
@@ -177,7 +177,7 @@ export class Member {
     }
     const readBack = new ReadBack({
       read: (question) => storage.readDecided({ ...question, mostBytes: LIMITS.readBackBytes }),
-      answer: (to, from, entries) => this.turn.logRead(to, from, entries, storage.first),
+      answer: (to, from, entries) => this.turn.logRead(to, from, entries, goesOnAt(storage, from)),
       failed: (from, error) => log('the log could not be read back', { from, reason: error.message }),
     })
     return {

@@ -2,8 +2,11 @@
  * Decided entries that are no longer in memory, read from the log for nodes that lag. A node that hears nothing asks
  * again and again, and every answer is large: so one reading at a time for each of them, and of the questions that come
  * meanwhile only the newest waits.
+ *
+ * What cannot be read, because it was let go of or is rotten, a checkpoint has, or will have soon: who asked is told.
  */
-import type { Entry, LogIndex, NodeId } from './vocabulary.ts'
+import type { Storage } from './storage/storage.ts'
+import { type Entry, type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
 
 interface Question {
   readonly from: LogIndex
@@ -13,9 +16,13 @@ interface Question {
 export interface ReadBackPorts {
   readonly read: (question: Question) => Promise<readonly Entry[]>
   readonly answer: (to: NodeId, from: LogIndex, entries: readonly Entry[]) => void
-  /** Nothing is answered: who asked does so again, and somebody else. */
+  /** It is answered as where nothing was found. */
   readonly failed: (from: LogIndex, error: Error) => void
 }
+
+/** Where a node goes on for which nothing was found at `from`: behind a checkpoint; at or below `from`: nowhere. */
+export const goesOnAt = ({ first, checkpoint }: Pick<Storage, 'first' | 'checkpoint'>, from: LogIndex): LogIndex =>
+  from < first ? first : logIndex((checkpoint?.index ?? 0) + 1)
 
 export class ReadBack {
   readonly #ports: ReadBackPorts
@@ -37,7 +44,10 @@ export class ReadBack {
     read(question)
       .then(
         (entries) => answer(to, question.from, entries),
-        (error: Error) => failed(question.from, error),
+        (error: Error) => {
+          failed(question.from, error)
+          answer(to, question.from, [])
+        },
       )
       .finally(() => {
         const next = this.#reading.get(to)

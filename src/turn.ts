@@ -171,7 +171,7 @@ export class Turn {
     this.#order({ kind: 'transfer', now: this.#ports.now(), to })
   }
 
-  /** What storage has of what `readLog` asked for; its log begins at `first`. */
+  /** What storage has of what `readLog` asked for; where that is nothing, a checkpoint has what is below `first`. */
   logRead(to: NodeId, from: LogIndex, entries: readonly Entry[], first: LogIndex): void {
     this.#admin({ kind: 'log-read', now: this.#ports.now(), to, from, entries, first })
   }

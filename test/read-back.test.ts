@@ -5,10 +5,14 @@
 import { expect, test } from 'vitest'
 import { createReplica } from '../src/consensus/replica.ts'
 import { Machine } from '../src/machine/machine.ts'
-import { ReadBack } from '../src/read-back.ts'
+import { ReadBack, goesOnAt } from '../src/read-back.ts'
 import { Relay } from '../src/relay.ts'
+import { openStorage } from '../src/storage/storage.ts'
 import { Turn } from '../src/turn.ts'
 import { type Entry, type LogRecord, configurationId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
+import { simulated, slicesOf } from './storage/history.ts'
+import * as sample from './storage/samples.ts'
+import { SimulatedDisk } from './storage/simulated-disk.ts'
 
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 const [two, three] = [nodeId(2), nodeId(3)]
@@ -53,7 +57,7 @@ test('a reading that fails is told of, and the next question is read', async () 
   await settled()
   readings[1]!.end()
   await settled()
-  expect(answered).toEqual(['1: gone', '2: 2'])
+  expect(answered).toEqual(['1: gone', '2: 1', '2: 2'])
 })
 
 /** A follower whose log is not decided, and a machine from the checkpoint of a peer. */
@@ -109,4 +113,29 @@ test('the log is read back when it knows that a checkpoint took its place, and n
   turn.run()
   // What is in the log from 15 to 20 was perhaps never decided.
   expect(asked.filter((one) => one === 'installed' || one.startsWith('read'))).toEqual(['installed', 'read 15 to 30'])
+})
+
+test('what rot has taken of the log is offered in a checkpoint', async () => {
+  const disk = new SimulatedDisk()
+  const storage = await openStorage(simulated(disk, { segmentBytes: 4096 }))
+  await sample.written(storage, sample.genesis(3), sample.promised(1))
+  for (let index = 1; index <= 40; index++)
+    await sample.written(storage, sample.appended(index, index, 'x'.repeat(500)))
+  await sample.written(storage, sample.decided(40), sample.promised(2))
+  const head = { index: logIndex(20), configuration: sample.configuration(1, 3), start: logIndex(0) }
+  const slices = slicesOf(20)
+  const next = (): Buffer | null => slices.shift() ?? null
+  await storage.writeCheckpoint(head, next, () => Promise.resolve())
+  const found = async (from: number): Promise<[number, number]> => {
+    const entries = await storage.readDecided({ from, upTo: from, mostBytes: 1 }).catch(() => [])
+    return [entries.length, goesOnAt(storage, logIndex(from))]
+  }
+  expect(await found(5)).toEqual([1, 21])
+  for (const path of disk.paths().filter((name) => name.endsWith('.wal'))) {
+    disk.poke(path, Buffer.from(disk.peek(path)!).fill(0xee, 300))
+  }
+  expect(await found(5)).toEqual([0, 21])
+  // No checkpoint has it yet.
+  expect(await found(30)).toEqual([0, 21])
+  await storage.close()
 })

@@ -38,7 +38,7 @@ export type Event =
     }
   /** Applied, and in a checkpoint of our own or read back from storage when they are asked for: may leave memory. */
   | { readonly kind: 'trim'; readonly now: Milliseconds; readonly index: LogIndex }
-  /** What storage has of the entries that `read-log` asked for; its log begins at `first`. */
+  /** What storage has of the entries that `read-log` asked for; if nothing, a checkpoint has what is below `first`. */
   | {
       readonly kind: 'log-read'
       readonly now: Milliseconds

@@ -15,6 +15,7 @@ import {
 } from '../../src/consensus/replica.ts'
 import { LokiError } from '../../src/errors.ts'
 import { Machine, type MachineOptions, MachineRestorer } from '../../src/machine/machine.ts'
+import { goesOnAt } from '../../src/read-back.ts'
 import { Relay, type RelayLimits, firstIncarnation } from '../../src/relay.ts'
 import type { RelayMessage } from '../../src/relay-messages.ts'
 import type { EntryRange } from '../../src/storage/log-reader.ts'
@@ -301,7 +302,8 @@ export class ShellNode {
   async #readLog(life: number, storage: Storage, to: NodeId, range: EntryRange): Promise<void> {
     const entries = await storage.readDecided(range)
     await this.#sleep(life, 2)
-    this.turn!.logRead(to, logIndex(range.from), entries, storage.first)
+    const from = logIndex(range.from)
+    this.turn!.logRead(to, from, entries, goesOnAt(storage, from))
   }
 
   /** As the storage does every second, and whenever much was written; and as Member does with its memory. */
