@@ -17,7 +17,7 @@ export const LIMITS = {
   /** Bytes of them that are on their way to the leader: so many are sent again when it changes. */
   inFlightBytes: 4 * 1024 * 1024,
   /** Commands of other nodes that wait at the leader for the next entry. */
-  forwardedBytes: 256 * 1024 * 1024,
+  forwardedBytes: 64 * 1024 * 1024,
   /** Largest entry that a turn of the leader makes of several commands; what is left goes into the next one. */
   entryBytes: 1024 * 1024,
   /** Entries that one turn applies; what is left waits for the next one. Some tens of milliseconds of small commands. */
@@ -29,7 +29,7 @@ export const LIMITS = {
   /** … unless it is larger than this: then it is an error for the client, whom the leader itself can answer. */
   replyMostBytes: 512 * 1024 * 1024,
   /** Bytes sent to a peer that its socket has not taken; above, the connection is dropped and made anew. */
-  peerQueueBytes: 256 * 1024 * 1024,
+  peerQueueBytes: 64 * 1024 * 1024,
   /** Largest frame on the peer port. A value travels in one entry, an entry in one frame. */
   peerFrameBytes: 640 * 1024 * 1024,
   /** Largest first frame of a peer that has not proved the token. */
