@@ -8,6 +8,8 @@
  *    the frame with every persist effect that came before them is durable.
  * 3. When a frame is durable the core gets `persisted` for the position that `position()` named when the frame
  *    was handed to storage. One that is out of date (an older ballot) does not count.
+ * 4. What `read-log` asks for is read from a log that was handed all records before it: what a checkpoint that was
+ *    installed has taken the place of was perhaps never decided.
  */
 import type { Ballot, Configuration, Entry, LogIndex, LogRecord, NodeId, Room } from '../vocabulary.ts'
 import type { Message } from './messages.ts'

@@ -87,6 +87,12 @@ export class DurableLog {
     return this.#unsynced.length
   }
 
+  /** Where it begins: a checkpoint that it was given has taken the place of what is below, synced or not. */
+  get first(): LogIndex {
+    const installed = this.#unsynced.flat().map((record) => (record.kind === 'installed' ? record.index + 1 : 0))
+    return logIndex(Math.max(this.image.log.first, ...installed))
+  }
+
   #keep(record: LogRecord): void {
     const before = this.image.state.acceptedBallot
     apply(this.image, record)

@@ -167,9 +167,8 @@ export class Simulation extends World<SimNode> implements Host {
   #readLog(node: SimNode, { to, from, upTo }: Extract<Effect, { readonly kind: 'read-log' }>): void {
     this.count('reads of the log')
     const { incarnation } = node
-    const { log } = node.disk.image
-    const entries = slice(log, from, upTo, this.plan.options.maxBatchBytes ?? Infinity)
-    const first = logIndex(log.first)
+    const { first, image } = node.disk
+    const entries = from < first ? [] : slice(image.log, from, upTo, this.plan.options.maxBatchBytes ?? Infinity)
     this.schedule.after(this.random.next() * 20, () => {
       if (!node.up || node.incarnation !== incarnation) return
       this.when(node.id, () => this.step(node, { kind: 'log-read', now: 0, to, from, entries, first }))
