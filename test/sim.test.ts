@@ -15,6 +15,7 @@ const FOUND: readonly (readonly [number, string])[] = [
   [1218, 'a leader that stepped down for news that nobody has any more counts itself happy'],
   [5461, 'a node that lost what its configuration rests on tells everybody that the one before is over'],
   [302807, 'below a checkpoint that the log does not know of yet the log counts as decided (in the model of the disk)'],
+  [330434, 'what a checkpoint is about to replace is read back for others (in the model of the disk)'],
 ]
 
 function check(seed: number): ReturnType<typeof runSeed> {
