@@ -192,6 +192,43 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     'adopt(replica, leadership, null)',
   ),
   core(
+    'what took the place of something learned counts as decided',
+    'state',
+    'replica.known = logIndex(Math.min(replica.known, base - 1))',
+    'replica.known = logIndex(Math.min(replica.known, lastIndex(log)))',
+    'late-promise',
+  ),
+  core(
+    'a new leader believes an index that came with a promise',
+    'leader',
+    '  for (let index = replica.known + 1; index <= leadership.adoptedEnd',
+    '  for (const { decided } of leadership.promises.values())\n' +
+      '    replica.known = logIndex(Math.max(replica.known, Math.min(decided, lastIndex(replica.log))))\n' +
+      '  for (let index = replica.known + 1; index <= leadership.adoptedEnd',
+    'promised-index',
+  ),
+  core(
+    'who is brought up hears an index that the leader has learned',
+    'leader',
+    'const { ballot, adopted, adoptedEnd, decided } = leadership',
+    'const { ballot, adopted, adoptedEnd } = leadership, decided = replica.known',
+    'learned-index',
+  ),
+  core(
+    'who follows hears an index that the leader has learned',
+    'leader',
+    'const { ballot, progress: all, decided } = replica.leadership!\n  const progress = all.get(to)\n',
+    'const { ballot, progress: all } = replica.leadership!, decided = replica.known\n  const progress = all.get(to)\n',
+    'learned-index',
+  ),
+  core(
+    'the beacon shows an index that the leader has learned',
+    'leader',
+    'const { ballot, progress: all, decided } = replica.leadership!\n  const progress = all.get(to)!\n',
+    'const { ballot, progress: all } = replica.leadership!, decided = replica.known\n  const progress = all.get(to)!\n',
+    'learned-index',
+  ),
+  core(
     'what is learned is not compared with what is there',
     'state',
     'return mine === undefined || !sameEntry(mine, entry)',

@@ -33,6 +33,10 @@ export class StoryWorld implements Host {
   cut = new Set<string>()
   /** The next message of a kind on a link is lost, for each of these. */
   lose: { kind: string; link: string }[] = []
+  /** The next message of a kind on a link is late, for each of these: it waits until what waits there may arrive. */
+  late: { kind: string; link: string }[] = []
+  /** What is late. */
+  waiting: Flying[] = []
   /** Their disks take no end. */
   held = new Set<NodeId>()
   /** What waits for them. */
@@ -54,11 +58,20 @@ export class StoryWorld implements Host {
     const link = `${node.id}>${to}`
     const lost = this.lose.findIndex((one) => one.kind === message.kind && one.link === link)
     if (lost >= 0) this.lose.splice(lost, 1)
+    const late = this.late.findIndex((one) => one.kind === message.kind && one.link === link)
+    if (late >= 0) this.late.splice(late, 1)
     const gone = lost >= 0 || this.cut.has(link) || (this.loss !== null && this.loss.random.chance(this.loss.chance))
-    if (this.loud || lost >= 0) this.lines.push(`${node.id} -> ${to} ${describe(message)}${gone ? ' (lost)' : ''}`)
+    const fate = gone ? ' (lost)' : late >= 0 ? ' (late)' : ''
+    if (this.loud || lost >= 0 || late >= 0) this.lines.push(`${node.id} -> ${to} ${describe(message)}${fate}`)
     const arrives: number[] = []
     this.trace.add({ kind: 'message', at: this.moment(), from: node.id, to, message, arrives })
-    if (!gone) this.flying.push({ arrives, from: node.id, to, message })
+    if (!gone) (late >= 0 ? this.waiting : this.flying).push({ arrives, from: node.id, to, message })
+  }
+
+  /** What is late on the link arrives after all. */
+  arrive(link: string): void {
+    this.flying.push(...this.waiting.filter(({ from, to }) => `${from}>${to}` === link))
+    this.waiting = this.waiting.filter(({ from, to }) => `${from}>${to}` !== link)
   }
 
   syncing(node: SimNode, records: readonly LogRecord[]): void {

@@ -10,6 +10,7 @@
  *   propose 1 x            read 1                           transfer 1 3    reconfigure 1 to 1 2 3 prefer 2 (learners 4)    withdraw 1
  *   crash 2 | restart 2    hold 2 | release 2 (its disk)    crash 2 with 1  (pieces that were not synced and stay)
  *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind; or … 1>2 5)
+ *   late promise 2>1       (the next one of that kind waits)   arrive 2>1   (what is late there)
  *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
  *   clock 1 0.95           (its rate from now on)            pause 1 | wake 1 | wake 1 then read 1   (before what waits for it)
  *   (start takes `name=value` and `1.name=value`, options of the core)   fill 1 200      show flight | show migration
@@ -192,6 +193,11 @@ class Story extends StoryWorld {
       case 'lose':
         for (let left = Number(words[2] ?? 1); left > 0; left--) this.lose.push({ kind: words[0]!, link: words[1]! })
         return
+      case 'late':
+        this.late.push({ kind: words[0]!, link: words[1]! })
+        return
+      case 'arrive':
+        return this.arrive(words[0]!)
       case 'checkpoint': {
         const node = this.#node(words[0])
         const since = this.checker!.configurations.findLast((one) => one.start <= node.applied)!
