@@ -16,6 +16,10 @@ const FOUND: readonly (readonly [number, string])[] = [
   [5461, 'a node that lost what its configuration rests on tells everybody that the one before is over'],
   [302807, 'below a checkpoint that the log does not know of yet the log counts as decided (in the model of the disk)'],
   [330434, 'what a checkpoint is about to replace is read back for others (in the model of the disk)'],
+  [
+    343762,
+    'rot takes a ballot that its owner has told nobody who was there (too strict an assertion of the simulator)',
+  ],
 ]
 
 function check(seed: number): ReturnType<typeof runSeed> {

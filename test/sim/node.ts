@@ -75,6 +75,8 @@ export class SimNode {
     this.#waiting = []
     this.#frame = null
     this.replica = createReplica({ self: this.id, recovered, options: this.#options, now, start: this.incarnation })
+    // A ballot of its own that no other has promised is forgotten for good: nobody can tell it, and nobody was led by it.
+    if (recovered.promiseLost) this.saidPromise = this.#promised
     assert(
       recovered.promiseLost || compareBallots(this.replica.promise, this.saidPromise) >= 0,
       `node ${this.id} has forgotten a promise`,
