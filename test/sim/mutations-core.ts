@@ -269,6 +269,27 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     'lost-beginning',
   ),
   core(
+    'who joins has a say in a configuration whose beginning it does not hold',
+    'state',
+    ' && (configurationStart > 0 || configuration.id === 1)',
+    '',
+    'joins-behind-checkpoint',
+  ),
+  core(
+    'where a configuration began that a node was told of is not written down',
+    'reconfiguration',
+    "      persist(replica, { kind: 'configuration', configuration: entry.next, start: entry.index })\n",
+    '',
+    'told-beginning',
+  ),
+  core(
+    'a node waits for what a checkpoint took away',
+    'state',
+    'createLog(logIndex(index + 1), kept)\n  expectNoMore(replica)\n',
+    'createLog(logIndex(index + 1), kept)\n',
+    'checkpoint-readiness',
+  ),
+  core(
     'a leader that left counts itself happy',
     'election',
     'if (leadership === null) return false',

@@ -23,7 +23,7 @@
  *   comes after a grant of a later question; a connection keeps their order.
  * - "a lost entry is not asked for" (follower.ts): the leader's beacon, which shows the end of its log, brings it.
  * - "who lost the beginning of its configuration has a say in it" (state.ts, votes): no seed shows it, because what it
- *   tells others is another matter (lost-beginning in the list); test/consensus/learned.test.ts has who joins.
+ *   tells others is another matter (lost-beginning in the list), and so is who joins (joins-behind-checkpoint).
  * - "a node in doubt grants a lease" (leases.ts): who is in the accept phase is in no doubt. What it granted before is
  *   another matter (test/consensus/leases.test.ts, and lease-doubt in the list).
  * - "a session that has ended is forgotten" (sessions.ts): it takes a block that opens it, from before the first reply,

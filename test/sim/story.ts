@@ -21,6 +21,7 @@
  *   expect progress within 100   (some leader, and it decides)
  *   expect stale read 1    (a read that the checker refuses: this world is worse than promised)
  *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
+ *   expect caught-up 1
  */
 import assert from 'node:assert/strict'
 import { type Options, acceptsProposals, isLeader, position, statusOf } from '../../src/consensus/replica.ts'
@@ -329,6 +330,7 @@ class Story extends StoryWorld {
     else if (what === 'incomplete') {
       assert(!statusOf(this.#node(rest[0]).replica!).configurationComplete, 'complete')
     } else if (what === 'read') assert.equal(this.reads.get(nodeId(ids[0]!)), rest[2])
+    else if (what === 'caught-up') assert(statusOf(this.#node(rest[0]).replica!).caughtUp, 'it waits')
     else if (what === 'phase') assert.equal(statusOf(this.#node(rest[0]).replica!).phase, rest[1])
     else if (what === 'configuration') {
       const { id, voters } = this.#newest()
