@@ -35,7 +35,7 @@ export const LIMITS = {
   /** Largest first frame of a peer that has not proved the token. */
   peerHandshakeBytes: 1024,
   peerHandshakeMilliseconds: 5000,
-  /** Connections on the admin port, one more is closed; and the body of a request to it. */
+  /** Connections on the admin port, one more ends the oldest of them; and the body of a request to it. */
   adminConnections: 256,
   adminBodyBytes: 256 * 1024,
   /** Connections to the peer port that have not proved the token; one more ends the oldest of them. */

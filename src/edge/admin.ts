@@ -4,6 +4,7 @@
  * It is a thin skin over `AdminActions`: what an action means is decided by the node.
  */
 import { createHash, timingSafeEqual } from 'node:crypto'
+import type { Server, Socket } from 'node:net'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Registry } from 'prom-client'
 import { LIMITS } from '../config.ts'
@@ -82,9 +83,22 @@ function answerError(error: unknown, reply: FastifyReply): FastifyReply {
   return reply.code(ERRORS.INTERNAL.http).send(body)
 }
 
+/** Anybody can connect, and must not keep the probes out, which take a moment only: the oldest connection gives way. */
+function boundConnections(server: Server, most: number): void {
+  const open = new Set<Socket>()
+  server.on('connection', (socket) => {
+    open.add(socket)
+    socket.once('close', () => open.delete(socket))
+    if (open.size <= most) return
+    const [oldest] = open
+    open.delete(oldest!)
+    oldest!.destroy()
+  })
+}
+
 export function createAdmin(actions: AdminActions, token: string, metrics: Registry): FastifyInstance {
   const app = fastify({ logger: false, bodyLimit: LIMITS.adminBodyBytes, forceCloseConnections: true })
-  app.server.maxConnections = LIMITS.adminConnections
+  boundConnections(app.server, LIMITS.adminConnections)
   app.setErrorHandler((error, _request, reply) => answerError(error, reply))
   app.setNotFoundHandler((request, reply) =>
     answerError(new LokiError('NOT_FOUND', `${request.method} ${request.url}`), reply),
