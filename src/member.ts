@@ -4,6 +4,7 @@
  * it holds that matters is durable.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { checkpointPauses, shareOfDue } from './checkpoint-pace.ts'
 import { CheckpointTransfer } from './checkpoint-transfer.ts'
 import { type Config, LIMITS, lookUp } from './config.ts'
 import type { MigrationJson, StartProgressJson } from './contract.ts'
@@ -55,11 +56,6 @@ export interface MemberOptions {
   readonly fatal: (error: unknown) => void
 }
 
-/**
- * Between two slices of a checkpoint. Longer than a turn of the loop: a process that works without a break is made to
- * wait by the system's scheduler, and its writes with it (p99.9 of them rose by 25 ms, and by 3 with this).
- */
-const CHECKPOINT_PAUSE = (): Promise<void> => sleep(1)
 const SLICE_PAUSE = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))
 /** Entries replayed before the process looks after its probes again. */
 const REPLAY_SLICE_ENTRIES = 2000
@@ -82,6 +78,8 @@ export class Member {
   #fetching = false
   #checkpointing: Promise<LogIndex> | null = null
   #lastCheckpointAt = performance.now()
+  /** Of what the settings allow, this time. */
+  #checkpointShare = shareOfDue(Math.random())
   #bytesAtCheckpoint = 0
   #checkpointMilliseconds = 0
   #handedOverFull = false
@@ -316,9 +314,9 @@ export class Member {
     if (storage.wantsCheckpoint && age >= REPAIR_MILLISECONDS) return true
     if (this.turn.machine.applied <= (storage.checkpoint?.index ?? 0)) return false
     return (
-      age >= checkpointIntervalSeconds * 1000 ||
+      age >= this.#checkpointShare * checkpointIntervalSeconds * 1000 ||
       this.#makesRoom() ||
-      storage.status().bytes - this.#bytesAtCheckpoint >= checkpointLogBytes
+      storage.status().bytes - this.#bytesAtCheckpoint >= this.#checkpointShare * checkpointLogBytes
     )
   }
 
@@ -385,6 +383,7 @@ export class Member {
     this.#checkpointing ??= this.#takeCheckpoint().finally(() => {
       this.#checkpointing = null
       this.#lastCheckpointAt = performance.now()
+      this.#checkpointShare = shareOfDue(Math.random())
     })
     return this.#checkpointing
   }
@@ -399,7 +398,7 @@ export class Member {
     const source = machine.beginCheckpoint()
     const began = performance.now()
     const head = { index, configuration: appliedConfiguration, start: appliedConfigurationStart }
-    const info = await storage.writeCheckpoint(head, () => source.next(), CHECKPOINT_PAUSE)
+    const info = await storage.writeCheckpoint(head, () => source.next(), checkpointPauses())
     await storage.truncateHead(index)
     this.checkpointFailure = null
     this.turn.trim(index)
