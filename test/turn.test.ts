@@ -188,8 +188,8 @@ describe('a node that was removed', () => {
   })
 })
 
-it('a follower accepts as soon as its disk has the entries, without another turn', () => {
-  const bench = new Bench(2, configuration(1, [1, 2, 3]))
+/** The node of `bench` follows node 1 from an empty log on. */
+function follows(bench: Bench) {
   const ballot = { ...ZERO_BALLOT, configuration: configurationId(1), n: 2, node: nodeId(1) }
   const say = (message: Message): void => bench.turn.receive(nodeId(1), { kind: 'consensus', message })
   const zero = logIndex(0)
@@ -197,9 +197,15 @@ it('a follower accepts as soon as its disk has the entries, without another turn
   bench.settle()
   say({ kind: 'accept-sync', ballot, decided: zero, base: logIndex(1), entries: [] })
   bench.settle()
+  return { ballot, say }
+}
+
+it('a follower accepts as soon as its disk has the entries, without another turn', () => {
+  const bench = new Bench(2, configuration(1, [1, 2, 3]))
+  const { ballot, say } = follows(bench)
   bench.sent.length = 0
   const entries = [{ kind: 'commands' as const, index: logIndex(1), payload: new Uint8Array(0) }]
-  say({ kind: 'accept-decide', ballot, decided: zero, entries })
+  say({ kind: 'accept-decide', ballot, decided: logIndex(0), entries })
   bench.once()
   expect(bench.sent.map(({ message }) => message.message)).toMatchObject([{ kind: 'accepted', index: 1 }])
   expect([bench.waiting, bench.woken]).toEqual([0, false])
@@ -207,13 +213,7 @@ it('a follower accepts as soon as its disk has the entries, without another turn
 
 it('a follower that applies more slowly than it is sent says so by accepting more slowly', () => {
   const bench = new Bench(2, configuration(1, [1, 2, 3]), { applyBytes: 1, unappliedEntries: 32 })
-  const ballot = { ...ZERO_BALLOT, configuration: configurationId(1), n: 2, node: nodeId(1) }
-  const say = (message: Message): void => bench.turn.receive(nodeId(1), { kind: 'consensus', message })
-  const zero = logIndex(0)
-  say({ kind: 'prepare', ballot, decided: zero, acceptedBallot: ZERO_BALLOT, accepted: zero })
-  bench.settle()
-  say({ kind: 'accept-sync', ballot, decided: zero, base: logIndex(1), entries: [] })
-  bench.settle()
+  const { ballot, say } = follows(bench)
   const accepted = (): number =>
     bench.sent.reduce((most, { message }) => {
       const said = message.kind === 'consensus' && message.message.kind === 'accepted' ? message.message.index : 0
