@@ -160,6 +160,7 @@ class Story extends StoryWorld {
       case 'open':
         return this.#connection(words[0]!, 'reconnected')
       case 'restart':
+        assert(!this.#node(words[0]).up, `node ${words[0]} is up`)
         return this.#begin(this.#node(words[0]))
       case 'clock': {
         const node = this.#node(words[0])
