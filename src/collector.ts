@@ -1,6 +1,6 @@
 /**
- * How V8 collects garbage in a node: what of it can be set while a process runs (`RUNTIME_ENVIRONMENT` in contract.ts has the
- * rest). What lives long is outside its heap (machine/string-table.ts), what is on it is small and dies young.
+ * How V8 collects garbage in a node: what of it can be set while a process runs (`RUNTIME_ENVIRONMENT` in contract.ts
+ * has the rest). What lives long is outside its heap (machine/string-table.ts), what is on it is small and dies young.
  *
  * - By itself it begins a full collection as soon as the young generation could fill what is left to its limit. With a
  *   heap as small as ours that is always so: twice a second under load, 10 ms of this thread and more of others each.

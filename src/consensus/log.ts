@@ -13,7 +13,7 @@ export interface Log {
   bytes: number
 }
 
-/** What an entry counts for in every bound in bytes: its payload and about what surrounds it. */
+/** What an entry counts for in the bounds of consensus: its payload and about what surrounds it. */
 export const entryBytes = (entry: Entry): number => (entry.kind === 'commands' ? entry.payload.length + 16 : 512)
 
 /** Of all of them together. */

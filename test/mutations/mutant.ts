@@ -6,9 +6,8 @@ import assert from 'node:assert/strict'
 import { openStorage } from '../../src/storage/storage.ts'
 import { HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from '../storage/crash-points.ts'
 import { historySweep, killSweep, resetSweep, resumeSweep } from '../storage/crash-points.ts'
-import { simulated, slicesOf } from '../storage/history.ts'
+import { simulated, writeSample } from '../storage/history.ts'
 import { indexSweep, saltSweep, sealedSweep, wrongKeySweep } from '../storage/packing-sweeps.ts'
-import * as sample from '../storage/samples.ts'
 import { SimulatedDisk } from '../storage/simulated-disk.ts'
 import { checkpointSweep, flipSweep, lostSectorSweep, misdirectSweep } from '../storage/sweeps.ts'
 import { missingFileSweep, promiseSweep, spliceSweep } from '../storage/sweeps.ts'
@@ -17,13 +16,7 @@ import { logIndex } from '../../src/vocabulary.ts'
 /** A chunk with a bit that was flipped on the way is refused when it comes, not when it is read. */
 async function damagedChunk(): Promise<void> {
   const peer = await openStorage(simulated(new SimulatedDisk()))
-  const left = slicesOf(3)
-  const head = { index: logIndex(3), configuration: sample.configuration(1, 3), start: logIndex(0) }
-  await peer.writeCheckpoint(
-    head,
-    () => left.shift() ?? null,
-    () => Promise.resolve(),
-  )
+  await writeSample(peer, 3)
   const receiver = await (await openStorage(simulated(new SimulatedDisk()))).receive((await peer.manifestBytes())!)
   const chunk = (await peer.readChunk(logIndex(3), 0))!
   for (let at = 0; at < chunk.length; at++) {

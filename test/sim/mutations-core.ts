@@ -1,14 +1,7 @@
 /** Lines of the consensus core to break; see mutations.ts. */
-import type { Mutation } from './mutations.ts'
+import { type Mutation, linesOf } from './mutation.ts'
 
-const core = (name: string, file: string, from: string, to: string, story?: string): Mutation => ({
-  name,
-  simulator: 'core',
-  file: `src/consensus/${file}.ts`,
-  from,
-  to,
-  ...(story === undefined ? {} : { story }),
-})
+const core = linesOf('core', 'src/consensus')
 
 export const CORE_MUTATIONS: readonly Mutation[] = [
   core('a promise leaves before it is durable', 'follower', "    'after-sync',\n", "    'now',\n"),

@@ -1,13 +1,7 @@
 /** Lines of the shell, the machine and the storage to break; see mutations.ts. */
-import type { Mutation } from './mutations.ts'
+import { type Mutation, linesOf } from './mutation.ts'
 
-const shell = (name: string, file: string, from: string, to: string): Mutation => ({
-  name,
-  simulator: 'shell',
-  file: `src/${file}.ts`,
-  from,
-  to,
-})
+const shell = linesOf('shell', 'src')
 
 export const SHELL_MUTATIONS: readonly Mutation[] = [
   shell(

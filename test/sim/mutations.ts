@@ -30,18 +30,8 @@
  *   and comes when the session is over; test/relay.test.ts has those.
  * - "what waits to be applied has no bound" (backlog.ts): shows as memory, and in no answer; test/turn.test.ts.
  */
+import type { Mutation } from './mutation.ts'
 import { CORE_MUTATIONS } from './mutations-core.ts'
 import { SHELL_MUTATIONS } from './mutations-shell.ts'
-
-export interface Mutation {
-  readonly name: string
-  /** The simulator that has to notice. */
-  readonly simulator: 'core' | 'shell'
-  readonly file: string
-  readonly from: string
-  readonly to: string
-  /** The golden story that is there for this line: it must be broken. */
-  readonly story?: string
-}
 
 export const MUTATIONS: readonly Mutation[] = [...CORE_MUTATIONS, ...SHELL_MUTATIONS]

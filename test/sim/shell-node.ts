@@ -13,7 +13,7 @@ import {
   createReplica,
   entriesBetween,
 } from '../../src/consensus/replica.ts'
-import { LokiError } from '../../src/errors.ts'
+import { LokiError, messageOf } from '../../src/errors.ts'
 import { Machine, type MachineOptions, MachineRestorer } from '../../src/machine/machine.ts'
 import { goesOnAt } from '../../src/read-back.ts'
 import { Relay, type RelayLimits, firstIncarnation } from '../../src/relay.ts'
@@ -214,7 +214,7 @@ export class ShellNode {
     if (crashed || steps >= failAt || capacity < Infinity || isTold) {
       if (error instanceof LokiError && error.code === 'CHECKPOINT_WRITE_FAILED' && !crashed)
         return this.#noCheckpoint()
-      return this.#host.died(this, error instanceof Error ? error.message : String(error))
+      return this.#host.died(this, messageOf(error))
     }
     if (error instanceof LokiError && error.code !== 'LOG_WRITE_FAILED') this.#host.refused(this, error)
     else this.#host.fail(error)

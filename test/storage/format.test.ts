@@ -28,6 +28,7 @@ import { dump } from '../../src/storage/waldump.ts'
 import type { DurableState, LogRecord } from '../../src/vocabulary.ts'
 import { configurationId, logIndex, nodeId, timeline, volumeId } from '../../src/vocabulary.ts'
 import { readCheckpoint, readLog } from './format-reader.ts'
+import { writeSample } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -64,13 +65,7 @@ test.each(PACKINGS)(
       })
       await sample.written(storage, sample.promised(9))
       for (const index of [20, 30]) {
-        const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-        const left = [Buffer.from('slice')]
-        await storage.writeCheckpoint(
-          head,
-          () => left.shift() ?? null,
-          () => Promise.resolve(),
-        )
+        await writeSample(storage, index, [Buffer.from('slice')])
       }
       await storage.truncateHead(logIndex(30))
       await storage.close()

@@ -5,8 +5,9 @@
  */
 import { LokiError } from '../../src/errors.ts'
 import type { Disk } from '../../src/storage/disk.ts'
+import type { CheckpointInfo } from '../../src/storage/checkpoint.ts'
 import { type Storage, type StorageOptions, openStorage } from '../../src/storage/storage.ts'
-import type { DurableState, LogRecord, RecoveredLog } from '../../src/vocabulary.ts'
+import type { Configuration, DurableState, LogIndex, LogRecord, RecoveredLog } from '../../src/vocabulary.ts'
 import { EMPTY_STATE, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
 import * as sample from './samples.ts'
 
@@ -103,6 +104,30 @@ export function slicesOf(index: number): Buffer[] {
   return [...some]
 }
 
+/** Writes a checkpoint at `index`: of the slices that belong to it, in the first configuration, where nothing else is said. */
+export function writeSample(
+  storage: Storage,
+  index: number,
+  slices: readonly Buffer[] = slicesOf(index),
+  since: { readonly configuration: Configuration; readonly start: LogIndex } = {
+    configuration: sample.configuration(1, 3),
+    start: logIndex(0),
+  },
+): Promise<CheckpointInfo> {
+  const left = [...slices]
+  return storage.writeCheckpoint(
+    { index: logIndex(index), ...since },
+    () => left.shift() ?? null,
+    () => Promise.resolve(),
+  )
+}
+
+/** The same, and what it covers leaves the log. */
+export async function takeSample(storage: Storage, index: number, slices?: readonly Buffer[]): Promise<void> {
+  await writeSample(storage, index, slices)
+  await storage.truncateHead(logIndex(index))
+}
+
 export const simulated = (disk: Disk, change: Partial<StorageOptions> = {}): StorageOptions =>
   sample.options(disk, '/data', { segmentBytes: 4096, ...change })
 
@@ -179,23 +204,11 @@ async function runStep(client: Client, step: Step, progress: Progress): Promise<
       progress.identity = 'acknowledged'
       return
     case 'checkpoint': {
-      const left = slicesOf(step.index)
-      const head = {
-        index: logIndex(step.index),
-        configuration: sample.configuration(1, 3),
-        start: logIndex(0),
-      }
-      const written = await storage
-        .writeCheckpoint(
-          head,
-          () => left.shift() ?? null,
-          () => Promise.resolve(),
-        )
-        .catch((error: unknown) => {
-          // As the node: it goes on without. Everything else ends it.
-          if (error instanceof LokiError && error.code === 'CHECKPOINT_WRITE_FAILED') return null
-          throw error
-        })
+      const written = await writeSample(storage, step.index).catch((error: unknown) => {
+        // As the node: it goes on without. Everything else ends it.
+        if (error instanceof LokiError && error.code === 'CHECKPOINT_WRITE_FAILED') return null
+        throw error
+      })
       if (written !== null) progress.checkpoint = step.index
       return
     }
@@ -246,13 +259,8 @@ const peers = new Map<number, Promise<Peer>>()
 async function peerWith(index: number): Promise<Peer> {
   const { SimulatedDisk } = await import('./simulated-disk.ts')
   const peer = await openStorage(simulated(new SimulatedDisk(), { random: () => volumeId('d'.repeat(32)) }))
-  const left = slicesOf(index)
   await peer.setIdentity(sample.CLUSTER, nodeId(3))
-  const { chunks } = await peer.writeCheckpoint(
-    { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) },
-    () => left.shift() ?? null,
-    () => Promise.resolve(),
-  )
+  const { chunks } = await writeSample(peer, index)
   const stored = await Promise.all(chunks.map((_, chunk) => peer.readChunk(logIndex(index), chunk)))
   return { manifest: (await peer.manifestBytes())!, chunks: stored.map((bytes) => bytes!) }
 }

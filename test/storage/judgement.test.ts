@@ -6,7 +6,7 @@ import { expect, test } from 'vitest'
 import { openStorage } from '../../src/storage/storage.ts'
 import { dump } from '../../src/storage/waldump.ts'
 import { type Configuration, type LogRecord, configurationId, logIndex, nodeId } from '../../src/vocabulary.ts'
-import { type Step, newProgress, runHistory, simulated, slicesOf } from './history.ts'
+import { type Step, newProgress, runHistory, simulated, slicesOf, writeSample } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -88,13 +88,7 @@ test('what an earlier configuration accepted above a checkpoint is left out, rot
     await sample.written(storage, sample.acceptSync(1, 1, 3))
     await sample.written(storage, sample.appended(4, 12), sample.promised(2))
     // A checkpoint of a peer is there, and the crash came before the log was told.
-    const left = slicesOf(10)
-    const head = { index: logIndex(10), configuration: voters(2, 3), start: logIndex(8) }
-    await storage.writeCheckpoint(
-      head,
-      () => left.shift() ?? null,
-      () => Promise.resolve(),
-    )
+    await writeSample(storage, 10, slicesOf(10), { configuration: voters(2, 3), start: logIndex(8) })
     await storage.close()
     if (rotten) await rot(disk, 'accept-sync', 'entries 4')
     const { recovered } = await openStorage(simulated(disk, { segmentBytes: 1024 * 1024 }))
@@ -106,13 +100,7 @@ test('where a configuration began that the node was told of is in the checkpoint
   const disk = new SimulatedDisk()
   const storage = await openStorage(simulated(disk))
   await sample.written(storage, { kind: 'configuration', configuration: voters(2, 3), start: logIndex(0) })
-  const left = slicesOf(10)
-  const head = { index: logIndex(10), configuration: voters(2, 3), start: logIndex(8) }
-  await storage.writeCheckpoint(
-    head,
-    () => left.shift() ?? null,
-    () => Promise.resolve(),
-  )
+  await writeSample(storage, 10, slicesOf(10), { configuration: voters(2, 3), start: logIndex(8) })
   await storage.close()
   const { recovered } = await openStorage(simulated(disk))
   expect(recovered.state).toMatchObject({ configurationStart: 8, decided: 10 })

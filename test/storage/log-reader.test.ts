@@ -12,7 +12,7 @@ import { readSegment } from '../../src/storage/segment.ts'
 import { readSegmentHeader } from '../../src/storage/segment-reader.ts'
 import { type Storage, type StorageOptions, openStorage } from '../../src/storage/storage.ts'
 import { type Entry, logIndex } from '../../src/vocabulary.ts'
-import { receiveFromPeer, simulated, slicesOf } from './history.ts'
+import { receiveFromPeer, simulated, takeSample } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk, random } from './simulated-disk.ts'
 
@@ -92,15 +92,8 @@ class Writer {
   }
 
   async checkpoint(index: number): Promise<void> {
-    const left = slicesOf(index)
-    const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
     await sample.written(this.storage, sample.decided(index), sample.promised(this.#ballot))
-    await this.storage.writeCheckpoint(
-      head,
-      () => left.shift() ?? null,
-      () => Promise.resolve(),
-    )
-    await this.storage.truncateHead(logIndex(index))
+    await takeSample(this.storage, index)
   }
 
   async work(steps: number): Promise<void> {

@@ -11,7 +11,7 @@ import { RealDisk } from '../../src/storage/real-disk.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { logIndex, volumeId } from '../../src/vocabulary.ts'
 import { readCheckpoint, readLog } from './format-reader.ts'
-import { simulated } from './history.ts'
+import { simulated, writeSample } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -37,15 +37,7 @@ const open = (folder: string, name = 'node'): Promise<Storage> =>
     }),
   )
 
-async function takeCheckpoint(storage: Storage, index: number): Promise<void> {
-  const left = [Buffer.from(SECRET), Buffer.from('slice')]
-  const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-  await storage.writeCheckpoint(
-    head,
-    () => left.shift() ?? null,
-    () => Promise.resolve(),
-  )
-}
+const SLICES = [Buffer.from(SECRET), Buffer.from('slice')]
 
 /** A node with ten entries and two checkpoints, and another one on its way to the newer of them. */
 async function sealed(folder: string): Promise<void> {
@@ -55,8 +47,8 @@ async function sealed(folder: string): Promise<void> {
     await sample.written(storage, sample.appended(index, index, ` ${SECRET} `.repeat(30)))
   }
   await sample.written(storage, sample.decided(10), sample.promised(2))
-  await takeCheckpoint(storage, 5)
-  await takeCheckpoint(storage, 10)
+  await writeSample(storage, 5, SLICES)
+  await writeSample(storage, 10, SLICES)
   const peer = await open(folder, 'peer')
   const receiver = await peer.receive((await storage.manifestBytes())!)
   await receiver.put(0, (await storage.readChunk(logIndex(10), 0))!)
@@ -126,7 +118,7 @@ export async function indexSweep(): Promise<void> {
   }
   await sample.written(storage, sample.decided(100))
   for (const index of [90, 95]) {
-    await takeCheckpoint(storage, index)
+    await writeSample(storage, index, SLICES)
     await storage.truncateHead(logIndex(index))
   }
   await storage.close()

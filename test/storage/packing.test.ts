@@ -13,7 +13,7 @@ import { RealDisk } from '../../src/storage/real-disk.ts'
 import { type Storage, type StorageOptions, openStorage } from '../../src/storage/storage.ts'
 import { logIndex, volumeId } from '../../src/vocabulary.ts'
 import { HISTORIES, historySweep } from './crash-points.ts'
-import { newProgress, runHistory } from './history.ts'
+import { newProgress, runHistory, takeSample } from './history.ts'
 import * as sample from './samples.ts'
 import { DAMAGED_HISTORY, opened, prepared, untrue } from './sweeps.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
@@ -45,14 +45,8 @@ const NOISE = randomBytes(2500).toString('base64')
 const SECRETS = ['the secret of all secrets', NOISE.slice(100, 130)]
 
 async function takeCheckpoint(storage: Storage, index: number): Promise<void> {
-  const left = Array.from({ length: 6 }, (_, at) => Buffer.from(`slice ${at} ${SECRETS.join(' ')} `.repeat(4000)))
-  const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-  await storage.writeCheckpoint(
-    head,
-    () => left.shift() ?? null,
-    () => Promise.resolve(),
-  )
-  await storage.truncateHead(logIndex(index))
+  const slices = Array.from({ length: 6 }, (_, at) => Buffer.from(`slice ${at} ${SECRETS.join(' ')} `.repeat(4000)))
+  await takeSample(storage, index, slices)
 }
 
 /** Ten entries, a promise, a cut, decided, on top of `last`; gives the new last index. */

@@ -8,7 +8,7 @@ import { type ReadSome, readAround } from '../../src/storage/read-around.ts'
 import { type Rot, Scrub } from '../../src/storage/scrub.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { logIndex } from '../../src/vocabulary.ts'
-import { type Step, newProgress, runHistory, simulated, slicesOf } from './history.ts'
+import { type Step, newProgress, runHistory, simulated, takeSample } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -52,17 +52,6 @@ const sealed = (disk: SimulatedDisk): string[] =>
     .filter((path) => /^\/data\/wal\/\d.*\.wal$/.test(path))
     .slice(0, -1)
 
-async function checkpoint(storage: Storage, index: number): Promise<void> {
-  const left = slicesOf(index)
-  const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-  await storage.writeCheckpoint(
-    head,
-    () => left.shift() ?? null,
-    () => Promise.resolve(),
-  )
-  await storage.truncateHead(logIndex(index))
-}
-
 async function isWhole(disk: SimulatedDisk): Promise<void> {
   const told: string[] = []
   const log = (message: string): unknown => told.push(message)
@@ -105,7 +94,7 @@ test('a rotten segment is let go of with the next checkpoint, and never archived
     expect(storage.status().rot).toMatchObject({ found: 1, open: true })
     // It is known: the next pass says nothing new.
     expect(await storage.scrub.pass(true)).toEqual([])
-    await checkpoint(storage, 12)
+    await takeSample(storage, 12)
     expect(storage.status().rot.open).toBe(false)
     expect(disk.paths().filter((each) => each.endsWith(path.slice(path.lastIndexOf('/'))))).toEqual([])
     await storage.close()
@@ -123,7 +112,7 @@ test('a segment that a start finds rotten is let go of in the same way', async (
     const again = await openStorage(simulated(disk, { archive: true }))
     expect(again.status().rot).toMatchObject({ found: 1, open: true })
     expect(again.recovered.doubtfulFrom !== null).toBe(at === -1)
-    await checkpoint(again, again.status().last)
+    await takeSample(again, again.status().last)
     expect(again.wantsCheckpoint).toBe(false)
     expect(disk.paths().filter((each) => each.endsWith(path.slice(path.lastIndexOf('/'))))).toEqual([])
     await again.close()
@@ -139,7 +128,7 @@ test('a rotten checkpoint is not served any more, and the next one takes its pla
     expect(storage.wantsCheckpoint).toBe(true)
     expect(await storage.readChunk(logIndex(6), 0)).toBeNull()
     // The state may not have moved on: one of the same index is as good.
-    await checkpoint(storage, 6)
+    await takeSample(storage, 6)
     expect(storage.wantsCheckpoint).toBe(false)
     expect(storage.checkpoint?.index).toBe(6)
     expect(await storage.scrub.pass(true)).toEqual([])

@@ -19,8 +19,8 @@ import {
 import { readSegmentHeader } from '../../src/storage/segment-reader.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { dump } from '../../src/storage/waldump.ts'
-import { type VolumeId, logIndex, volumeId } from '../../src/vocabulary.ts'
-import { simulated, slicesOf } from './history.ts'
+import { type VolumeId, volumeId } from '../../src/vocabulary.ts'
+import { simulated, takeSample } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -67,17 +67,6 @@ async function allSealed(disk: SimulatedDisk): Promise<SegmentIndex[]> {
     found.push(index as SegmentIndex)
   }
   return found
-}
-
-async function takeCheckpoint(storage: Storage, index: number): Promise<void> {
-  const left = slicesOf(index)
-  const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-  await storage.writeCheckpoint(
-    head,
-    () => left.shift() ?? null,
-    () => Promise.resolve(),
-  )
-  await storage.truncateHead(logIndex(index))
 }
 
 describe('the index', () => {
@@ -293,7 +282,7 @@ describe('a start', () => {
   test('reads nothing of what lies below the mark of the first entry, and so does not mind what became of it', async () => {
     const disk = new SimulatedDisk()
     const storage = await filled(disk, 1500)
-    for (const index of [950, 1000]) await takeCheckpoint(storage, index)
+    for (const index of [950, 1000]) await takeSample(storage, index)
     await storage.close()
     await (await open(disk)).close()
     const name = names(disk)[0]!

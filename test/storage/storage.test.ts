@@ -11,6 +11,7 @@ import { type Storage, openStorage } from '../../src/storage/storage.ts'
 import { RECORD_BYTES_MAXIMUM } from '../../src/storage/wal.ts'
 import { type Entry, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
 import { readCheckpoint } from './format-reader.ts'
+import { writeSample } from './history.ts'
 import * as sample from './samples.ts'
 
 let folder: string
@@ -176,15 +177,6 @@ describe('limits', () => {
 describe('checkpoints', () => {
   const slices = (count: number, tag: string): Buffer[] =>
     Array.from({ length: count }, (_, at) => Buffer.from(`${tag} ${at} `.repeat(20_000)))
-  const take = (storage: Storage, index: number, given: Buffer[]): Promise<unknown> => {
-    const left = [...given]
-    const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-    return storage.writeCheckpoint(
-      head,
-      () => left.shift() ?? null,
-      () => Promise.resolve(),
-    )
-  }
   const read = async (storage: Storage): Promise<string[]> => {
     const got: string[] = []
     for await (const slice of storage.readCheckpoint()) got.push(digest(slice))
@@ -199,7 +191,7 @@ describe('checkpoints', () => {
       await sample.written(storage, sample.appended(index, index, 'x'.repeat(200)))
     await sample.written(storage, sample.decided(60), sample.promised(1))
     for (const index of [10, 30, 50]) {
-      await take(storage, index, slices(9, String(index)))
+      await writeSample(storage, index, slices(9, String(index)))
       await storage.truncateHead(logIndex(index))
     }
     expect(await readdir(join(folder, 'checkpoints'))).toEqual(['0000000000000030', '0000000000000050', 'stamp'])
@@ -218,7 +210,7 @@ describe('checkpoints', () => {
     await sample.written(storage, sample.genesis(3), sample.appended(1, 9), sample.decided(9))
     const sizes = [10, 40 * 1024 * 1024 + 7, 0, 2 * 1024 * 1024, 5]
     const given = sizes.map((size, at) => Buffer.alloc(size, `slice ${at}; `))
-    await take(storage, 9, given)
+    await writeSample(storage, 9, given)
     expect(await read(storage)).toEqual(given.map(digest))
     const chunks = await Promise.all(
       storage.checkpoint!.chunks.map((_, chunk) => storage.readChunk(logIndex(9), chunk)),
@@ -233,7 +225,7 @@ describe('checkpoints', () => {
   test('go from peer to peer, resumed after a restart, and are installed', async () => {
     const storage = await open()
     await sample.written(storage, sample.genesis(3), sample.appended(1, 9), sample.decided(9))
-    await take(storage, 9, slices(30, 'peer'))
+    await writeSample(storage, 9, slices(30, 'peer'))
     const manifest = (await storage.manifestBytes())!
     const other = await mkdtemp(join(tmpdir(), 'storage-peer-'))
     const openOther = (): Promise<Storage> =>
@@ -255,7 +247,7 @@ describe('checkpoints', () => {
     // A newer one is begun and given up, and a newer one yet: parts of the first do not stay.
     for (const last of [12, 13]) {
       await sample.written(storage, sample.appended(last === 12 ? 10 : 13, last), sample.decided(last))
-      await take(storage, last, slices(30, `peer ${last}`))
+      await writeSample(storage, last, slices(30, `peer ${last}`))
       await (await peer.receive((await storage.manifestBytes())!)).close()
     }
     const parts = (await readdir(sample.options(disk, other).checkpointDirectory)).filter((name) => /receiv/.test(name))

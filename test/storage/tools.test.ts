@@ -11,7 +11,7 @@ import { segmentName } from '../../src/storage/segment.ts'
 import { openStorage } from '../../src/storage/storage.ts'
 import { type DumpLine, waldump } from '../../src/storage/waldump.ts'
 import { logIndex, timeline, volumeId } from '../../src/vocabulary.ts'
-import { type Step, newProgress, runHistory, simulated, slicesOf } from './history.ts'
+import { type Step, newProgress, runHistory, simulated, slicesOf, takeSample, writeSample } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -226,14 +226,7 @@ test('segments that are no longer needed go to the archive, where one is kept', 
   await sample.written(storage, sample.decided(40), sample.promised(1))
   const before = disk.paths().filter((path) => path.endsWith('.wal'))
   for (const index of [30, 35]) {
-    const left = slicesOf(index)
-    const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-    await storage.writeCheckpoint(
-      head,
-      () => left.shift() ?? null,
-      () => Promise.resolve(),
-    )
-    await storage.truncateHead(logIndex(index))
+    await takeSample(storage, index)
   }
   const archived = disk.paths().filter((path) => path.startsWith('/data/wal/archive/'))
   expect(archived.length).toBeGreaterThan(5)
@@ -253,11 +246,7 @@ test('an archive with a bound keeps the newest segments only', async () => {
   await sample.written(storage, sample.decided(40), sample.promised(1))
   const before = disk.paths().filter((path) => path.endsWith('.wal'))
   for (const index of [30, 35]) {
-    const left = slicesOf(index)
-    const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-    const next = (): Buffer | null => left.shift() ?? null
-    await storage.writeCheckpoint(head, next, () => Promise.resolve())
-    await storage.truncateHead(logIndex(index))
+    await takeSample(storage, index)
   }
   const gone = before.filter((path) => !disk.paths().includes(path))
   expect(gone.length).toBeGreaterThan(5)
@@ -287,11 +276,7 @@ test('where the log cannot be let go of that is told, the log goes on, and the n
   await sample.written(storage, sample.decided(20), sample.promised(1))
   const inLog = (): string[] => disk.paths().filter((path) => /wal\/\d.*\.wal$/.test(path))
   const take = async (index: number): Promise<void> => {
-    const left = slicesOf(index)
-    const head = { index: logIndex(index), configuration: sample.configuration(1, 3), start: logIndex(0) }
-    const next = (): Buffer | null => left.shift() ?? null
-    await storage.writeCheckpoint(head, next, () => Promise.resolve())
-    await storage.truncateHead(logIndex(index))
+    await takeSample(storage, index)
   }
   await take(5)
   const before = inLog()
@@ -340,12 +325,7 @@ test('a damaged chunk is reported and never served', async () => {
   const disk = new SimulatedDisk()
   const storage = await openStorage(simulated(disk))
   await sample.written(storage, sample.genesis(3), sample.appended(1, 3))
-  const left = slicesOf(2)
-  await storage.writeCheckpoint(
-    { index: logIndex(2), configuration: sample.configuration(1, 3), start: logIndex(0) },
-    () => left.shift() ?? null,
-    () => Promise.resolve(),
-  )
+  await writeSample(storage, 2)
   expect(await storage.readChunk(logIndex(2), 0)).toHaveLength(storage.checkpoint!.storedBytes)
   expect(await storage.readChunk(logIndex(2), 1)).toBeNull()
   expect(await storage.readChunk(logIndex(1), 0)).toBeNull()
