@@ -66,7 +66,8 @@ export const SETTINGS = {
   maxValueBytes: {
     default: 8_388_608,
     least: 1024,
-    most: 536_870_912,
+    // A little less than what V8 makes one text of, which a key is.
+    most: 536_869_888,
     what: 'largest key, value or argument of a command',
   },
   shutdownForwardMilliseconds: {

@@ -4,7 +4,17 @@
  */
 import { type Command, type Context, WRONG_TYPE } from './command.ts'
 import { type AggregateRecord, sizeOf } from './records.ts'
-import type { Arguments, ErrorReply, Reply } from './reply.ts'
+import { type Arguments, type ErrorReply, type Reply, err } from './reply.ts'
+
+/**
+ * Elements of one key. A Map and a Set of V8 hold no more, and an error of theirs would end every replica with the
+ * entry that it is in, and each start after that: it is refused before anything has changed.
+ */
+const MOST_ELEMENTS = 2 ** 24
+export const TOO_MANY_ELEMENTS = err(`a key holds at most ${MOST_ELEMENTS} elements`)
+
+/** Whether a record of so many elements has no room for so many more. */
+export const isFull = (elements: number, more: number): boolean => elements + more > MOST_ELEMENTS
 
 type Kind = AggregateRecord['kind']
 type RecordOf<K extends Kind> = Extract<AggregateRecord, { kind: K }>

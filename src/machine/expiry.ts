@@ -5,12 +5,16 @@
  * entry, although their heaps may have grown differently. An item is stale when its record has another time
  * by now; stale items are skipped, and swept once they are the majority.
  */
+import { hashOf } from './hash.ts'
 
 export interface Due {
   readonly at: number
   readonly collection: string
   readonly key: string
 }
+
+/** Keys are noted in so many parts, each in a Set: one of V8 has no more than 2^24 elements. */
+const SWEEP_PARTS = 64
 
 function before(a: Due, b: Due): boolean {
   if (a.at !== b.at) return a.at < b.at
@@ -55,9 +59,13 @@ export class ExpiryHeap {
 
   /** Keeps the items that `live` accepts, each once. */
   sweep(live: (due: Due) => boolean): void {
-    const kept = new Map<string, Due>()
-    for (const due of this.#items) if (live(due)) kept.set(`${due.collection.length}:${due.collection}${due.key}`, due)
-    this.#items = [...kept.values()]
+    const kept = Array.from({ length: SWEEP_PARTS }, () => new Set<string>())
+    this.#items = this.#items.filter((due) => {
+      if (!live(due)) return false
+      const part = kept[hashOf(due.key) % SWEEP_PARTS]!
+      const { size } = part
+      return part.add(`${due.collection.length}:${due.collection}${due.key}`).size > size
+    })
     for (let at = (this.#items.length >> 1) - 1; at >= 0; at--) this.#sink(at, this.#items[at]!)
   }
 

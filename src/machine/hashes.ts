@@ -1,5 +1,5 @@
 /** Commands on hashes. PURE. Texts of replies and errors are those of Redis 7. */
-import { edit, editOrMake, findAggregate, rowsOf } from './aggregates.ts'
+import { TOO_MANY_ELEMENTS, edit, editOrMake, findAggregate, isFull, rowsOf } from './aggregates.ts'
 import { type Command, type Context, NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from './command.ts'
 import { globMatches } from './glob.ts'
 import {
@@ -18,6 +18,14 @@ import { type Arguments, type ErrorReply, OK, type Reply, err, isError } from '.
 const findHash = (c: Context, args: Arguments): HashRecord | null | ErrorReply =>
   findAggregate(c, latin1(args[1]!), 'hash')
 
+/** Whether there is no room for those of `fields` that are new. */
+function hasNoRoom(record: HashRecord | null, fields: readonly Uint8Array[]): boolean {
+  const size = record?.fields.size ?? 0
+  if (!isFull(size, fields.length)) return false
+  const fresh = new Set(fields.map((field) => latin1(field)).filter((field) => !record?.fields.has(field)))
+  return isFull(size, fresh.size)
+}
+
 /** Whether the field is new. */
 function assign(record: HashRecord, field: string, value: Packed): boolean {
   const before = record.fields.get(field)
@@ -31,6 +39,15 @@ function hset(c: Context, args: Arguments): Reply {
   if (args.length % 2 !== 0) return wrongArity(latin1(args[0]!).toLowerCase())
   const record = findHash(c, args)
   if (isError(record)) return record
+  const isNearFull = isFull(record?.fields.size ?? 0, args.length)
+  if (
+    isNearFull &&
+    hasNoRoom(
+      record,
+      args.slice(2).filter((_, i) => i % 2 === 0),
+    )
+  )
+    return TOO_MANY_ELEMENTS
   return editOrMake(c, latin1(args[1]!), record, emptyHash, (record) => {
     let added = 0
     for (let i = 2; i < args.length; i += 2) if (assign(record, latin1(args[i]!), pack(args[i + 1]!))) added++
@@ -48,6 +65,7 @@ function hsetnx(c: Context, args: Arguments): Reply {
   if (isError(record)) return record
   const field = latin1(args[2]!)
   if (record?.fields.has(field)) return 0
+  if (hasNoRoom(record, [args[2]!])) return TOO_MANY_ELEMENTS
   editOrMake(c, latin1(args[1]!), record, emptyHash, (record) => assign(record, field, pack(args[3]!)))
   return 1
 }
@@ -125,6 +143,7 @@ function hincrby(c: Context, args: Arguments): Reply {
   const field = latin1(args[2]!)
   const before = parseIntegerText(packedText(record?.fields.get(field) ?? '0'))
   if (before === null) return err('hash value is not an integer')
+  if (hasNoRoom(record, [args[2]!])) return TOO_MANY_ELEMENTS
   const sum = addIntegers(before, delta)
   if (sum === null) return err('increment or decrement would overflow')
   editOrMake(c, latin1(args[1]!), record, emptyHash, (record) => assign(record, field, sum.toString()))
@@ -132,13 +151,14 @@ function hincrby(c: Context, args: Arguments): Reply {
 }
 
 function hincrbyfloat(c: Context, args: Arguments): Reply {
-  const delta = parseDecimal(latin1(args[3]!))
+  const delta = parseDecimal(args[3]!)
   if (delta === null) return err('value is not a valid float')
   const record = findHash(c, args)
   if (isError(record)) return record
   const field = latin1(args[2]!)
-  const before = parseDecimal(packedText(record?.fields.get(field) ?? '0'))
+  const before = parseDecimal(record?.fields.get(field) ?? '0')
   if (before === null) return err('hash value is not a float')
+  if (hasNoRoom(record, [args[2]!])) return TOO_MANY_ELEMENTS
   const sum = before === 'infinite' || delta === 'infinite' ? 'infinite' : addDecimals(before, delta)
   if (sum === 'infinite') return err('increment would produce NaN or Infinity')
   const text = formatDecimal(sum)

@@ -5,7 +5,7 @@
  * JavaScript numbers while that is exact and bigints beyond. Decimals are exact: INCRBYFLOAT must give the
  * same text on every machine, and 0.1 + 0.2 should give 0.3.
  */
-import { latin1 } from './packed.ts'
+import { type Packed, latin1 } from './packed.ts'
 
 export type Integer = number | bigint
 
@@ -70,9 +70,11 @@ const MAX_SCALE = 17
 const MAX_EXPONENT = 308
 const MAX_DECIMAL_TEXT = 512
 
-/** The decimal that `text` is; 'infinite' for one beyond all bounds, null if it is no number. */
-export function parseDecimal(text: string): Decimal | 'infinite' | null {
-  if (text.length > MAX_DECIMAL_TEXT) return null
+/** The decimal that `value` is; 'infinite' for one beyond all bounds, null if it is no number. */
+export function parseDecimal(value: Packed | Uint8Array): Decimal | 'infinite' | null {
+  // Of a very long one V8 makes no text, and throws.
+  if (value.length > MAX_DECIMAL_TEXT) return null
+  const text = typeof value === 'string' ? value : latin1(value)
   if (/^[+-]?(inf|infinity)$/i.test(text)) return 'infinite'
   const match = /^([+-]?)(\d*)(?:\.(\d*))?(?:e([+-]?\d{1,6}))?$/i.exec(text)
   if (match === null) return null

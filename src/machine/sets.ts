@@ -1,5 +1,5 @@
 /** Commands on sets. PURE. Texts of replies and errors are those of Redis 7. */
-import { edit, editOrMake, findAggregate, rowsOf } from './aggregates.ts'
+import { TOO_MANY_ELEMENTS, edit, editOrMake, findAggregate, isFull, rowsOf } from './aggregates.ts'
 import { type Command, type Context, NOT_AN_INTEGER, SYNTAX_ERROR } from './command.ts'
 import { globMatches } from './glob.ts'
 import { parseElementScan } from './hashes.ts'
@@ -29,6 +29,7 @@ function sadd(c: Context, args: Arguments): Reply {
   const given = new Set(args.slice(2).map((member) => latin1(member)))
   const fresh = [...given].filter((member) => !record?.members.has(member))
   if (fresh.length === 0) return 0
+  if (isFull(record?.members.size ?? 0, fresh.length)) return TOO_MANY_ELEMENTS
   editOrMake(c, latin1(args[1]!), record, emptySet, (record) => fresh.forEach((member) => addMember(record, member)))
   return fresh.length
 }
@@ -75,6 +76,7 @@ function smove(c: Context, args: Arguments): Reply {
   if (isError(target)) return target
   if (!source?.members.has(member)) return 0
   if (from === to) return 1
+  if (target !== null && !target.members.has(member) && isFull(target.members.size, 1)) return TOO_MANY_ELEMENTS
   edit(c, from, source, (record) => removeMember(record, member))
   if (!target?.members.has(member)) editOrMake(c, to, target, emptySet, (record) => addMember(record, member))
   return 1
@@ -137,11 +139,22 @@ function combine(c: Context, operation: Operation, keys: readonly string[]): Set
     sets.push(record?.members ?? new Set<string>())
   }
   const [first = new Set<string>(), ...others] = sets
-  if (operation === 'union') return new Set(sets.flatMap((set) => [...set]))
+  if (operation === 'union') return unite(sets)
   const wanted = operation === 'inter'
   return new Set(
     [...first].filter((member) => (wanted ? others.every((o) => o.has(member)) : !others.some((o) => o.has(member)))),
   )
+}
+
+function unite(sets: readonly ReadonlySet<string>[]): Set<string> | ErrorReply {
+  const union = new Set<string>()
+  for (const set of sets) {
+    for (const member of set) {
+      if (isFull(union.size, 1) && !union.has(member)) return TOO_MANY_ELEMENTS
+      union.add(member)
+    }
+  }
+  return union
 }
 
 const keysFrom = (args: Arguments, first: number): string[] => args.slice(first).map((key) => latin1(key))

@@ -209,8 +209,8 @@ function incrbyfloat(c: Context, args: Arguments): Reply {
   const key = latin1(args[1]!)
   const record = findString(c, key)
   if (record !== null && isError(record)) return record
-  const before = parseDecimal(record === null ? '0' : latin1(record.value))
-  const delta = parseDecimal(latin1(args[2]!))
+  const before = parseDecimal(record?.value ?? '0')
+  const delta = parseDecimal(args[2]!)
   if (before === null || delta === null) return NOT_A_FLOAT
   const sum = before === 'infinite' || delta === 'infinite' ? 'infinite' : addDecimals(before, delta)
   if (sum === 'infinite') return err('increment would produce NaN or Infinity')
