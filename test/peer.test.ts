@@ -1,8 +1,10 @@
 /** The peer port: who is let in, what is delivered, and that garbage disturbs nobody. */
+import { once } from 'node:events'
 import { type Socket, connect, createServer } from 'node:net'
+import { Worker } from 'node:worker_threads'
 import { crc32 } from 'node:zlib'
 import fc from 'fast-check'
-import { afterEach, describe, expect, it } from 'vitest'
+import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type PeerFrame, FrameDecoder, FrameWriter } from '../src/edge/peer-frames.ts'
 import { LIMITS } from '../src/config.ts'
 import { PeerNetwork } from '../src/edge/peer.ts'
@@ -26,7 +28,7 @@ interface Node {
 
 async function start(
   id: number,
-  options: { token?: string; cluster?: string; knows?: (id: number) => boolean } = {},
+  options: { token?: string; cluster?: string; knows?: (id: number) => boolean; dials?: () => void } = {},
 ): Promise<Node> {
   const port = await freePort()
   const member = { id: nodeId(id), volume: volumeId(String(id).repeat(32)), address: `127.0.0.1:${port}` }
@@ -38,7 +40,10 @@ async function start(
     token: options.token ?? TOKEN,
     listenHost: '127.0.0.1',
     port,
-    lookUp: (address) => address,
+    lookUp: (address) => {
+      options.dials?.()
+      return address
+    },
     knows: (other, volume) => (options.knows?.(other) ?? true) && volume === String(other).repeat(32),
     receive: (from, payload) => {
       if (payload.kind === 'relay') node.received.push({ from, message: payload.message })
@@ -81,6 +86,31 @@ async function wire(to: number): Promise<{ readonly port: number; carried(): num
     for (const socket of sockets) socket.destroy()
   }
   return { port, carried: () => carried, cut }
+}
+
+/** A port that answers no more, as behind a network that is cut: its thread stands still, and its backlog is full. */
+async function deafPort(): Promise<{ readonly port: number; end(): Promise<void> }> {
+  const code = `const { parentPort } = require('node:worker_threads')
+    const server = require('node:net').createServer().listen({ port: 0, host: '127.0.0.1', backlog: 1 }, () => {
+      parentPort.postMessage(server.address().port)
+      setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0))
+    })`
+  const worker = new Worker(code, { eval: true })
+  const [port] = (await once(worker, 'message')) as [number]
+  const held: Socket[] = []
+  for (let isFull = false; !isFull;) {
+    const socket = connect(port, '127.0.0.1').on('error', () => undefined)
+    held.push(socket)
+    isFull = !(await Promise.race([
+      once(socket, 'connect'),
+      new Promise<false>((resolve) => setTimeout(resolve, 300, false)),
+    ]))
+  }
+  const end = async (): Promise<void> => {
+    for (const socket of held) socket.destroy()
+    await worker.terminate()
+  }
+  return { port, end }
 }
 
 const ask = (index: number): RelayMessage => ({ kind: 'fetch-manifest', index: logIndex(index) })
@@ -182,6 +212,24 @@ describe('peer network', () => {
     await until(() => a.connected.includes(b.member.id))
     expect(standing).toBeLessThanOrEqual(LIMITS.peerStrangers)
     for (const socket of strangers) socket.destroy()
+  })
+
+  it('gives up a connection that is not made, and dials again: the system would try it for minutes', async () => {
+    const deaf = await deafPort()
+    let dials = 0
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    try {
+      const node = await start(1, { dials: () => dials++ })
+      node.network.setMembers([{ id: nodeId(2), volume: volumeId('2'.repeat(32)), address: `127.0.0.1:${deaf.port}` }])
+      for (let steps = 0; steps < 200 && dials < 2; steps++) {
+        vi.advanceTimersByTime(100)
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+      expect(dials).toBe(2)
+    } finally {
+      vi.useRealTimers()
+      await deaf.end()
+    }
   })
 
   it('closes a connection that sends garbage, and disturbs nobody', async () => {

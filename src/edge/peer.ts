@@ -74,6 +74,10 @@ class Connection {
     writer.clear(socket.writableLength === 0)
   }
 
+  get isBehind(): boolean {
+    return this.socket.writableLength + this.writer.length > LIMITS.peerBehindBytes
+  }
+
   /** Bytes that the other side has not taken, beside one write that may be as large as it must. */
   get waitingBytes(): number {
     return this.socket.writableLength - this.#largestBytes
@@ -152,6 +156,11 @@ export class PeerNetwork {
   flush(): void {
     for (const connection of this.#dirty) connection.flush()
     this.#dirty.clear()
+  }
+
+  /** Whether much of what was sent to it has not left. */
+  isBehind(peer: NodeId): boolean {
+    return this.#peers.get(peer)?.at(-1)?.isBehind ?? false
   }
 
   isConnected(peer: NodeId): boolean {
@@ -259,7 +268,8 @@ export class PeerNetwork {
     const address = connection.socket.remoteAddress
     this.#logRefusal('peer connection refused', { code: error.code, reason: error.message, peer, address })
     if (connection.socket.destroyed) return
-    if (connection.peer === null) {
+    // What is still being connected would wait for it before it ends: the system tries for minutes, ever more rarely.
+    if (connection.peer === null && !connection.socket.connecting) {
       connection.writer.refusal(error.code, error.message)
       connection.flush()
       connection.socket.destroySoon()
