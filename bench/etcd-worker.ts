@@ -7,15 +7,9 @@
  *   PutRequest    0x0a length key, 0x12 length value        RangeRequest   0x0a length key
  */
 import { type ClientHttp2Session, connect, constants } from 'node:http2'
-import { workerData } from 'node:worker_threads'
-import type { WorkerOrder } from './load-worker.ts'
-import { Timing } from './timing.ts'
+import { type Timing, type WorkerOrder, serveLoads } from './timing.ts'
 
 const MOST_SESSIONS = 8
-const order = workerData as WorkerOrder
-const timing = new Timing(order.warmUpMilliseconds, order.milliseconds)
-
-const value = Buffer.alloc(order.valueBytes, 'x')
 const varint = (number: number): number[] => (number < 128 ? [number] : [(number & 127) | 128, ...varint(number >>> 7)])
 const field = (tag: number, bytes: Buffer): Buffer =>
   Buffer.concat([Buffer.from([tag, ...varint(bytes.length)]), bytes])
@@ -24,11 +18,6 @@ function frame(message: Buffer): Buffer {
   const head = Buffer.alloc(5)
   head.writeUInt32BE(message.length, 1)
   return Buffer.concat([head, message])
-}
-
-function request(kind: 'set' | 'get'): Buffer {
-  const key = Buffer.from(`key:${String(Math.floor(Math.random() * order.keys)).padStart(12, '0')}`)
-  return frame(kind === 'set' ? Buffer.concat([field(0x0a, key), field(0x12, value)]) : field(0x0a, key))
 }
 
 const headers = (method: 'Put' | 'Range'): Record<string, string> => ({
@@ -40,39 +29,70 @@ const headers = (method: 'Put' | 'Range'): Record<string, string> => ({
 const PUT = headers('Put')
 const RANGE = headers('Range')
 
-function completed(sentAt: number, status: string): void {
-  const now = performance.now()
-  if (status === '0') timing.completed(sentAt, now)
-  else timing.error(`grpc-status ${status}`)
-  timing.alive(now)
-}
+/** The closed loops of one load. */
+class Load {
+  readonly #order: WorkerOrder
+  readonly #timing: Timing
+  readonly #value: Buffer
+  readonly #sessions: readonly ClientHttp2Session[]
 
-/** One request after the other, until the time is over. */
-function loop(session: ClientHttp2Session): void {
-  if (timing.ending || session.destroyed) return
-  const { set, get } = order.mix
-  const kind = Math.random() * (set + get) < set ? 'set' : 'get'
-  const sentAt = performance.now()
-  const stream = session.request(kind === 'set' ? PUT : RANGE)
-  let status = 'none'
-  const note = (received: Record<string, unknown>): void => {
-    status = typeof received['grpc-status'] === 'string' ? received['grpc-status'] : status
+  constructor(order: WorkerOrder, timing: Timing) {
+    this.#order = order
+    this.#timing = timing
+    this.#value = Buffer.alloc(order.valueBytes, 'x')
+    this.#sessions = Array.from({ length: Math.min(MOST_SESSIONS, order.clients) }, (_, at) => {
+      const { host, port } = order.targets[at % order.targets.length]!
+      const session = connect(`http://${host}:${port}`)
+      session.on('error', (error: NodeJS.ErrnoException) => {
+        if (!timing.ending) timing.error(error.code ?? error.message)
+      })
+      return session
+    })
+    const loops = order.clients * order.pipeline
+    for (let client = 0; client < loops; client++) this.#loop(this.#sessions[client % this.#sessions.length]!)
   }
-  stream.on('response', note)
-  stream.on('trailers', note)
-  stream.on('error', () => undefined) // 'close' follows
-  stream.on('close', () => {
-    completed(sentAt, status)
-    loop(session)
-  })
-  stream.resume()
-  stream.end(request(kind))
+
+  end(): void {
+    for (const session of this.#sessions) session.destroy()
+  }
+
+  /** One request after the other, until the time is over. */
+  #loop(session: ClientHttp2Session): void {
+    if (this.#timing.ending || session.destroyed) return
+    const { set, get } = this.#order.mix
+    const kind = Math.random() * (set + get) < set ? 'set' : 'get'
+    const sentAt = performance.now()
+    const stream = session.request(kind === 'set' ? PUT : RANGE)
+    let status = 'none'
+    const note = (received: Record<string, unknown>): void => {
+      status = typeof received['grpc-status'] === 'string' ? received['grpc-status'] : status
+    }
+    stream.on('response', note)
+    stream.on('trailers', note)
+    stream.on('error', () => undefined) // 'close' follows
+    stream.on('close', () => {
+      this.#completed(sentAt, status)
+      this.#loop(session)
+    })
+    stream.resume()
+    stream.end(this.#request(kind))
+  }
+
+  #completed(sentAt: number, status: string): void {
+    const now = performance.now()
+    if (this.#timing.ending) return
+    if (status === '0') this.#timing.completed(sentAt, now)
+    else this.#timing.error(`grpc-status ${status}`)
+    this.#timing.alive(now)
+  }
+
+  #request(kind: 'set' | 'get'): Buffer {
+    const key = Buffer.from(`key:${String(Math.floor(Math.random() * this.#order.keys)).padStart(12, '0')}`)
+    return frame(kind === 'set' ? Buffer.concat([field(0x0a, key), field(0x12, this.#value)]) : field(0x0a, key))
+  }
 }
 
-const sessions = Array.from({ length: Math.min(MOST_SESSIONS, order.clients) }, (_, at) => {
-  const { host, port } = order.targets[at % order.targets.length]!
-  const session = connect(`http://${host}:${port}`)
-  session.on('error', (error: NodeJS.ErrnoException) => timing.error(error.code ?? error.message))
-  return session
+serveLoads((order, timing) => {
+  const load = new Load(order, timing)
+  return () => load.end()
 })
-for (let client = 0; client < order.clients * order.pipeline; client++) loop(sessions[client % sessions.length]!)

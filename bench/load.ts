@@ -7,8 +7,7 @@
 import { parseArgs } from 'node:util'
 import { Worker } from 'node:worker_threads'
 import { build, decodeFromCompressedBase64 } from 'hdr-histogram-js'
-import type { WorkerOrder } from './load-worker.ts'
-import type { WorkerReport } from './timing.ts'
+import type { WorkerOrder, WorkerReport } from './timing.ts'
 
 export interface LoadOptions {
   /** `host:port`, used in turn by the clients. */
@@ -100,12 +99,26 @@ export async function runLoad(given: Partial<LoadOptions>): Promise<LoadReport> 
   return merge(await Promise.all(runs))
 }
 
+/** Workers without a load, by their file: see timing.ts. */
+const idle = new Map<string, Worker[]>()
+
 function runWorker(file: string, order: WorkerOrder): Promise<WorkerReport> {
+  const waiting = idle.get(file) ?? []
+  idle.set(file, waiting)
+  const worker = waiting.pop() ?? new Worker(new URL(file, import.meta.url))
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL(file, import.meta.url), { workerData: order })
-    worker.once('message', resolve)
-    worker.once('error', reject)
-    worker.once('exit', (code) => reject(new Error(`a load worker ended with code ${code} and without a report`)))
+    const fail = (code: number | Error): void =>
+      reject(code instanceof Error ? code : new Error(`a load worker ended with code ${code} and without a report`))
+    worker.once('message', (report: WorkerReport) => {
+      worker.off('error', fail).off('exit', fail)
+      worker.unref()
+      waiting.push(worker)
+      resolve(report)
+    })
+    worker.once('error', fail)
+    worker.once('exit', fail)
+    worker.ref()
+    worker.postMessage(order, [])
   })
 }
 

@@ -1,9 +1,30 @@
 /**
  * What every load worker counts: operations, latencies, times without a completion, errors by kind. Warm-up and end
  * are kept here, and the report is sent from here.
+ *
+ * A worker lives on and runs one load after the other: its code is compiled once, and what it takes of the machine in
+ * a short measurement is what it takes in a long one.
  */
 import { parentPort } from 'node:worker_threads'
 import { build, encodeIntoCompressedBase64 } from 'hdr-histogram-js'
+
+/** What a worker is told. Times in milliseconds; `keys` is the number of keys, names are `key:000000000042`. */
+export interface WorkerOrder {
+  readonly targets: readonly { readonly host: string; readonly port: number }[]
+  readonly clients: number
+  readonly firstClient: number
+  readonly pipeline: number
+  /** Open loop: so many commands a second of this worker; 0: closed loop. */
+  readonly perSecond: number
+  readonly mix: { readonly set: number; readonly get: number; readonly incr: number }
+  readonly valueBytes: number
+  readonly keys: number
+  readonly warmUpMilliseconds: number
+  readonly milliseconds: number
+  readonly readOnly: boolean
+  /** Redis: each batch ends with `WAIT n 0`, and counts when that is answered; 0: without. */
+  readonly waitReplicas: number
+}
 
 export interface WorkerReport {
   readonly operations: number
@@ -32,13 +53,13 @@ export class Timing {
   #startedAt = 0
   #lastCompletion = 0
 
-  /** Counts between the end of the warm-up and `milliseconds` later, then reports and ends the thread. */
-  constructor(warmUpMilliseconds: number, milliseconds: number) {
+  /** Counts between the end of the warm-up and `milliseconds` later, then reports. */
+  constructor(warmUpMilliseconds: number, milliseconds: number, report: (report: WorkerReport) => void) {
     setTimeout(() => {
       this.#measuring = true
       this.#startedAt = this.#lastCompletion = performance.now()
     }, warmUpMilliseconds)
-    setTimeout(() => this.#report(), warmUpMilliseconds + milliseconds)
+    setTimeout(() => report(this.#report()), warmUpMilliseconds + milliseconds)
   }
 
   /** `count` operations that were sent at `sentAt` are answered. */
@@ -63,13 +84,13 @@ export class Timing {
     this.#gaps.push([performance.timeOrigin + this.#lastCompletion, performance.timeOrigin + now])
   }
 
-  #report(): void {
+  #report(): WorkerReport {
     const now = performance.now()
     this.#measuring = false
     this.ending = true
     // A pause that is not over when the time is over is a pause all the same.
     if (now - this.#lastCompletion > GAP_KEPT_MILLISECONDS) this.#gap(now)
-    const report: WorkerReport = {
+    return {
       operations: this.#operations,
       seconds: (now - this.#startedAt) / 1000,
       histogram: encodeIntoCompressedBase64(this.#histogram),
@@ -77,9 +98,16 @@ export class Timing {
       errors: this.#errors,
       reconnects: this.reconnects,
     }
-    parentPort?.postMessage(report, [])
-    parentPort?.close()
-    // Commands in flight are answered or not: nobody counts them any more.
-    setTimeout(() => process.exit(0), 100)
   }
+}
+
+/** In a worker: `begin` starts the load of each order, and gives what ends it; in flight is then what nobody counts. */
+export function serveLoads(begin: (order: WorkerOrder, timing: Timing) => () => void): void {
+  parentPort?.on('message', (order: WorkerOrder) => {
+    const timing = new Timing(order.warmUpMilliseconds, order.milliseconds, (report) => {
+      end()
+      parentPort?.postMessage(report, [])
+    })
+    const end = begin(order, timing)
+  })
 }
