@@ -24,11 +24,13 @@ export const LIMITS = {
   applyBytes: 1024 * 1024,
   /** Entries that may be left behind these before no more are taken in. */
   unappliedEntries: 32,
-  /** Replies to reads in one message to another node, which then asks for the rest. One reply always fits … */
+  /** Replies to reads in one turn of a leader; the rest waits for the next one. One reply always fits … */
   repliesBytes: 16 * 1024 * 1024,
-  /** … unless it is larger than this: then it is an error for the client, whom the leader itself can answer. */
+  /** … unless it is larger than this and for another node: then it is an error, the leader itself can answer the client. */
   replyMostBytes: 512 * 1024 * 1024,
-  /** Bytes sent to a peer that its socket has not taken; above, the connection is dropped and made anew. */
+  /** Bytes sent to a peer that its socket has not taken; above, replies to its reads wait, which can … */
+  peerBehindBytes: 1024 * 1024,
+  /** … and above this the connection is dropped and made anew. */
   peerQueueBytes: 64 * 1024 * 1024,
   /** Largest frame on the peer port. A value travels in one entry, an entry in one frame. */
   peerFrameBytes: 640 * 1024 * 1024,
@@ -55,7 +57,14 @@ export const LIMITS = {
   /** An idle session says that it lives. */
   sessionKeepAliveMilliseconds: 60_000,
   commandsInFlightPerConnection: 10_000,
-  outputBytesPerConnection: 64 * 1024 * 1024,
+  /** Replies that a client has not taken; above, its reads wait and nothing more is taken in … */
+  outputBytesPerConnection: 16 * 1024 * 1024,
+  /** … and those of all clients of a node; above twice as much clients are cut off … */
+  outputBytes: 128 * 1024 * 1024,
+  /** … and, above once as much, who has taken nothing for so long. */
+  outputStallMilliseconds: 10_000,
+  /** Replies that a connection's commands in the log are expected to bring; one such command always fits. */
+  largeInLogBytes: 1024 * 1024,
 } as const
 
 export interface Config {

@@ -114,6 +114,11 @@ const rows = {
     todo: 'set acceptQuorum to 0 or to what the message says; the configuration in force stays',
   },
   OVERLOADED: { http: 503, what: 'a queue is full', todo: 'try again later, or send less at a time' },
+  CLIENT_TOO_SLOW: {
+    http: 503,
+    what: 'a client does not take its answers, and the node cannot keep more of them',
+    todo: 'read the answers as they come, and ask for less at a time',
+  },
   OUTCOME_UNKNOWN: {
     http: 500,
     what: 'the command may or may not have been applied',

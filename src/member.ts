@@ -183,6 +183,7 @@ export class Member {
       wallClock: () => Date.now(),
       persist: (records, done) => storage.write(records, () => guarded(done)),
       send: (to, message) => this.network.send(to, message),
+      isBehind: (node) => this.network.isBehind(node),
       flush: () => this.network.flush(),
       wake: () => void setImmediate(guarded, () => this.turn.run()),
       readLog: (to, from, upTo) => readBack.ask(to, { from, upTo }),

@@ -2,12 +2,13 @@
  * The status of a node as the admin port tells it (contract.ts), from what consensus and machine know.
  */
 import type { Config } from './config.ts'
+import { acceptQuorum } from './consensus/quorum.ts'
 import { holdsLease } from './consensus/leases.ts'
 import type { ConfigurationJson, MemberJson, NodePhase, NodeStatus, RotJson } from './contract.ts'
 import type { LokiError } from './errors.ts'
 import type { Member } from './member.ts'
 import type { Storage } from './storage/storage.ts'
-import { type Configuration, type Member as MemberOf, optionsOf } from './vocabulary.ts'
+import { type ClusterId, type Configuration, type Member as MemberOf, optionsOf } from './vocabulary.ts'
 
 const memberJson = (member: MemberOf): MemberJson => ({
   id: member.id,
@@ -77,6 +78,30 @@ export function memberFigures(member: Member | null) {
     checkpointFailures: member?.checkpointFailures ?? 0,
     migrationSentBytes: member?.migration.sentBytes ?? 0,
     migrationReceivedBytes: received.reduce((sum, { bytes }) => sum + bytes, 0),
+  }
+}
+
+/** What INFO, ROLE and CLUSTER tell of a member. */
+export function memberFacts(member: Member, cluster: ClusterId, clientPort: number) {
+  const { turn } = member
+  const { status, machine } = turn
+  return {
+    nodeId: turn.self,
+    clusterId: cluster,
+    role: status.role,
+    leaderId: status.leader,
+    configurationId: status.configuration.id,
+    acceptQuorum: acceptQuorum(status.configuration),
+    members: status.configuration.voters.map((voter) => ({
+      id: voter.id,
+      host: voter.address.slice(0, voter.address.lastIndexOf(':')),
+      clientPort,
+      role: voter.id === status.leader ? ('leader' as const) : ('follower' as const),
+    })),
+    decidedIndex: turn.decided,
+    appliedIndex: machine.applied,
+    keys: machine.keys,
+    usedMemoryBytes: machine.usedMemoryBytes,
   }
 }
 

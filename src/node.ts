@@ -23,7 +23,6 @@ import type {
   ScrubResponse,
   TransferRequest,
 } from './contract.ts'
-import { acceptQuorum } from './consensus/quorum.ts'
 import { replaceControlFile } from './control-file.ts'
 import { type AdminActions, createAdmin } from './edge/admin.ts'
 import type { Arguments, Facts, Front, Origin } from './edge/front.ts'
@@ -35,7 +34,7 @@ import { mayGrow } from './machine/commands.ts'
 import type { Reply } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
 import { allotId, expectGenesis, reconfigure, toMember, transfer, withdraw } from './membership.ts'
-import { memberFigures, nodeStatus, waitingStatus } from './node-status.ts'
+import { memberFacts, memberFigures, nodeStatus, waitingStatus } from './node-status.ts'
 import { StartWatch, openNodeStorage } from './node-storage.ts'
 import { finishReset, moveAside } from './storage/reset.ts'
 import { RealDisk } from './storage/real-disk.ts'
@@ -159,12 +158,15 @@ export class Node implements Front, AdminActions {
     })
     this.#watch.over()
     await this.#writeControlFile()
-    this.#resp = new RespServer(this, {
+    const limits = {
       maxClients: config.settings.maxClients,
       maxValueBytes: config.settings.maxValueBytes,
       maxPipelinedCommands: LIMITS.commandsInFlightPerConnection,
       maxOutputBytes: LIMITS.outputBytesPerConnection,
-    })
+      maxOutputBytesOfAll: LIMITS.outputBytes,
+      outputStallMilliseconds: LIMITS.outputStallMilliseconds,
+    }
+    this.#resp = new RespServer(this, limits, log)
     await this.#resp.listen(config.listenHost, config.ports.client)
     log('client port open', { port: config.ports.client })
   }
@@ -394,30 +396,10 @@ export class Node implements Front, AdminActions {
   }
 
   facts(): Facts {
-    const member = this.#member!
-    const status = member.turn.status
-    const { machine } = member.turn
-    const role = nodeStatus(member).role
-    const { config } = this.#options
     return {
+      ...memberFacts(this.#member!, this.#storage!.identity!.cluster, this.#options.config.ports.client),
       version: VERSION,
-      nodeId: member.turn.self,
-      clusterId: this.#storage!.identity!.cluster,
-      role,
-      leaderId: status.leader,
-      configurationId: status.configuration.id,
-      acceptQuorum: acceptQuorum(status.configuration),
-      members: status.configuration.voters.map((voter) => ({
-        id: voter.id,
-        host: voter.address.slice(0, voter.address.lastIndexOf(':')),
-        clientPort: config.ports.client,
-        role: voter.id === status.leader ? 'leader' : 'follower',
-      })),
-      decidedIndex: member.turn.decided,
-      appliedIndex: machine.applied,
       uptimeSeconds: Math.floor((performance.now() - this.#startedAt) / 1000),
-      keys: machine.keys,
-      usedMemoryBytes: machine.usedMemoryBytes,
       connectedClients: this.#resp?.connections ?? 0,
       commandsProcessed: this.#resp?.commandsProcessed ?? 0,
     }
@@ -435,6 +417,8 @@ export class Node implements Front, AdminActions {
       usedMemoryBytes: turn?.machine.usedMemoryBytes ?? 0,
       connectedClients: this.#resp?.connections ?? 0,
       commandsProcessed: this.#resp?.commandsProcessed ?? 0,
+      unsentReplyBytes: this.#resp?.output.heldBytes ?? 0,
+      slowClients: this.#resp?.output.cutOff ?? 0,
       checkpointIndex: this.#storage?.checkpoint?.index ?? 0,
       walBytes: storage?.bytes ?? 0,
       walSegments: storage?.segments ?? 0,

@@ -18,7 +18,8 @@ export interface AskedReads {
 
 interface ReadGroup {
   readonly id: number
-  readonly batches: readonly AskedReads[]
+  /** Not answered yet. */
+  readonly batches: AskedReads[]
   /** The time of the log when they were asked, since 1970. */
   readonly askedMilliseconds: number
   index: LogIndex
@@ -56,7 +57,12 @@ export class ReadQueue {
 
   /** What arrived becomes a group that the core is asked to confirm under the id; `atLeast`: see `index`. */
   ask(atLeast: LogIndex, askedMilliseconds: number): number {
-    const group: ReadGroup = { id: this.#nextId++, batches: this.#arrived, askedMilliseconds, index: atLeast }
+    const group: ReadGroup = {
+      id: this.#nextId++,
+      batches: this.#arrived,
+      askedMilliseconds,
+      index: atLeast,
+    }
     this.#arrived = []
     this.#asked.push(group)
     return group.id
@@ -89,30 +95,63 @@ export class ReadQueue {
     return true
   }
 
-  /** The next batches that a state which has applied `applied` may answer, or null. */
-  next(applied: LogIndex): readonly AskedReads[] | null {
-    const group = this.#confirmed[0]
-    if (!group || group.index > applied) return null
-    this.#confirmed.shift()
-    this.#forget(group.batches)
-    return group.batches
+  /** Whether there is a `next`, where no node is behind. */
+  isReady(applied: LogIndex): boolean {
+    return this.#confirmed.length > 0 && this.#confirmed[0]!.index <= applied
+  }
+
+  /** The next batch that a state which has applied `applied` may answer, but for nodes that are behind; or null. */
+  next(applied: LogIndex, isBehind: (node: NodeId) => boolean = () => false): AskedReads | null {
+    for (const [position, { index, batches }] of this.#confirmed.entries()) {
+      if (index > applied) return null
+      const at = batches.findIndex(({ from }) => !isBehind(from))
+      if (at < 0) continue
+      const [batch] = batches.splice(at, 1)
+      if (batches.length === 0) this.#confirmed.splice(position, 1)
+      this.#forget([batch!])
+      return batch!
+    }
+    return null
   }
 }
 
 const TOO_LARGE = err('the reply is too large to go through this node; ask the leader itself, or for less at a time')
 
-/** Replies to the first commands, at least to one, as many as one message to another node may carry. */
-export function readWithin(
-  commands: readonly Arguments[],
-  read: (command: Arguments) => Reply,
-  { repliesBytes = Infinity, replyMostBytes = Infinity }: TurnLimits,
-): Reply[] {
-  const replies: Reply[] = []
-  for (let bytes = 0; replies.length < commands.length;) {
-    const reply = read(commands[replies.length]!)
-    bytes += replyBytes(reply)
-    if (replies.length > 0 && bytes > repliesBytes) break
-    replies.push(replyBytes(reply) > replyMostBytes ? TOO_LARGE : reply)
+/**
+ * Reads a state for as many bytes of replies as one turn may give, one reply at least: whoever reads for long answers no
+ * heartbeat meanwhile, and what it has read has to be kept somewhere.
+ */
+export class TurnOfReading {
+  readonly #read: (command: Arguments) => Reply
+  readonly #replyMostBytes: number
+  #left: number
+
+  constructor(read: (command: Arguments) => Reply, { repliesBytes = Infinity, replyMostBytes = Infinity }: TurnLimits) {
+    this.#read = read
+    this.#replyMostBytes = replyMostBytes
+    this.#left = repliesBytes
   }
-  return replies
+
+  get isOver(): boolean {
+    return this.#left <= 0
+  }
+
+  /** Undefined: not in this turn. */
+  readonly read = (command: Arguments): Reply | undefined => {
+    if (this.isOver) return undefined
+    const reply = this.#read(command)
+    this.#left -= replyBytes(reply)
+    return reply
+  }
+
+  /** For another node: replies to the first commands, as many as this turn gives. */
+  readFirst(commands: readonly Arguments[]): Reply[] {
+    const replies: Reply[] = []
+    for (const command of commands) {
+      const reply = this.read(command)
+      if (reply === undefined) break
+      replies.push(replyBytes(reply) > this.#replyMostBytes ? TOO_LARGE : reply)
+    }
+    return replies
+  }
 }

@@ -313,24 +313,48 @@ export class Relay {
    * the state that answered was the newest at some moment since; null where it was ignored.
    */
   answerReads(id: number, replies: readonly Reply[]): number | null {
-    const read = this.#reads.get(id)
-    if (!read || replies.length === 0 || replies.length > read.commands.length) return null
+    const asked = this.#reads.get(id)?.commands.length ?? 0
+    return replies.length === 0 || replies.length > asked ? null : this.#answerReads(id, (at) => replies[at])
+  }
+
+  /** The same from the state of this node: what an origin has no room for is not even read. `read`: undefined, not now. */
+  readHere(id: number, read: (command: Arguments) => Reply | undefined): number | null {
+    return this.#answerReads(id, (_at, command) => read(command))
+  }
+
+  #answerReads(id: number, replyTo: (at: number, command: Arguments) => Reply | undefined): number | null {
+    const batch = this.#reads.get(id)
+    if (!batch) return null
     this.#reads.delete(id)
-    this.#outstandingReads -= read.commands.length
-    this.#bytes -= read.bytes
+    this.#outstandingReads -= batch.commands.length
+    this.#bytes -= batch.bytes
     this.#resendAfter = this.#limits.resendMilliseconds
-    for (let at = 0; at < replies.length; at++) {
-      const origin = read.origins[at]!
-      origin.reply(read.tags[at]!, replies[at]!)
+    const left: number[] = []
+    for (let at = 0; at < batch.commands.length; at++) {
+      const command = batch.commands[at]!
+      const origin = batch.origins[at]!
+      const tag = batch.tags[at]!
       this.#touched.add(origin)
+      if (origin.defers?.(tag, command)) continue
+      const reply = replyTo(at, command)
+      if (reply === undefined) left.push(at)
+      else origin.reply(tag, reply)
     }
-    if (replies.length === read.commands.length) return read.askedAt
-    this.#readOrigins = [...read.origins.slice(replies.length), ...this.#readOrigins]
-    this.#readTags = [...read.tags.slice(replies.length), ...this.#readTags]
-    const left = read.commands.slice(replies.length)
+    if (left.length > 0) this.#askAnew(batch, left)
+    return batch.askedAt
+  }
+
+  /** Whether `nextReads` has some. */
+  get hasReads(): boolean {
+    return this.#readCommands.length > 0
+  }
+
+  #askAnew({ origins, tags, commands }: PendingRead, positions: readonly number[]): void {
+    this.#readOrigins = [...positions.map((at) => origins[at]!), ...this.#readOrigins]
+    this.#readTags = [...positions.map((at) => tags[at]!), ...this.#readTags]
+    const left = positions.map((at) => commands[at]!)
     this.#readCommands = [...left, ...this.#readCommands]
     this.#countReads(left.reduce((sum, args) => sum + bytesOf(args), 0))
-    return read.askedAt
   }
 
   get #windowIsFull(): boolean {

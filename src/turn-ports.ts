@@ -18,6 +18,8 @@ export interface TurnPorts {
   /** Makes the records durable in order, as one frame with one sync; `done` is never called from inside. */
   persist(records: readonly LogRecord[], done: () => void): void
   send(to: NodeId, message: PeerMessage): void
+  /** Whether much of what was sent to this node has not left: what can wait should. Absent: never. */
+  readonly isBehind?: (node: NodeId) => boolean
   /** What was sent since the last flush leaves now, one write per peer. */
   flush(): void
   /** Asks that `run` be called soon. */
@@ -39,7 +41,7 @@ export interface TurnLimits {
   readonly applyBytes?: number
   /** Entries that may be left behind these before no more are taken in. Absent: any. */
   readonly unappliedEntries?: number
-  /** Replies in one message to another node; one reply always fits, up to the most. */
+  /** Replies to reads in one turn; one reply always fits, for another node up to the most. */
   readonly repliesBytes?: number
   readonly replyMostBytes?: number
   /** How old the state may be that READONLY connections are answered from; 0 or absent: as old as it is. */

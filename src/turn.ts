@@ -28,7 +28,7 @@ import type { SessionId, SystemCommand } from './machine/entry.ts'
 import type { Machine, ReplySink } from './machine/machine.ts'
 import type { Reply } from './machine/reply.ts'
 import { OwedReplies } from './owed-replies.ts'
-import { ReadQueue, readWithin } from './read-queue.ts'
+import { ReadQueue, TurnOfReading } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
 import type { PeerMessage, TurnLimits, TurnPorts } from './turn-ports.ts'
@@ -478,16 +478,16 @@ export class Turn {
 
   #answerReads(): void {
     if (this.#reads.postpone(this.machine.applied, this.machine.nextExpiryMilliseconds() ?? Infinity)) this.#wake()
-    for (let next = this.#reads.next(this.machine.applied); next; next = this.#reads.next(this.machine.applied)) {
-      for (const { from, id, commands } of next) {
-        const read = (command: Arguments): Reply => this.machine.read(command)
-        if (from === this.self) this.#local.confirm(this.relay.answerReads(id, commands.map(read)))
-        else {
-          const replies = readWithin(commands, read, this.#limits)
-          this.#tell(from, { kind: 'read-replies', id, index: this.machine.applied, replies })
-        }
-      }
+    const turn = new TurnOfReading((command) => this.machine.read(command), this.#limits)
+    while (!turn.isOver) {
+      const next = this.#reads.next(this.machine.applied, this.#ports.isBehind)
+      if (!next) return
+      const { from, id, commands } = next
+      const index = this.machine.applied
+      if (from === this.self) this.#local.confirm(this.relay.readHere(id, turn.read))
+      else this.#tell(from, { kind: 'read-replies', id, index, replies: turn.readFirst(commands) })
     }
+    if (this.#reads.isReady(this.machine.applied) || this.relay.hasReads) this.#wake()
   }
 
   get decided(): LogIndex {

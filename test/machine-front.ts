@@ -125,8 +125,8 @@ export class MachineFront implements Front {
     this.#reads = this.#reads.filter(({ turn }) => turn > this.#turn)
     // Out of order on purpose.
     for (const { origin, tag, args } of due.toReversed()) {
-      origin.reply(tag, this.machine.read(args))
       touched.add(origin)
+      if (!origin.defers?.(tag, args)) origin.reply(tag, this.machine.read(args))
     }
     for (const origin of touched) origin.flush()
   }

@@ -18,11 +18,11 @@ it('asks again where a key that was due when they were asked came with what was 
   expect(queue.hasArrived).toBe(true)
   expect(queue.next(logIndex(5))).toBe(null)
   // The second group is answered; the first one asks anew, and what was due is gone by then.
-  expect(queue.next(logIndex(9))).toEqual([batch(2)])
+  expect(queue.next(logIndex(9))).toEqual(batch(2))
   queue.confirm(queue.ask(logIndex(10), 1300), logIndex(9))
   expect(queue.postpone(logIndex(10), Infinity)).toBe(false)
   expect(queue.next(logIndex(9))).toBe(null)
-  expect(queue.next(logIndex(10))).toEqual([batch(1)])
+  expect(queue.next(logIndex(10))).toEqual(batch(1))
 })
 
 it('takes what waits only once, and anew when it was answered or forgotten', () => {
@@ -42,10 +42,27 @@ it('takes what waits only once, and anew when it was answered or forgotten', () 
   expect(arrives(1)).toBe(true)
   queue.confirm(queue.ask(logIndex(0), 0), logIndex(3))
   expect(arrives(1)).toBe(false)
-  expect(queue.next(logIndex(3))).toEqual([batch(1)])
+  expect(queue.next(logIndex(3))).toEqual(batch(1))
   // The answer may have been lost.
   expect(arrives(1)).toBe(true)
   queue.forgetArrived()
   queue.arrive({ ...batch(1), from: nodeId(2) })
   expect(queue.hasArrived).toBe(true)
+})
+
+it('leaves out nodes that are behind, and says what is ready whether they are or not', () => {
+  const queue = new ReadQueue()
+  const of = (node: number, id: number) => ({ ...batch(id), from: nodeId(node) })
+  for (const each of [of(2, 1), of(3, 1), of(2, 2)]) queue.arrive(each)
+  queue.confirm(queue.ask(logIndex(0), 0), logIndex(3))
+  queue.arrive(of(3, 2))
+  queue.confirm(queue.ask(logIndex(0), 0), logIndex(4))
+  const isBehind = (node: number) => node === 2
+  expect(queue.next(logIndex(3), isBehind)).toEqual(of(3, 1))
+  expect(queue.next(logIndex(3), isBehind)).toBe(null)
+  expect(queue.isReady(logIndex(3))).toBe(true)
+  expect(queue.next(logIndex(4), isBehind)).toEqual(of(3, 2))
+  expect(queue.next(logIndex(4))).toEqual(of(2, 1))
+  expect(queue.next(logIndex(4))).toEqual(of(2, 2))
+  expect(queue.isReady(logIndex(4))).toBe(false)
 })

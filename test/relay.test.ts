@@ -56,6 +56,43 @@ describe('relay', () => {
     expect(relay.nextBlock(0)).toMatchObject({ opens: false, block: { acknowledged: 1, first: 2 } })
   })
 
+  it('gives back reads that their origin has no room for, and asks anew what was not read', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    const full = Object.assign(new Recorder(), {
+      deferred: [] as number[],
+      defers(tag: number): boolean {
+        if (tag >= 2) this.deferred.push(tag)
+        return tag >= 2
+      },
+    })
+    const origin = new Recorder()
+    for (let tag = 0; tag < 4; tag++) relay.takeRead(full, tag, command('a'))
+    for (let tag = 0; tag < 3; tag++) relay.takeRead(origin, tag, command('b'))
+    let reads = 0
+    relay.readHere(relay.nextReads(0)!.id, () => (++reads <= 3 ? 'value' : undefined))
+    expect(full).toMatchObject({
+      replies: [
+        [0, 'value'],
+        [1, 'value'],
+      ],
+      deferred: [2, 3],
+    })
+    expect(origin.replies).toEqual([[0, 'value']])
+    expect(relay.outstanding).toBe(2)
+    // What comes from elsewhere, and for whom there is no room, is dropped.
+    relay.takeRead(full, 4, command('c'))
+    const again = relay.nextReads(0)!
+    expect(again.commands).toHaveLength(3)
+    relay.answerReads(again.id, ['x', 'y', 'z'])
+    expect(origin.replies).toEqual([
+      [0, 'value'],
+      [1, 'x'],
+      [2, 'y'],
+    ])
+    expect(full.deferred).toEqual([2, 3, 4])
+    expect(relay.outstanding).toBe(0)
+  })
+
   it('refuses above its bound and takes again when there is room', () => {
     const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, outstandingCommands: 2 })
     const origin = new Recorder()

@@ -250,6 +250,70 @@ describe('back-pressure', () => {
   })
 })
 
+describe('replies that nobody takes', () => {
+  const VALUE = 'x'.repeat(500_000)
+  const ALL = { maxOutputBytesOfAll: 2_000_000, outputStallMilliseconds: 300 }
+  let told: Record<string, unknown>[]
+
+  beforeEach(async () => {
+    server.close()
+    told = []
+    server = new RespServer(front, { ...LIMITS, ...ALL }, (_message, fields) => told.push(fields))
+    await server.listen('127.0.0.1', 0)
+    await new RawClient().send(frame('SET', 'k', VALUE)).exactly('+OK\r\n')
+  })
+
+  /** Asks, and reads nothing. */
+  const ask = (text: string): RawClient => {
+    const client = new RawClient()
+    client.socket.pause()
+    return client.send(text)
+  }
+
+  it('of reads are not made: they wait in their order, and the writes behind them, until it takes what there is', async () => {
+    const rounds = 120
+    const client = ask(
+      Array.from(
+        { length: rounds },
+        (_, round) => frame('GET', 'k') + frame('GET', 'k') + frame('SET', 'n', `${round}`),
+      ).join(''),
+    )
+    await expect.poll(() => server.output.heldBytes).toBeGreaterThan(LIMITS.maxOutputBytes / 2)
+    for (let look = 0; look < 20; look++) {
+      // One more that was read, and two of reads that went through the log, behind a write.
+      expect(server.output.heldBytes).toBeLessThan(LIMITS.maxOutputBytes + 3 * VALUE.length + 10_000)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+    client.socket.resume()
+    const bulk = `$500000\r\n${VALUE}\r\n`
+    const round = `${bulk}${bulk}+OK\r\n`
+    await client.until((text) => text.length >= rounds * round.length)
+    expect(client.received === round.repeat(rounds)).toBe(true)
+    expect(server.output).toMatchObject({ heldBytes: 0, cutOff: 0 })
+  })
+
+  it('of many clients have a bound: who takes nothing for too long is cut off, and others are served', async () => {
+    for (let count = 0; count < 10; count++) ask(frame('GET', 'k').repeat(100))
+    await expect.poll(() => server.output.cutOff, { timeout: 10_000 }).toBeGreaterThan(0)
+    expect(told[0]).toMatchObject({ code: 'CLIENT_TOO_SLOW' })
+    await new RawClient().send(frame('GET', 'k')).until((text) => text.endsWith(`${VALUE}\r\n`))
+    await expect.poll(() => server.output.heldBytes, { timeout: 10_000 }).toBeLessThanOrEqual(ALL.maxOutputBytesOfAll)
+    const { cutOff } = server.output
+    expect(cutOff).toBeLessThan(10)
+    expect(server.connections).toBeGreaterThanOrEqual(10 - cutOff)
+  })
+
+  it('of what is in the log are made all the same: with twice as much as all may have, the largest is cut off at once', async () => {
+    const patient = ask(frame('GET', 'k').repeat(100))
+    await expect.poll(() => server.output.heldBytes).toBeGreaterThan(0)
+    ask(frame('MULTI') + frame('GET', 'k').repeat(100) + frame('EXEC'))
+    await expect.poll(() => server.output.cutOff).toBe(1)
+    expect(server.output.heldBytes).toBeLessThan(2 * ALL.maxOutputBytesOfAll)
+    patient.socket.resume()
+    await patient.until((text) => text.length >= 100 * (VALUE.length + 11))
+  })
+})
+
 describe('a drain', () => {
   it('answers everything that was read, then closes; idle connections close too', async () => {
     const idle = new RawClient().send('PING\r\n')

@@ -468,7 +468,7 @@ describe('a leader', () => {
   })
 
   it('answers reads of other nodes in messages of bounded size', () => {
-    const bench = alone({ repliesBytes: 2500 })
+    const bench = alone({ repliesBytes: 1500 })
     for (const key of ['a', 'b', 'c', 'd']) bench.turn.write(bench.origin, 0, command('SET', key, key.repeat(1000)))
     bench.settle()
     bench.sent.splice(0)

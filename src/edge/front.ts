@@ -10,6 +10,11 @@ export type Arguments = readonly Uint8Array[]
 /** A connection. `tag` is the connection's own number for the command; replies may come in any order of tags. */
 export interface Origin {
   reply(tag: number, reply: Reply): void
+  /**
+   * A read of it may be answered now. True: not yet, its client has enough to take; it keeps the read and asks again.
+   * Absent: its replies are small.
+   */
+  defers?(tag: number, command: Arguments): boolean
   /** Called once after all replies of a turn: write them out with one write. */
   flush(): void
 }

@@ -16,6 +16,8 @@ export interface NodeFigures {
   readonly connectedClients: number
   readonly commandsProcessed: number
   readonly outstandingCommands: number
+  readonly unsentReplyBytes: number
+  readonly slowClients: number
   readonly leaderChanges: number
   readonly checkpointIndex: number
   readonly walBytes: number
@@ -43,6 +45,8 @@ const HELP: Readonly<Record<keyof NodeFigures, readonly [name: string, help: str
   connectedClients: ['lokikv_connected_clients', 'Connections on the Redis port'],
   commandsProcessed: ['lokikv_commands_total', 'Commands answered on the Redis port'],
   outstandingCommands: ['lokikv_outstanding_commands', 'Commands taken in and not yet answered'],
+  unsentReplyBytes: ['lokikv_unsent_reply_bytes', 'Bytes of replies that clients on the Redis port have not taken'],
+  slowClients: ['lokikv_slow_clients_total', 'Clients cut off since the start because they did not take their replies'],
   leaderChanges: ['lokikv_leader_changes_total', 'Changes of leader seen since the start'],
   checkpointIndex: ['lokikv_checkpoint_index', 'Index of the newest durable checkpoint'],
   walBytes: ['lokikv_wal_bytes', 'Bytes of the write-ahead log on disk'],

@@ -5,23 +5,27 @@
  * - Replies leave in the order of the commands, whatever order they come in; one write per turn.
  * - A connection sees its own writes: a read behind unanswered writes goes through the log after them, and a
  *   write behind unanswered reads waits here until they are answered.
- * - Back-pressure: with too many unanswered commands, or too much output that the client does not take, nothing
- *   more is decoded or read.
+ * - Back-pressure: with too many unanswered commands, or too much output that the client does not take (see
+ *   resp-answers.ts), nothing more is decoded or read, and reads that were taken in are deferred. What is in the log is
+ *   answered all the same: only a few commands whose answers may be large are there at a time.
  * - `drain`: everything that was read is answered, then the connection is closed; what a client sends after
  *   that is not executed. RESP cannot announce a close, so the end comes right behind a last answer, while the
  *   client has nothing more to send, or after a silence: a command and our end cross on the wire hardly ever.
  */
 import type { Socket } from 'node:net'
+import { LIMITS } from '../config.ts'
 import type { Command } from '../machine/command.ts'
 import { INTERNAL_PREFIX, arityFits, findCommand, unknownCommand } from '../machine/commands.ts'
 import { wrongArity } from '../machine/command.ts'
 import { type Reply, err } from '../machine/reply.ts'
 import type { Arguments, Front, Origin } from './front.ts'
+import { Answers, type AnswersShared } from './resp-answers.ts'
 import { ProtocolError, RespDecoder } from './resp-decoder.ts'
-import type { Protocol, RespEncoder } from './resp-encoder.ts'
-import { ReplyQueue } from './resp-replies.ts'
+import type { Protocol } from './resp-encoder.ts'
+import type { ReplyQueue } from './resp-replies.ts'
 import { answerLocally } from './resp-local.ts'
 import type { Clients } from './resp-local.ts'
+import { Silence } from './silence.ts'
 import { Transaction } from './resp-transaction.ts'
 
 export interface ConnectionLimits {
@@ -34,24 +38,19 @@ export interface ConnectionLimits {
 }
 
 /** What connections of a server share. */
-export interface Shared {
+export interface Shared extends AnswersShared {
   readonly front: Front
   readonly limits: ConnectionLimits
-  readonly encoder: RespEncoder
   readonly clients: Clients
   commandsProcessed: number
 }
 
 const QUEUED = 'QUEUED'
 
-/** How long a connection must have been silent before a drain closes it. */
-const DRAIN_QUIET_MILLISECONDS = 500
 /** As Redis's tcp-keepalive. */
 const KEEP_ALIVE_MILLISECONDS = 300_000
 /** After a refusal for overload the connection takes in nothing for so long: refusing must not be all that the node does. */
 const REFUSAL_PAUSE_MILLISECONDS = 20
-/** How long we wait for the client's own end after ours. */
-const LINGER_MILLISECONDS = 1000
 
 export class Connection implements Origin {
   readonly id: number
@@ -69,8 +68,9 @@ export class Connection implements Origin {
 
   readonly #shared: Shared
   readonly #decoder: RespDecoder
-  readonly #queue = new ReplyQueue()
-  /** A write that waits for the reads before it. */
+  readonly answers: Answers
+  readonly #queue: ReplyQueue
+  /** A command that waits for some before it, see `#mustWait`. */
   #held: { readonly command: Command; readonly args: Arguments } | null = null
   /** Whether the node takes commands: asked once for all that is taken in at a time. */
   #ready: ReturnType<Front['ready']> | null = null
@@ -83,7 +83,10 @@ export class Connection implements Origin {
   #draining = false
   /** Has sent a command before the one before was answered. */
   #pipelines = false
-  #drainTimer: NodeJS.Timeout | null = null
+  readonly #silence = new Silence(
+    () => this.lastActiveAt,
+    () => this.#regulate(),
+  )
   #inputEnded = false
   /** The time of a drain is over: nothing more is read. */
   #inputStopped = false
@@ -98,22 +101,32 @@ export class Connection implements Origin {
     // A client whose machine is gone is noticed some day.
     socket.setKeepAlive(true, KEEP_ALIVE_MILLISECONDS)
     socket.on('data', (chunk: Buffer) => this.#onData(chunk))
-    socket.on('drain', () => this.#pump())
+    this.answers = new Answers(socket, shared, () => this.#pump())
+    this.#queue = this.answers.queue
     socket.on('end', () => this.#onEnd())
     socket.on('error', () => socket.destroy())
     socket.on('close', () => this.#onClose())
   }
 
-  /** Whether nothing that was read is unanswered. A command of which only a part came does not count at the end of a drain. */
+  /** Whether nothing that was read is unanswered. */
   get #isIdle(): boolean {
-    if (this.#queue.inFlight > 0 || this.#held !== null || this.#moreDecoded) return false
+    return this.#queue.inFlight === 0 && this.#hasNothingMore
+  }
+
+  /** Nothing was read behind what was taken in. A command of which only a part came does not count at the end of a drain. */
+  get #hasNothingMore(): boolean {
+    if (this.#held !== null || this.#moreDecoded) return false
     return this.#inputStopped || this.#decoder.isEmpty
   }
 
   // ---- Origin ---------------------------------------------------------------------------------------------
 
   reply(tag: number, reply: Reply): void {
-    this.#queue.fill(tag, reply)
+    this.answers.fill(tag, reply)
+  }
+
+  defers(tag: number, command: Arguments): boolean {
+    return this.answers.defers(tag, command)
   }
 
   flush(): void {
@@ -126,7 +139,7 @@ export class Connection implements Origin {
     // What comes after our own end cannot be answered: it is read only so that the end arrives in good order.
     if (this.#finishing || this.#inputStopped) return
     this.lastActiveAt = Date.now()
-    if (this.#drainTimer !== null) this.#endWhenQuietFor(DRAIN_QUIET_MILLISECONDS)
+    if (this.#silence.isAwaited) this.#silence.await()
     this.#decoder.push(chunk)
     this.#pump()
   }
@@ -139,18 +152,18 @@ export class Connection implements Origin {
   #onClose(): void {
     this.#finishing = true
     this.#held = null
-    if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
+    this.answers.forget()
+    this.#silence.cancel()
     if (this.#refusal !== null) clearTimeout(this.#refusal)
     this.#shared.clients.delete(this)
   }
 
   #isBlocked(): boolean {
-    const { limits } = this.#shared
     return (
       this.#finishing ||
       this.#refusal !== null ||
-      this.#queue.inFlight >= limits.maxPipelinedCommands ||
-      this.socket.writableLength + this.#queue.waitingBytes > limits.maxOutputBytes
+      this.#queue.inFlight >= this.#shared.limits.maxPipelinedCommands ||
+      !this.answers.isOpen
     )
   }
 
@@ -161,6 +174,7 @@ export class Connection implements Origin {
     try {
       // Replies that leave make room for commands, which may be answered at once.
       do {
+        this.#askDeferred()
         this.#takeIn()
         this.#writeOut()
       } while (this.#canTakeMore())
@@ -172,8 +186,19 @@ export class Connection implements Origin {
 
   #canTakeMore(): boolean {
     if (this.#isBlocked()) return false
-    if (this.#held !== null) return this.#queue.unansweredReads === 0
+    if (this.#held !== null) return !this.#mustWait(this.#held.command)
     return this.#moreDecoded
+  }
+
+  /** A write for the reads before it; who asks for much of the log for others that do. */
+  #mustWait(command: Command): boolean {
+    if (command.kind !== 'read' && this.#queue.unansweredReads > 0) return true
+    return this.#queue.expectedLargeBytes >= LIMITS.largeInLogBytes && this.#answersLarge(command)
+  }
+
+  #answersLarge(command: Command): boolean {
+    if (command.kind === 'read') return this.#queue.unansweredWrites > 0
+    return command.name === 'exec' ? this.transaction.answersLarge : LARGE_WRITES.has(command.name)
   }
 
   /** Whether `#takeIn` stopped although the decoder may hold another command. */
@@ -184,8 +209,8 @@ export class Connection implements Origin {
     this.#ready = null
     while (!this.#isBlocked()) {
       if (this.#held !== null) {
-        if (this.#queue.unansweredReads > 0) return
         const { command, args } = this.#held
+        if (this.#mustWait(command)) return
         this.#held = null
         if (command.name === 'exec') this.#exec(command)
         else this.#submit(command, args)
@@ -295,12 +320,15 @@ export class Connection implements Origin {
         return
       }
     }
-    this.#submit(command, args)
+    this.#submitInTurn(command, args)
   }
 
   #handleWrite(command: Command, args: Arguments): void {
-    if (this.#answerUnready()) return
-    if (this.#queue.unansweredReads > 0) this.#held = { command, args }
+    if (!this.#answerUnready()) this.#submitInTurn(command, args)
+  }
+
+  #submitInTurn(command: Command, args: Arguments): void {
+    if (this.#mustWait(command)) this.#held = { command, args }
     else this.#submit(command, args)
   }
 
@@ -308,13 +336,17 @@ export class Connection implements Origin {
   #submit(command: Command, args: Arguments): void {
     const { front } = this.#shared
     const throughLog = command.kind !== 'read' || this.#queue.unansweredWrites > 0
-    const tag = this.#queue.open(throughLog ? 'write' : 'read')
+    const tag = this.#queue.open(throughLog ? (this.#answersLarge(command) ? 'large' : 'write') : 'read')
     const taken = throughLog ? front.write(this, tag, args) : front.read(this, tag, args)
     if (!taken) this.#refuse(this, tag)
   }
 
   #refuse(origin: Origin, tag: number): void {
     origin.reply(tag, OVERLOADED)
+    this.#pause()
+  }
+
+  #pause(): void {
     this.#refusal ??= setTimeout(() => {
       this.#refusal = null
       this.#pump()
@@ -341,17 +373,18 @@ export class Connection implements Origin {
   }
 
   #exec(command: Command): void {
-    if (this.transaction.isOpen && this.#queue.unansweredReads > 0) {
+    if (this.transaction.isOpen && this.#mustWait(command)) {
       this.#held = { command, args: EXEC_ARGUMENTS }
       return
     }
+    const way = this.transaction.answersLarge ? 'large' : 'write'
     const step = this.transaction.finish()
     if (step.kind === 'refused') {
       this.#queue.answer(step.reply)
       return
     }
     if (this.#answerUnready()) return
-    const tag = this.#queue.open('write')
+    const tag = this.#queue.open(way)
     const localContext = { connection: this, front: this.#shared.front, shared: this.#shared }
     const origin: Origin = {
       reply: (_tag, reply) =>
@@ -377,49 +410,20 @@ export class Connection implements Origin {
   // ---- output ---------------------------------------------------------------------------------------------
 
   #writeOut(): void {
-    const { encoder } = this.#shared
-    const before = this.#queue.inFlight
-    const ends = this.#queue.encode(encoder)
-    const answered = this.#queue.inFlight < before
-    const pieces = encoder.take()
-    if (answered && this.#draining && this.#isIdle) this.#writeLast(pieces)
-    else this.#write(pieces)
-    if (ends) this.#end()
+    const isLast = this.#draining && this.#hasNothingMore
+    const state = this.answers.writeOut(isLast ? { mayClose: !this.#pipelines } : null)
+    if (state === 'ends') this.#end()
+    if (state === 'closed') this.#ended = this.#finishing = true
   }
 
-  /**
-   * The last answer and our end in one segment: a client that has read the answer has seen the end, and does not send
-   * another command that would cross it. The kernel holds the last two bytes back (Nagle) until those before are
-   * acknowledged, which takes a moment, or until the end, which takes them along.
-   *
-   * A shutdown waits for the next turn of the loop, time enough for a command to cross it on a busy machine; closing
-   * does not. It is for clients that wait for each answer: one that pipelines may have sent more, and a close with
-   * bytes unread would cut off answers that are on their way.
-   */
-  #writeLast(pieces: readonly Uint8Array[]): void {
-    const bytes = Buffer.concat(pieces)
-    this.socket.setNoDelay(false)
-    this.#write([bytes.subarray(0, -2)])
-    this.#write([bytes.subarray(-2)])
-    const isWritten = this.socket.writableLength === 0 && !this.socket.writableNeedDrain
-    if (this.#pipelines || !isWritten) {
-      this.#end()
-      return
-    }
-    this.#ended = true
-    this.#finishing = true
-    this.socket.destroy()
-  }
-
-  #write(pieces: readonly Uint8Array[]): void {
-    if (pieces.length === 0 || this.socket.destroyed) return
-    if (pieces.length === 1) {
-      this.socket.write(pieces[0]!)
-      return
-    }
-    this.socket.cork()
-    for (const piece of pieces) this.socket.write(piece)
-    this.socket.uncork()
+  /** Reads that were put off are taken in anew before anything else is. */
+  #askDeferred(): void {
+    if (this.#refusal !== null) return
+    this.answers.askDeferred((tag, args) => {
+      const taken = this.#shared.front.read(this, tag, args)
+      if (!taken) this.#pause()
+      return taken
+    })
   }
 
   // ---- end ------------------------------------------------------------------------------------------------
@@ -431,34 +435,14 @@ export class Connection implements Origin {
     if (waits && !this.socket.isPaused()) this.socket.pause()
     else if (!waits && this.socket.isPaused()) this.socket.resume()
     if (this.#inputEnded && this.#queue.inFlight === 0 && this.#held === null && !this.#moreDecoded) this.#end()
-    else if (this.#draining && this.#drainTimer === null && this.#isIdle) this.#end()
+    else if (this.#draining && !this.#silence.isAwaited && this.#isIdle) this.#end()
   }
 
   /** Closes as soon as everything that was read is answered and the client is silent for a moment. */
   drain(): void {
     if (this.#draining) return
     this.#draining = true
-    // Who has been silent for long needs no further patience.
-    this.#endWhenQuietFor(Math.max(0, this.lastActiveAt + DRAIN_QUIET_MILLISECONDS - Date.now()))
-  }
-
-  #endWhenQuietFor(milliseconds: number): void {
-    if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
-    this.#drainTimer = setTimeout(() => {
-      // Timers run before sockets are read: after a freeze of this process a command may already be waiting there.
-      setImmediate(() => setImmediate(() => this.#endIfQuiet()))
-    }, milliseconds)
-  }
-
-  #endIfQuiet(): void {
-    if (this.#drainTimer === null || this.#ended) return
-    const left = this.lastActiveAt + DRAIN_QUIET_MILLISECONDS - Date.now()
-    if (left > 0) {
-      this.#endWhenQuietFor(left)
-      return
-    }
-    this.#drainTimer = null
-    this.#regulate()
+    this.#silence.await()
   }
 
   /**
@@ -467,9 +451,8 @@ export class Connection implements Origin {
    */
   finish(): void {
     this.#draining = true
-    if (this.#isIdle && this.#drainTimer !== null) return
-    if (this.#drainTimer !== null) clearTimeout(this.#drainTimer)
-    this.#drainTimer = null
+    if (this.#isIdle && this.#silence.isAwaited) return
+    this.#silence.cancel()
     this.#inputStopped = true
     this.#pump()
   }
@@ -484,10 +467,12 @@ export class Connection implements Origin {
     this.#ended = true
     this.#finishing = true
     this.socket.resume()
-    this.socket.end()
-    setTimeout(() => this.socket.destroy(), LINGER_MILLISECONDS).unref()
+    this.answers.end()
   }
 }
+
+/** Writes that give without taking anything away. Of one byte asked for they may answer the longest value. */
+const LARGE_WRITES: ReadonlySet<string> = new Set(['getex', 'lmove', 'rpoplpush'])
 
 const EXEC_ARGUMENTS: Arguments = [Buffer.from('exec')]
 

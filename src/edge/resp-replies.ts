@@ -5,16 +5,19 @@
  * replies leave in the order of the commands, each once; what is to happen with a reply (another protocol, the
  * end of the connection) happens at its place in that order.
  */
-import type { Reply } from '../machine/reply.ts'
+import { type Reply, replyBytes } from '../machine/reply.ts'
 import type { Protocol, RespEncoder } from './resp-encoder.ts'
 
 /** What happens when a reply leaves, beside its being written. */
 export type Departure = { readonly kind: 'protocol'; readonly protocol: Protocol } | { readonly kind: 'close' }
 
-/** How the answer to a command comes about. */
-export type Way = 'read' | 'write' | 'local'
+/** How the answer to a command comes about; `large`: a write in the log whose reply may be large. */
+export type Way = 'read' | 'write' | 'large' | 'local'
 
 const PENDING = Symbol('pending')
+
+const FIRST_EXPECTED_BYTES = 262_144
+const LEAST_EXPECTED_BYTES = 16_384
 
 /** So many answered slots are kept before the arrays are cut. */
 const KEPT_SLOTS = 4096
@@ -29,7 +32,11 @@ export class ReplyQueue {
   #protocol: Protocol = 2
   unansweredReads = 0
   unansweredWrites = 0
-  /** Bytes of bulk replies that wait in slots. */
+  /** Among the writes. */
+  unansweredLarge = 0
+  /** What the next large reply is expected to take: much at first, then about what the last ones took. */
+  #expectedBytes = FIRST_EXPECTED_BYTES
+  /** About what the replies that wait in slots take. */
   waitingBytes = 0
 
   /** Commands whose replies have not left. */
@@ -37,12 +44,16 @@ export class ReplyQueue {
     return this.#replies.length - this.#head
   }
 
+  /** Tag of the oldest command whose reply has not left. */
+  get oldest(): number {
+    return this.#base + this.#head
+  }
+
   /** A slot for a command that the node answers; gives its tag. */
-  open(way: 'read' | 'write'): number {
+  open(way: 'read' | 'write' | 'large'): number {
     this.#replies.push(PENDING)
     this.#ways.push(way)
-    if (way === 'read') this.unansweredReads++
-    else this.unansweredWrites++
+    this.#count(way, 1)
     return this.#base + this.#replies.length - 1
   }
 
@@ -50,9 +61,21 @@ export class ReplyQueue {
   fill(tag: number, reply: Reply): void {
     const position = tag - this.#base
     if (this.#replies[position] !== PENDING) return
-    this.#put(position, reply)
-    if (this.#ways[position] === 'read') this.unansweredReads--
-    else this.unansweredWrites--
+    const bytes = this.#put(position, reply)
+    const way = this.#ways[position]!
+    this.#count(way, -1)
+    if (way !== 'write') this.#expectedBytes = Math.max(bytes, this.#expectedBytes / 2, LEAST_EXPECTED_BYTES)
+  }
+
+  /** What the large replies that are to come are expected to take. */
+  get expectedLargeBytes(): number {
+    return this.unansweredLarge * this.#expectedBytes
+  }
+
+  #count(way: Way, more: number): void {
+    if (way === 'read') this.unansweredReads += more
+    else this.unansweredWrites += more
+    if (way === 'large') this.unansweredLarge += more
   }
 
   /** A command that is answered at once. */
@@ -62,9 +85,13 @@ export class ReplyQueue {
     this.#put(this.#replies.length, reply)
   }
 
-  #put(position: number, reply: Reply): void {
-    if (reply instanceof Uint8Array) this.waitingBytes += reply.length
+  /** Bytes of it; small ones do not count. */
+  #put(position: number, reply: Reply): number {
     this.#replies[position] = reply
+    if (typeof reply !== 'object' || reply === null) return 0
+    const bytes = replyBytes(reply)
+    this.waitingBytes += bytes
+    return bytes
   }
 
   /** Encodes the answers that may leave. True: the connection ends after them. */
@@ -74,13 +101,22 @@ export class ReplyQueue {
       const reply = this.#replies[this.#head]!
       if (reply === PENDING) break
       this.#replies[this.#head] = null
-      if (reply instanceof Uint8Array) this.waitingBytes -= reply.length
+      if (typeof reply === 'object' && reply !== null) this.waitingBytes -= replyBytes(reply)
       if (this.#departures.size > 0) ends = this.#depart(this.#base + this.#head)
       encoder.reply(reply, this.#protocol)
       this.#head++
     }
     if (this.#head === this.#replies.length || this.#head >= KEPT_SLOTS) this.#cut()
     return ends
+  }
+
+  /** The connection is gone. */
+  clear(): void {
+    this.#base += this.#replies.length
+    this.#replies = []
+    this.#ways = []
+    this.#head = 0
+    this.waitingBytes = 0
   }
 
   #depart(tag: number): boolean {

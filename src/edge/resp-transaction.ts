@@ -49,6 +49,11 @@ export class Transaction {
     return this.#open
   }
 
+  /** Whether the reply of EXEC may be large. */
+  get answersLarge(): boolean {
+    return this.#queued.some(({ command }) => command.kind === 'read')
+  }
+
   /** Whether an open transaction queues this command. */
   queues(command: Command): boolean {
     return !['multi', 'exec', 'discard', 'watch', 'quit', 'reset'].includes(command.name)

@@ -7,6 +7,7 @@
  */
 import { type Server, type Socket, createServer } from 'node:net'
 import type { Front } from './front.ts'
+import { type Consumer, type Log, OutputBudget } from './output-budget.ts'
 import { Connection, type ConnectionLimits, type Shared } from './resp-connection.ts'
 import { RespEncoder } from './resp-encoder.ts'
 import { acceptSharing } from './shared-reads.ts'
@@ -19,8 +20,12 @@ export interface RespLimits {
   readonly maxCommandBytes?: number
   /** Unanswered commands of one connection; beyond, its socket is not read. */
   readonly maxPipelinedCommands: number
-  /** Output that a client has not taken; beyond, its socket is not read. */
+  /** Output that a client has not taken; beyond, its socket is not read and no read of it answered. */
   readonly maxOutputBytes: number
+  /** The same for all clients together; beyond twice as much they are cut off. Absent: any. */
+  readonly maxOutputBytesOfAll?: number
+  /** How long one of them may take nothing while there is more than that. Absent: for ever. */
+  readonly outputStallMilliseconds?: number
 }
 
 const LEAST_COMMAND_BYTES = 64 * 1024 * 1024
@@ -35,15 +40,20 @@ export class RespServer {
   readonly #server: Server
   readonly #shared: Shared
   readonly #connections = new Set<Connection>()
+  /** What all clients together have not taken. */
+  readonly output: OutputBudget
   #nextId = 1
   #draining: Promise<void> | null = null
   #whenEmpty: (() => void) | null = null
 
-  constructor(front: Front, limits: RespLimits) {
+  constructor(front: Front, limits: RespLimits, log: Log = () => undefined) {
+    const { maxOutputBytesOfAll: mostBytes = Infinity, outputStallMilliseconds: stallMilliseconds = Infinity } = limits
+    this.output = new OutputBudget({ mostBytes, stallMilliseconds }, () => this.#consumers(), log)
     this.#shared = {
       front,
       limits: connectionLimits(limits),
       encoder: new RespEncoder(),
+      budget: this.output,
       clients: this.#clients(limits.maxClients),
       commandsProcessed: 0,
     }
@@ -118,6 +128,10 @@ export class RespServer {
     const connection = new Connection(this.#nextId++, socket, this.#shared)
     this.#connections.add(connection)
     if (this.#draining !== null) connection.drain()
+  }
+
+  *#consumers(): Generator<Consumer> {
+    for (const { answers } of this.#connections) yield answers
   }
 
   #clients(maxClients: number): Shared['clients'] {
