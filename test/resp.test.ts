@@ -101,6 +101,20 @@ describe('order on one connection', () => {
     expect(front.reads).toBeGreaterThan(0)
   })
 
+  it('no read is answered from an older state than one before it: what comes too early is asked anew', async () => {
+    const states: string[] = []
+    const read = front.machine.read.bind(front.machine)
+    front.machine.read = (args) => {
+      states.push(args[1]!.toString())
+      return read(args)
+    }
+    const client = new RawClient().send(frame('GET', 'a') + frame('GET', 'b') + frame('GET', 'c'))
+    await client.exactly('$-1\r\n'.repeat(3))
+    // The front answers the reads of a turn from the last to the first.
+    expect(states).toEqual(['a', 'b', 'c'])
+    expect(front.reads).toBeGreaterThan(3)
+  })
+
   it('the same bytes one by one give the same answers', async () => {
     const client = new RawClient()
     const bytes = frame('SET', 'a', 'x y') + 'get a\r\n' + frame('HELLO', '3') + frame('GET', 'none') + 'QUIT\r\n'

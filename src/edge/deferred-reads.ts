@@ -1,6 +1,7 @@
 /**
- * Reads of one connection that could have been answered, but its client has enough to take. They are asked anew, in
- * their order and a few at a time, when it has taken what there was: a reply costs memory only once somebody wants it.
+ * Reads of one connection that could have been answered, but its client has enough to take, or one before them is not
+ * answered. They are asked anew, in their order and a few at a time, when it has taken what there was: a reply costs
+ * memory only once somebody wants it.
  * PURE.
  */
 import type { Arguments } from './front.ts'
@@ -15,8 +16,6 @@ const ASKED_AT_A_TIME = 64
 
 export class DeferredReads {
   #reads: Deferred[] = []
-  /** Smallest tag of them. What comes behind it waits, too: no read is answered from an older state than one before it. */
-  first = Infinity
   /** Of their arguments. */
   bytes = 0
 
@@ -26,7 +25,6 @@ export class DeferredReads {
 
   add(tag: number, args: Arguments): void {
     this.#reads.push({ tag, args })
-    this.first = Math.min(this.first, tag)
     this.bytes += bytesOf(args)
   }
 
@@ -42,12 +40,10 @@ export class DeferredReads {
       count++
     }
     this.#reads.splice(0, count)
-    this.first = this.#reads[0]?.tag ?? Infinity
   }
 
   clear(): void {
     this.#reads = []
-    this.first = Infinity
     this.bytes = 0
   }
 }

@@ -11,7 +11,8 @@ export type Arguments = readonly Uint8Array[]
 export interface Origin {
   reply(tag: number, reply: Reply): void
   /**
-   * A read of it may be answered now. True: not yet, its client has enough to take; it keeps the read and asks again.
+   * A read of it may be answered now. True: not yet, its client has enough to take or one before it is unanswered; it
+   * keeps the read and asks again.
    * Absent: its replies are small.
    */
   defers?(tag: number, command: Arguments): boolean

@@ -54,11 +54,6 @@ export class Answers implements Consumer {
     return budget.isTight ? unsentBytes === 0 && !budget.isExceeded : unsentBytes <= limits.maxOutputBytes
   }
 
-  /** What leaves before the answer to `tag`: what waits for the oldest answer is behind it, and must not hold it up. */
-  #bytesBefore(tag: number): number {
-    return tag === this.queue.oldest ? this.#output.bytes : this.#unsentBytes
-  }
-
   /** Whether more commands may be taken in; where not, perhaps after `writeOut`. */
   get isOpen(): boolean {
     if (this.#socket.destroyed || this.#deferred.size > 0 || this.queue.waitingBytes >= EARLY_BYTES) return false
@@ -76,7 +71,8 @@ export class Answers implements Consumer {
   /** See `Origin`. */
   defers(tag: number, command: Arguments): boolean {
     if (this.#socket.destroyed) return true
-    if (tag < this.#deferred.first && this.#hasRoom(this.#bytesBefore(tag))) return false
+    // In order: none is answered from an older state than one before it. What waits behind it needs no room.
+    if (tag === this.queue.oldestUnanswered && this.#hasRoom(this.#output.bytes)) return false
     this.#deferred.add(tag, command)
     return true
   }
@@ -84,8 +80,8 @@ export class Answers implements Consumer {
   /** Asks what was deferred, once there is room; `ask`: false, it was not taken. */
   askDeferred(ask: (tag: number, args: Arguments) => boolean): void {
     if (this.#deferred.size === 0) return
-    const before = this.#bytesBefore(this.#deferred.first)
-    if (!this.#hasRoom(before) || before > this.#shared.limits.maxOutputBytes / 2) return
+    const { bytes } = this.#output
+    if (!this.#hasRoom(bytes) || bytes > this.#shared.limits.maxOutputBytes / 2) return
     this.#deferred.askAgain(this.queue.unansweredReads - this.#deferred.size, ask)
   }
 

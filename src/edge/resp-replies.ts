@@ -29,6 +29,8 @@ export class ReplyQueue {
   #head = 0
   /** Tag of the slot at position 0. */
   #base = 0
+  /** Before this tag everything is answered. */
+  #answered = 0
   #protocol: Protocol = 2
   unansweredReads = 0
   unansweredWrites = 0
@@ -44,9 +46,12 @@ export class ReplyQueue {
     return this.#replies.length - this.#head
   }
 
-  /** Tag of the oldest command whose reply has not left. */
-  get oldest(): number {
-    return this.#base + this.#head
+  /** Tag of the oldest command that is not answered. */
+  get oldestUnanswered(): number {
+    let position = Math.max(this.#head, this.#answered - this.#base)
+    while (position < this.#replies.length && this.#replies[position] !== PENDING) position++
+    this.#answered = this.#base + position
+    return this.#answered
   }
 
   /** A slot for a command that the node answers; gives its tag. */
