@@ -8,6 +8,7 @@ import { LIMITS } from '../src/config.ts'
 import { createReplica, isLeader } from '../src/consensus/replica.ts'
 import type { Front } from '../src/edge/front.ts'
 import { FrameDecoder, FrameWriter } from '../src/edge/peer-frames.ts'
+import { OutputBudget } from '../src/edge/output-budget.ts'
 import { Connection, type Shared } from '../src/edge/resp-connection.ts'
 import { RespEncoder } from '../src/edge/resp-encoder.ts'
 import { Machine } from '../src/machine/machine.ts'
@@ -162,7 +163,14 @@ function connections(leader: PathNode, count: number): Client[] {
     maxOutputBytes: 1 << 26,
   }
   const clients = { maxClients: count, size: count, delete: () => undefined, [Symbol.iterator]: () => [].values() }
-  const shared = { front, limits, encoder: new RespEncoder(), clients, commandsProcessed: 0 } as unknown as Shared
+  const bounds = { mostBytes: Infinity, stallMilliseconds: Infinity }
+  const budget = new OutputBudget(
+    bounds,
+    () => [],
+    () => undefined,
+  )
+  const encoder = new RespEncoder()
+  const shared = { front, limits, encoder, budget, clients, commandsProcessed: 0 } as unknown as Shared
   return Array.from({ length: count }, (_, id) => {
     const client = new Client()
     void new Connection(id, client as unknown as Socket, shared)
