@@ -6,6 +6,7 @@
  */
 import { describe, expect, it } from 'vitest'
 import { planOf, runSeed } from './sim/simulation.ts'
+import { runVariation, shortest } from './sim/variation.ts'
 
 /** Seeds that found a fault, with what it was; by now they may be other runs. */
 const FOUND: readonly (readonly [number, string])[] = [
@@ -55,7 +56,21 @@ describe('simulation', () => {
   }
 
   it('the same seed is the same run', () => {
+    expect(runVariation(7)).toEqual(runVariation(7))
     expect(runSeed(7)).toEqual(runSeed(7))
     expect(planOf(7)).toEqual(planOf(7))
+  })
+})
+
+describe('variations on the golden stories', () => {
+  it.each([1, 201, 401])('seeds %i and the 199 after it', { timeout: 60_000 }, (first) => {
+    let steps = 0
+    for (let seed = first; seed < first + 200; seed++) {
+      const outcome = runVariation(seed)
+      if (outcome.violation !== null) expect.fail(`seed ${seed}: ${outcome.violation}\n${shortest(seed).text}`)
+      steps += outcome.steps
+    }
+    // What cannot be done is left out: not too much of it may be.
+    expect(steps).toBeGreaterThan(3000)
   })
 })

@@ -198,6 +198,8 @@ export function onHeartbeatReply(replica: Replica, from: NodeId, message: Heartb
 function judgeEarly(replica: Replica): void {
   const election = replica.election
   if (election.happy || election.replies.size === 0) return
+  // After a pause the answers are those of another time: the next tick asks anew.
+  if (replica.now - election.lastTick > replica.options.electionTimeoutMilliseconds) return
   if (!peers(replica).every((id) => election.replies.has(id) || replica.unreachable.has(id))) return
   election.judged = true
   judge(replica)

@@ -24,7 +24,6 @@ import {
   isLeading,
   peers,
   pendingConfiguration,
-  persist,
   requestPrepare,
   send,
   votes,
@@ -83,12 +82,11 @@ export function startDecided(replica: Replica): void {
   while (replica.lookedThrough < replica.decided) {
     const entry = entryAt(replica.log, ++replica.lookedThrough)
     if (entry?.kind !== 'stop-sign') continue
-    // A node that joined late was told its configuration before it came upon the stop-sign that started it.
-    if (entry.next.id === replica.configuration.id && replica.configurationStart !== entry.index) {
+    if (entry.next.id === replica.configuration.id) {
+      // A node that joined late was told its configuration before it came upon the stop-sign that started it. The next
+      // start comes upon it again, or finds it in a checkpoint.
       replica.configuration = entry.next
       replica.configurationStart = entry.index
-      // The next start may find the stop-sign in a checkpoint only.
-      persist(replica, { kind: 'configuration', configuration: entry.next, start: entry.index })
     }
     if (entry.next.id > replica.configuration.id) startConfiguration(replica, entry.next, entry.index)
   }

@@ -5,7 +5,7 @@ import type { Ballot, Configuration, LogIndex, NodeId } from '../vocabulary.ts'
 import { ZERO_BALLOT, logIndex } from '../vocabulary.ts'
 import { lastIndex } from './log.ts'
 import { acceptQuorum, isLearner, isVoter } from './quorum.ts'
-import { type Replica, isInSight, isLeading, pendingConfiguration, votes } from './state.ts'
+import { type Replica, holdsPrefix, isInSight, isLeading, pendingConfiguration, votes } from './state.ts'
 
 /** Who leads, as far as this replica can tell: only who was elected and is in sight. */
 export function leaderOf(replica: Replica): NodeId | null {
@@ -62,7 +62,7 @@ export function statusOf(replica: Replica): ReplicaStatus {
     ballot: isLeading(replica) ? leadership!.ballot : (replica.followed ?? ZERO_BALLOT),
     configuration,
     configurationStart: replica.configurationStart,
-    configurationComplete: decided > replica.configurationStart,
+    configurationComplete: holdsPrefix(replica) && decided > replica.configurationStart,
     decided,
     accepted: replica.durable,
     caughtUp: rejoinedAt !== null && decided >= rejoinedAt,

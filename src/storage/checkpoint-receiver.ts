@@ -2,7 +2,7 @@
  * Receives the checkpoint of a peer, chunk by chunk, in any order, from anybody who has it.
  *
  * Works in `receiving-<index>/` with the peer's manifest (`peer-manifest`) and `data`. After a restart the
- * chunks that are there and whole need not be sent again. `commit` makes everything durable and publishes. No file
+ * chunks that are there and whole need not be sent again, but are written again. `commit` makes everything durable and publishes. No file
  * stays open between two calls: a receiver that is given up leaves nothing but its folder.
  *
  * What a peer sends is in the clear; with a key of its own, this node seals every piece before it writes it, the
@@ -82,22 +82,24 @@ export class CheckpointReceiver {
     return new CheckpointReceiver(disk, directory, info, keys, published)
   }
 
-  /** Takes what an earlier attempt has left and is whole. */
+  /**
+   * Takes what an earlier attempt has left and is whole. It is written again, the same bytes at the same place: that it
+   * can be read does not say that it was written, and a sync that comes after a failed one does not bring back what
+   * that one lost (unsynced.ts).
+   */
   async #resume(): Promise<void> {
     const { chunks, cipher } = this.info
-    const file = await this.#disk.open(`${this.#directory}/${this.#work}/data`, 'read')
-    try {
+    await this.#withData(async (file) => {
       for (const [number, piece] of this.#stored.entries()) {
         const bytes = await file.read(piece.offset, piece.bytes)
         if (bytes.length !== piece.bytes) continue
         const plain = openPiece(cipher, bytes, number)
         if (plain === null || crc32(plain) !== chunks[number]!.crc) continue
+        await file.write(bytes, piece.offset)
         piece.crc = crc32(bytes)
         this.#missing.delete(number)
       }
-    } finally {
-      await file.close()
-    }
+    })
   }
 
   /** Numbers of the chunks that are not there yet, rising. */

@@ -353,6 +353,13 @@ const CHECKPOINTS: readonly Mutation[] = [
     caughtBy: 'a checkpoint on its way',
   },
   {
+    name: 'chunks from before a restart are not written again',
+    file: 'storage/checkpoint-receiver.ts',
+    from: '        await file.write(bytes, piece.offset)\n',
+    to: '',
+    caughtBy: 'a checkpoint whose sync failed, and a kill',
+  },
+  {
     name: 'chunks of a peer are not checked',
     file: 'storage/checkpoint-receiver.ts',
     from: 'if (wanted === undefined || bytes.length !== wanted.bytes || crc32(bytes) !== wanted.crc) {',

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { openStorage } from '../../src/storage/storage.ts'
 import { HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from '../storage/crash-points.ts'
 import { historySweep, killSweep, resetSweep, resumeSweep } from '../storage/crash-points.ts'
-import { simulated, writeSample } from '../storage/history.ts'
+import { killedReceiver, simulated, writeSample } from '../storage/history.ts'
 import { indexSweep, saltSweep, sealedSweep, wrongKeySweep } from '../storage/packing-sweeps.ts'
 import { SimulatedDisk } from '../storage/simulated-disk.ts'
 import { checkpointSweep, flipSweep, lostSectorSweep, misdirectSweep } from '../storage/sweeps.ts'
@@ -46,6 +46,7 @@ const SWEEPS: Readonly<Record<string, () => Promise<unknown>>> = {
   'checkpoints set aside': asideSweep,
   'a failed write': failedWriteSweep,
   'a checkpoint on its way': resumeSweep,
+  'a checkpoint whose sync failed, and a kill': async () => assert.equal(await killedReceiver(), 20),
   ...Object.fromEntries(
     (['crash', 'fail'] as const).flatMap((fault) =>
       Object.entries(HISTORIES).flatMap(([name, history]) => [

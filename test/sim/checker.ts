@@ -4,7 +4,7 @@
  */
 import { acceptQuorum, isVoter } from '../../src/consensus/quorum.ts'
 import { sameEntry } from '../../src/consensus/log.ts'
-import { type Replica, entriesBetween } from '../../src/consensus/replica.ts'
+import { type Replica, entriesBetween, statusOf } from '../../src/consensus/replica.ts'
 import {
   type Ballot,
   type Configuration,
@@ -43,6 +43,8 @@ export class Checker {
   /** One storage was damaged: one copy may be missing. */
   damaged = false
   #leaders = new Map<string, string>()
+  /** The newest configuration that is complete. */
+  #complete = 1
   #reads = new Map<string, number>()
 
   constructor(genesis: Configuration) {
@@ -96,6 +98,25 @@ export class Checker {
     const other = this.#leaders.get(show(ballot))
     if (other !== undefined) throw new Violation(`one leader a ballot: ${show(ballot)} by ${other} and ${process}`)
     this.#leaders.set(show(ballot), process)
+  }
+
+  /** Nobody calls its configuration complete before the first entry of it is decided: those that have left may be deleted. */
+  completes(node: CheckedNode): void {
+    const { configuration, configurationComplete } = statusOf(node.replica!)
+    if (!configurationComplete || configuration.id <= this.#complete) return
+    const since = this.configurations.find((one) => one.configuration.id === configuration.id)
+    if (since === undefined || this.decided.length <= since.start) {
+      throw new Violation(
+        `complete: node ${node.id} says so of configuration ${configuration.id}, which has decided nothing`,
+      )
+    }
+    this.#complete = configuration.id
+  }
+
+  /** A leader that was told to withdraw a change goes on with none, unless it is in its log. */
+  withdraws(node: CheckedNode): void {
+    if (node.replica === null || statusOf(node.replica).reconfiguration?.state !== 'catching-up') return
+    throw new Violation(`withdrawn: node ${node.id} goes on with a change`)
   }
 
   asks(node: CheckedNode, id: number): void {

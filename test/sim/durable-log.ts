@@ -168,6 +168,9 @@ export class DurableLog {
   /** As src/storage/recovery.ts: a checkpoint may be durable although the log does not know of it yet. */
   #adoptCheckpoint(): void {
     const { checkpoint, image } = this
+    const isTold =
+      image.state.configurationStart === 0 && checkpoint?.configuration.id === image.state.configuration?.id
+    if (isTold && checkpoint !== null) image.state = { ...image.state, configurationStart: checkpoint.start }
     if (checkpoint === null || checkpoint.index <= image.state.decided || this.doubtfulFrom !== null) return
     const { index: decided, configuration, start: configurationStart } = checkpoint
     const isLater = configuration.id > (image.state.configuration?.id ?? 0)

@@ -50,8 +50,10 @@ export class DurableWord {
     const who = `node ${this.#id} starts:`
     assert(compareBallots(recovered.state.promise, state.promise) >= 0, `${who} a durable promise is lost`)
     const order = compareBallots(recovered.state.acceptedBallot, state.acceptedBallot)
-    // Where all that was accepted is decided, and in a checkpoint, rot in the log takes nothing but the ballot of it.
-    const isCovered = isDamaged && recovered.state.decided >= lastIndex(log)
+    // Where all that was accepted is in a checkpoint, rot in the log takes nothing but the ballot of it: of what was
+    // accepted in that ballot this node has answered for nothing above the checkpoint, and what was accepted there in
+    // a smaller one, and comes back, was not chosen, or the leader of the larger one had not replaced it.
+    const isCovered = isDamaged && recovered.first > lastIndex(log)
     assert(order >= 0 || isCovered, `${who} a durable accepted ballot is lost`)
     // A frame that replaces the end of the log may have survived although nobody was told.
     const replaced = this.#handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))

@@ -1,13 +1,31 @@
 /**
  * `npm run sim -- --seeds 1000 [--shell] [--from 1] [--trace 60] [--stop]`: runs seeds and prints what broke, with the
  * line that reproduces it. `SEED=7 npm run sim`: that seed only, exactly as it was, with its trace. `--shell`: whole
- * nodes (storage, machine and the shell's turn) with clients, in place of the consensus core alone.
+ * nodes (storage, machine and the shell's turn) with clients, in place of the consensus core alone. `--variations`:
+ * variations on the golden stories; of one that fails the shortest story that does is shown.
  */
 import { parseArgs } from 'node:util'
 import { planOf } from './plan.ts'
 import { runShellSeed } from './shell.ts'
 import { shellPlanOf } from './shell-plan.ts'
 import { runSeed } from './simulation.ts'
+import { runVariation, shortest } from './variation.ts'
+
+function vary(first: number, count: number, stop: boolean): number {
+  const started = performance.now()
+  let failed = 0
+  for (let seed = first; seed < first + count; seed++) {
+    const { violation, story } = runVariation(seed)
+    if (violation === null) continue
+    failed++
+    if (failed <= 3) console.log(shortest(seed).text)
+    console.log(`seed ${seed}: ${violation}`)
+    console.log(`  of ${story}; again: SEED=${seed} npm run sim -- --variations`)
+    if (stop) break
+  }
+  console.log(`${count} variations, ${failed} failed; ${((performance.now() - started) / 1000).toFixed(1)} s`)
+  return failed > 0 ? 1 : 0
+}
 
 const { values } = parseArgs({
   options: {
@@ -16,12 +34,17 @@ const { values } = parseArgs({
     trace: { type: 'string', default: '80' },
     stop: { type: 'boolean', default: false },
     shell: { type: 'boolean', default: false },
+    variations: { type: 'boolean', default: false },
   },
 })
 const only = process.env.SEED
 const first = Number(only ?? values.from)
 const count = only === undefined ? Number(values.seeds) : 1
 const lines = Number(values.trace)
+if (values.variations) {
+  process.exitCode = vary(first, count, values.stop)
+  process.exit()
+}
 const started = performance.now()
 const total = { operations: 0, decided: 0, configurations: 0, failed: 0 }
 const counts: Record<string, number> = {}

@@ -1,9 +1,10 @@
 /**
- * Whether stories and simulators bite: `node test/sim/mutate.ts [--only words] [--seeds 200] [--of 3/8]` copies sources
- * and tests to a temporary folder, breaks one line of mutations.ts after the other, and prints what noticed it: the
- * golden story in which something else happens than it expects, and the first seed at which an invariant fails. That a
- * story only goes another way is not enough. `UPDATE=1` writes what was tried into the table of docs/SPEC.md. Fails
- * where nothing notices, or where the story that is there for the line does not.
+ * Whether stories and simulators bite: `node test/sim/mutate.ts [--only words] [--seeds 300] [--variations 2000]
+ * [--simulator core|shell] [--of 3/8]` copies sources and tests to a temporary folder, breaks one line of mutations.ts after the other, and prints
+ * what noticed it: the golden story in which something else happens than it expects, and the first variation on a story
+ * and the first seed at which an invariant fails. That a story only goes another way is not enough. `UPDATE=1` writes
+ * what was tried into the table of docs/SPEC.md. Fails where no invariant notices, or where the story that is there for
+ * the line does not.
  */
 import { spawnSync } from 'node:child_process'
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -23,9 +24,17 @@ const PATIENCE_MILLISECONDS = 300_000
 export interface Caught {
   /** Names of the golden stories that are broken. */
   readonly stories: readonly string[]
+  /** The first variation on a story in which an invariant fails, and the first seed of the simulator. */
+  readonly variation: number | null
   readonly seed: number | null
-  /** What the simulator said. */
+  /** What the simulator said, or where it said nothing, the variation. */
   readonly invariant: string | null
+}
+
+/** How many are tried at most. */
+export interface Patience {
+  readonly variations: number
+  readonly seeds: number
 }
 
 /** A copy of the project in which lines may be broken. */
@@ -40,29 +49,36 @@ export class Workshop {
     symlinkSync(join(root, 'node_modules'), join(this.#folder, 'node_modules'))
   }
 
-  /** What notices the mutation: the stories where it is one of the core, and so many seeds of its simulator. */
-  try(mutation: Mutation, seeds: number): Caught {
+  /** What notices the mutation: the stories and their variations where it is one of the core, and its simulator. */
+  try(mutation: Mutation, patience: Patience): Caught {
     const path = join(this.#folder, mutation.file)
     const text = readFileSync(path, 'utf8')
     if (!text.includes(mutation.from)) throw new Error(`${mutation.name}: the line is not there any more`)
     writeFileSync(path, text.replace(mutation.from, mutation.to))
     try {
-      return this.look(mutation.simulator, seeds)
+      return this.look(mutation.simulator, patience)
     } finally {
       writeFileSync(path, text)
     }
   }
 
   /** What is wrong with the copy as it is. */
-  look(simulator: Mutation['simulator'], seeds: number): Caught {
-    const told = simulator === 'core' ? this.#run(['test/sim/stories.ts']) : ''
+  look(simulator: Mutation['simulator'], { variations, seeds }: Patience): Caught {
+    const isCore = simulator === 'core'
+    const told = isCore ? this.#run(['test/sim/stories.ts']) : ''
     const stories = [...told.matchAll(/^([\w-]+) is broken/gm)].map((match) => match[1]!)
-    if (seeds === 0) return { stories, seed: null, invariant: null }
-    const options = ['--seeds', String(seeds), '--trace', '0', '--stop', ...(simulator === 'shell' ? ['--shell'] : [])]
-    const ran = this.#run(['test/sim/main.ts', ...options])
+    const varied = this.#first(isCore ? variations : 0, ['--variations'])
+    const found = this.#first(seeds, isCore ? [] : ['--shell'])
+    return { stories, variation: varied.at, seed: found.at, invariant: found.invariant ?? varied.invariant }
+  }
+
+  /** The first of so many seeds that fails. */
+  #first(seeds: number, options: readonly string[]): { readonly at: number | null; readonly invariant: string | null } {
+    if (seeds === 0) return { at: null, invariant: null }
+    const ran = this.#run(['test/sim/main.ts', '--seeds', String(seeds), '--trace', '0', '--stop', ...options])
     const found = /^seed (\d+): (.*)$/m.exec(ran)
-    const invariant = found === null ? (ran.includes(' 0 failed') ? null : 'it does not end') : found[2]!
-    return { stories, seed: found === null ? null : Number(found[1]), invariant }
+    if (found !== null) return { at: Number(found[1]), invariant: found[2]! }
+    return { at: null, invariant: ran.includes(' 0 failed') ? null : 'it does not end' }
   }
 
   #run(script: readonly string[]): string {
@@ -81,7 +97,7 @@ export class Workshop {
 }
 
 export function isCaught({ story }: Mutation, { stories, invariant }: Caught): boolean {
-  return story === undefined ? stories.length > 0 || invariant !== null : stories.includes(story)
+  return invariant !== null && (story === undefined || stories.includes(story))
 }
 
 /** The invariant's name, without what is different in every run. */
@@ -94,14 +110,14 @@ function nameOf(invariant: string): string {
     .slice(0, 80)
 }
 
-function rowOf(mutation: Mutation, { stories, seed, invariant }: Caught): string {
+function rowOf(mutation: Mutation, { stories, variation, seed, invariant }: Caught): string {
   const story = mutation.story ?? stories[0] ?? ''
   const file = mutation.file.replace('src/', '')
   const noticed = invariant === null ? '' : nameOf(invariant)
-  return `| ${mutation.name} | \`${file}\` | ${story} | ${noticed} | ${seed ?? ''} |`
+  return `| ${mutation.name} | \`${file}\` | ${story} | ${noticed} | ${variation ?? ''} | ${seed ?? ''} |`
 }
 
-/** The rows of the table in docs/SPEC.md: name, file, story, invariant, seed. */
+/** The rows of the table in docs/SPEC.md: name, file, story, invariant, variation, seed. */
 export function tableIn(page: string): readonly (readonly string[])[] {
   const [from, to] = [page.indexOf(BEGIN), page.indexOf(END)]
   if (from < 0 || to < 0) throw new Error(`${PAGE} has no table of mutations`)
@@ -109,7 +125,7 @@ export function tableIn(page: string): readonly (readonly string[])[] {
   return lines
     .filter((line) => line.startsWith('| ') && !line.startsWith('| broken'))
     .map((line) => line.split('|').map((cell) => cell.trim()))
-    .map((cells) => cells.slice(1, 6))
+    .map((cells) => cells.slice(1, 7))
 }
 
 /** Takes over the rows of the mutations that were tried, and keeps those of the others. */
@@ -117,8 +133,9 @@ function writeTable(fresh: ReadonlyMap<string, string>): void {
   const path = join(root, PAGE)
   const page = readFileSync(path, 'utf8')
   const kept = new Map(tableIn(page).map((cells) => [cells[0]!, `| ${cells.join(' | ')} |`]))
-  const rows = MUTATIONS.map(({ name }) => fresh.get(name) ?? kept.get(name) ?? `| ${name} | | | | |`)
-  const head = '| broken on purpose | file | story | invariant that fails | at seed |\n|---|---|---|---|---|'
+  const rows = MUTATIONS.map(({ name }) => fresh.get(name) ?? kept.get(name) ?? `| ${name} | | | | | |`)
+  const head =
+    '| broken on purpose | file | story | invariant that fails | at variation | at seed |\n|---|---|---|---|---|---|'
   const [from, to] = [page.indexOf(BEGIN) + BEGIN.length, page.indexOf(END)]
   writeFileSync(path, `${page.slice(0, from)}\n\n${head}\n${rows.join('\n')}\n\n${page.slice(to)}`)
 }
@@ -127,20 +144,25 @@ function main(): void {
   const { values } = parseArgs({
     options: {
       only: { type: 'string', default: '' },
+      simulator: { type: 'string', default: '' },
       seeds: { type: 'string', default: '300' },
+      variations: { type: 'string', default: '2000' },
       of: { type: 'string', default: '0/1' },
     },
   })
   const [share = 0, shares = 1] = values.of.split('/').map(Number)
   const wanted = MUTATIONS.filter(
-    ({ name }, at) => values.only.split(',').some((words) => name.includes(words)) && at % shares === share,
+    ({ name, simulator }, at) =>
+      simulator.includes(values.simulator) &&
+      values.only.split(',').some((words) => name.includes(words)) &&
+      at % shares === share,
   )
   const workshop = new Workshop()
   const rows = new Map<string, string>()
   let missed = 0
   try {
     for (const mutation of wanted) {
-      const caught = workshop.try(mutation, Number(values.seeds))
+      const caught = workshop.try(mutation, { variations: Number(values.variations), seeds: Number(values.seeds) })
       if (!isCaught(mutation, caught)) missed++
       rows.set(mutation.name, rowOf(mutation, caught))
       console.log(isCaught(mutation, caught) ? rows.get(mutation.name) : `NOT NOTICED ${mutation.name}`)

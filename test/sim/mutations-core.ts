@@ -269,13 +269,6 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     'joins-behind-checkpoint',
   ),
   core(
-    'where a configuration began that a node was told of is not written down',
-    'reconfiguration',
-    "      persist(replica, { kind: 'configuration', configuration: entry.next, start: entry.index })\n",
-    '',
-    'told-beginning',
-  ),
-  core(
     'a node waits for what a checkpoint took away',
     'state',
     'createLog(logIndex(index + 1), kept)\n  expectNoMore(replica)\n',
@@ -292,8 +285,8 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
   core(
     'a configuration is complete before it has decided anything',
     'status',
-    'configurationComplete: decided > replica.configurationStart',
-    'configurationComplete: decided >= replica.configurationStart',
+    'holdsPrefix(replica) && decided > replica.configurationStart',
+    'holdsPrefix(replica) && decided >= replica.configurationStart',
     'leavers-too-early',
   ),
   core(
@@ -389,13 +382,7 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     '} else if (isBound(replica, from)) {',
     '} else if (replica.self < 0) {',
   ),
-  core(
-    'a leader that hands over keeps its lease',
-    'leases',
-    '  lease.granted.clear()\n  lease.releasedAt = Math.floor(replica.now)',
-    '  lease.releasedAt = -1',
-    'lease-transfer',
-  ),
+  core('a leader that hands over keeps its lease', 'leases', '  lease.granted.clear()\n', '', 'lease-transfer'),
   core(
     'a lease behind a stop-sign',
     'leases',

@@ -28,12 +28,7 @@ export const SHELL_MUTATIONS: readonly Mutation[] = [
     'position: frame.position }',
     'position: position(this.replica) }',
   ),
-  shell(
-    'a read is answered before its index is applied',
-    'read-queue',
-    'if (!group || group.index > applied) return null',
-    'if (!group) return null',
-  ),
+  shell('a read is answered before its index is applied', 'read-queue', '      if (index > applied) return null\n', ''),
   shell(
     'the leader reads without a confirmation',
     'turn',

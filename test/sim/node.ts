@@ -32,6 +32,16 @@ interface Frame {
   readonly sends: Waiting[]
 }
 
+const larger = (a: Ballot, b: Ballot): Ballot => (compareBallots(a, b) > 0 ? a : b)
+
+/** Whether so many voters were heard of lately that one of them could be elected: two such sets, and one that accepts, meet. */
+const seesEnough = ({ self, now, configuration, lastHeard, options }: Replica): boolean => {
+  const since = now - 2 * options.electionTimeoutMilliseconds
+  const heard = configuration.voters.filter(({ id }) => id === self || (lastHeard.get(id) ?? -Infinity) >= since)
+  const { voters, acceptQuorum = 0 } = configuration
+  return 2 * heard.length > voters.length && (acceptQuorum === 0 || heard.length + acceptQuorum > voters.length)
+}
+
 export class SimNode {
   replica: Replica | null = null
   /** Rises with each start. */
@@ -46,6 +56,8 @@ export class SimNode {
   saidPromise: Ballot = ZERO_BALLOT
   /** The largest that it promised to another. */
   #promised: Ballot = ZERO_BALLOT
+  /** The largest of its own that another has promised. */
+  #wasPromised: Ballot = ZERO_BALLOT
   /** Rate of its monotonic clock. */
   clockRate = 1
   readonly id: NodeId
@@ -75,12 +87,18 @@ export class SimNode {
     this.#waiting = []
     this.#frame = null
     this.replica = createReplica({ self: this.id, recovered, options: this.#options, now, start: this.incarnation })
-    // A ballot of its own that no other has promised is forgotten for good: nobody can tell it, and nobody was led by it.
-    if (recovered.promiseLost) this.saidPromise = this.#promised
+    // Of what rot took others tell what it promised them, and of its own ballots those that they have promised. One that
+    // nobody has is forgotten for good: nobody was led by it, and to use it once more is to use it for the first time.
+    if (recovered.promiseLost) this.saidPromise = larger(this.#promised, this.#wasPromised)
     assert(
       recovered.promiseLost || compareBallots(this.replica.promise, this.saidPromise) >= 0,
       `node ${this.id} has forgotten a promise`,
     )
+  }
+
+  /** Another node has promised a ballot of this one, durably, whether this one will hear of it or not. */
+  promisedBy(ballot: Ballot): void {
+    this.#wasPromised = larger(this.#wasPromised, ballot)
   }
 
   /** Loses memory, and of what was written and not synced all but `kept` pieces. */
@@ -91,8 +109,13 @@ export class SimNode {
 
   step(event: Event): void {
     if (this.replica === null) return
-    const incarnation = this.incarnation
-    for (const effect of step(this.replica, event)) {
+    const { incarnation, replica } = this
+    const before = replica.leadership
+    const effects = step(replica, event)
+    const isToldTo = event.kind === 'message' && event.message.kind === 'take-over'
+    const wants = replica.leadership !== before && replica.leadership?.agreed === false && !isToldTo
+    assert(!wants || seesEnough(replica), 'a candidate sees too few to be elected')
+    for (const effect of effects) {
       if (effect.kind === 'persist') {
         this.#pending.push(effect.record)
       } else if (effect.kind === 'send') {
@@ -140,6 +163,8 @@ export class SimNode {
       assert(this.#isBoundBy(message.ballot), 'accepted below what was promised')
       assert(compareBallots(state.acceptedBallot, message.ballot) === 0, 'accepted of a ballot that is not durable')
       assert(last >= message.index, 'accepted before it is durable')
+    } else if (message.kind === 'take-over' && message.ballot.n > 0) {
+      assert(seesEnough(this.replica!), 'a leader gives up what it cannot get back, for a transfer')
     }
   }
 

@@ -7,6 +7,7 @@ import { isLearner, isVoter } from '../../src/consensus/quorum.ts'
 import { statusOf } from '../../src/consensus/replica.ts'
 import { type Configuration, type NodeId, configurationId, nodeId } from '../../src/vocabulary.ts'
 import { configurationRules } from './plan.ts'
+import { type Cluster, isWanted } from './settling.ts'
 import type { World, WorldNode } from './world.ts'
 
 /** Nodes that may be deleted in one run: some must be left. */
@@ -70,20 +71,28 @@ export class Operator<N extends WorldNode> {
 
   /** Once a configuration is complete, nodes outside of it may be gone for good. */
   #delete(): void {
-    const { random, checker, gone, upNodes, nodes } = this.#world
-    for (const node of upNodes) {
-      const status = statusOf(node.replica!)
-      if (status.phase !== 'member' || !status.configurationComplete || status.configuration.id === 1) continue
-      const later = checker.configurations.slice(status.configuration.id - 1)
-      for (const other of nodes.values()) {
-        if (later.some((one) => isNamed(one.configuration, other.id)) || gone.has(other.id)) continue
-        const isOrdered = this.#ordered.some((one) => one.id > status.configuration.id && isNamed(one, other.id))
-        if (isOrdered || this.#world.isWanted(other.id) || gone.size >= DELETED_MOST || !random.chance(0.25)) continue
-        this.#world.say(`operator: node ${other.id} is deleted`)
-        if (other.up) this.#world.end(other)
-        gone.add(other.id)
-      }
-      return
+    const { random, gone, nodes } = this.#world
+    for (const other of nodes.values()) {
+      if (gone.has(other.id) || !isDispensable(this.#world, this.#ordered, other.id)) continue
+      if (gone.size >= DELETED_MOST || !random.chance(0.25)) continue
+      this.#world.say(`operator: node ${other.id} is deleted`)
+      if (other.up) this.#world.end(other)
+      gone.add(other.id)
     }
   }
+}
+
+/**
+ * Whether a member says that its configuration is complete, and the node is named neither there nor in a later one, nor
+ * in any that was ordered.
+ */
+export function isDispensable(cluster: Cluster, ordered: readonly Configuration[], id: NodeId): boolean {
+  const { nodes, checker } = cluster
+  const told = [...nodes.values()].flatMap(({ replica }) => (replica === null ? [] : [statusOf(replica)]))
+  const complete = told.find((one) => one.phase === 'member' && one.configurationComplete && one.configuration.id > 1)
+  if (complete === undefined) return false
+  const later = checker.configurations.slice(complete.configuration.id - 1)
+  if (later.some(({ configuration }) => isNamed(configuration, id))) return false
+  if (ordered.some((one) => one.id > complete.configuration.id && isNamed(one, id))) return false
+  return !isWanted(cluster, id)
 }

@@ -17,6 +17,7 @@ import type { LokiError } from '../../src/errors.ts'
 import type { PeerMessage } from '../../src/turn-ports.ts'
 import type { Configuration, Member, NodeId, VolumeId } from '../../src/vocabulary.ts'
 import { Violation } from './checker.ts'
+import { takesAPerson } from './settling.ts'
 import { Random } from './random.ts'
 import { Clients } from './shell-clients.ts'
 import { type ShellHost, ShellNode, type ShellSettings } from './shell-node.ts'
@@ -152,6 +153,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     if (decided > node.decided) {
       this.checker.decides(node, decided, [...this.nodes.values()])
       node.decided = decided
+      this.checker.completes(node)
     }
     if (machine.applied > node.applied) this.#applied(node)
     if (decided - machine.applied > (this.settings.turn.unappliedEntries ?? Infinity)) this.count('turns behind')
@@ -373,7 +375,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     if (this.faults.damaged === null || this.now < this.#peaceAt + 10 * ELECTION_MILLISECONDS) return false
     const { configuration } = this.checker
     const isLong = this.now > this.#peaceAt + 100 * ELECTION_MILLISECONDS
-    if (isLong && this.takesAPerson(this.faults.damaged)) return true
+    if (isLong && takesAPerson(this, this.faults.damaged)) return true
     const there = configuration.voters.filter(({ id }) => this.nodes.get(id)!.phase !== 'refused')
     const doubtful = there.filter(({ id }) => (this.nodes.get(id)!.replica?.doubtfulFrom ?? null) !== null)
     const intact = there.length - doubtful.length

@@ -7,13 +7,14 @@
  */
 import type { Effect, Event } from '../../src/consensus/events.ts'
 import type { Message } from '../../src/consensus/messages.ts'
-import { acceptsCheckpoint, acceptsProposals, isLeader, statusOf } from '../../src/consensus/replica.ts'
+import { acceptsCheckpoint, acceptsProposals, isLeader } from '../../src/consensus/replica.ts'
 import { type Configuration, type LogRecord, type NodeId, EMPTY_STATE, logIndex, nodeId } from '../../src/vocabulary.ts'
 import { lastIndex, slice } from '../../src/consensus/log.ts'
 import { Violation } from './checker.ts'
 import { type Checkpoint, DurableLog } from './durable-log.ts'
 import { type Host, SimNode } from './node.ts'
 import { type Fault, type WorldPlan as Plan, ELECTION_MILLISECONDS, planOf } from './plan.ts'
+import { Settling, isLeftToAPerson } from './settling.ts'
 import { describe, describeBallot, describeRecords } from './trace.ts'
 import { type Order, TICK_MILLISECONDS, World, member } from './world.ts'
 
@@ -25,8 +26,7 @@ export class Simulation extends World<SimNode> implements Host {
   operations = 0
   #nextPayload = 1
   #nextRead = 1
-  /** How much was decided when the last proposal was made in peace; -1: none was. */
-  #proposedAt = -1
+  readonly #settling = new Settling<SimNode>(this, (leader) => this.propose(leader))
 
   constructor(plan: Plan, traceLimit = TRACE_LINES) {
     super(plan, traceLimit)
@@ -38,6 +38,7 @@ export class Simulation extends World<SimNode> implements Host {
 
   send(node: SimNode, to: NodeId, message: Message): void {
     const from = node.id
+    if (message.kind === 'promise') this.nodes.get(to)?.promisedBy(message.ballot)
     this.transmit(from, to, message, (target) => this.step(target, { kind: 'message', now: 0, from, message }))
     if (message.kind === 'promise' || message.kind === 'take-over') this.faults.happens(node)
     if (message.kind === 'accept-sync') this.#targets(node, to)
@@ -67,6 +68,7 @@ export class Simulation extends World<SimNode> implements Host {
       case 'decided':
         this.checker.decides(node, effect.index, [...this.nodes.values()])
         node.applied = effect.index
+        this.checker.completes(node)
         return this.#trim(node)
       case 'became-leader':
         this.checker.leads(node, effect.ballot)
@@ -78,6 +80,7 @@ export class Simulation extends World<SimNode> implements Host {
       case 'need-checkpoint':
         return this.#fetchCheckpoint(node, effect.index, effect.from)
       case 'configuration-changed':
+        this.checker.completes(node)
         return this.faults.happens(node)
       case 'read-failed':
       case 'leader-changed':
@@ -135,7 +138,9 @@ export class Simulation extends World<SimNode> implements Host {
 
   order(node: SimNode, order: Order): void {
     this.when(node.id, () => {
-      if (node.up) this.step(node, { now: 0, ...order })
+      if (!node.up) return
+      this.step(node, { now: 0, ...order })
+      if (order.kind === 'withdraw') this.checker.withdraws(node)
     })
   }
 
@@ -258,30 +263,13 @@ export class Simulation extends World<SimNode> implements Host {
     while (!reached.yet && this.schedule.next());
   }
 
-  /** What was lost takes a person. */
   isStuck(): boolean {
-    const { damaged } = this.faults
-    if (damaged === null || this.now < this.plan.faultMilliseconds + 20 * ELECTION_MILLISECONDS) return false
-    return this.takesAPerson(damaged) && (this.nodes.get(damaged)!.replica?.doubtfulFrom ?? null) !== null
+    if (this.now < this.plan.faultMilliseconds + 20 * ELECTION_MILLISECONDS) return false
+    return isLeftToAPerson(this, this.faults.damaged)
   }
 
-  /** One leader, everything decided everywhere, and something new gets decided. */
   isSettled(): boolean {
-    const { configuration, decided } = this.checker
-    const voters = configuration.voters.map(({ id }) => this.nodes.get(id)!)
-    const learners = configuration.learners.map(({ id }) => this.nodes.get(id)!).filter((node) => node.up)
-    const leader = voters.find((node) => node.up && isLeader(node.replica!))
-    if (leader === undefined || statusOf(leader.replica!).configuration.id !== configuration.id) return false
-    const missing = this.#proposedAt < 0 ? acceptsProposals(leader.replica!) : decided.length === this.#proposedAt
-    if (missing) {
-      this.#proposedAt = decided.length
-      this.propose(leader)
-    }
-    if (this.#proposedAt < 0 || decided.length === this.#proposedAt) return false
-    return (
-      voters.every((node) => node.applied === decided.length && hasSettled(node)) &&
-      learners.every((node) => node.applied === decided.length)
-    )
+    return this.#settling.isDone
   }
 
   *judge(): Generator<number, void> {
@@ -334,14 +322,6 @@ export class Simulation extends World<SimNode> implements Host {
     ]
     return parts.join('; ')
   }
-}
-
-const hasSettled = (node: SimNode): boolean => {
-  if (!node.up) return false
-  const status = statusOf(node.replica!)
-  // Nobody waits: every read was answered or refused.
-  const waits = node.replica!.reads.length > 0
-  return status.leader !== null && status.caughtUp && status.reconfiguration === null && !waits
 }
 
 export interface Outcome {

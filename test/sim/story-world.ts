@@ -14,6 +14,15 @@ import { type Mark, Trace, describe, describeRecords } from './trace.ts'
 
 const STEP_MILLISECONDS = 10
 
+/** A command that cannot be done as things are. */
+export class Cannot extends Error {
+  override name = 'Cannot'
+}
+
+export function can(condition: unknown, why: string): asserts condition {
+  if (!condition) throw new Cannot(why)
+}
+
 interface Flying {
   /** For the trace: when it arrived. */
   readonly arrives: number[]
@@ -29,6 +38,10 @@ export class StoryWorld implements Host {
   #moments = 0
   checker: Checker | null = null
   flying: Flying[] = []
+  /** Nodes that were deleted: they never come back. */
+  readonly gone = new Set<NodeId>()
+  /** The node whose storage was damaged. */
+  damaged: NodeId | null = null
   /** Links, `1>2`. */
   cut = new Set<string>()
   /** The next message of a kind on a link is lost, for each of these. */
@@ -48,6 +61,8 @@ export class StoryWorld implements Host {
   /** Messages are shown. */
   loud = false
   showsDecided = true
+  /** Messages overtake each other. */
+  disorder: Random | null = null
   loss: { readonly chance: number; readonly random: Random } | null = null
   /** What came of the last read of each node. */
   reads = new Map<NodeId, string>()
@@ -56,6 +71,7 @@ export class StoryWorld implements Host {
 
   send(node: SimNode, to: NodeId, message: Message): void {
     const link = `${node.id}>${to}`
+    if (message.kind === 'promise') this.nodes.get(to)?.promisedBy(message.ballot)
     const lost = this.lose.findIndex((one) => one.kind === message.kind && one.link === link)
     if (lost >= 0) this.lose.splice(lost, 1)
     const late = this.late.findIndex((one) => one.kind === message.kind && one.link === link)
@@ -97,7 +113,9 @@ export class StoryWorld implements Host {
     if (effect.kind === 'decided') {
       this.checker!.decides(node, effect.index, [...this.nodes.values()])
       node.applied = effect.index
-    } else if (effect.kind === 'became-leader') this.checker!.leads(node, effect.ballot)
+      this.checker!.completes(node)
+    } else if (effect.kind === 'configuration-changed') this.checker!.completes(node)
+    else if (effect.kind === 'became-leader') this.checker!.leads(node, effect.ballot)
     else if (effect.kind === 'read-ready') {
       this.checker!.reads(node, effect.id, effect.index)
       this.reads.set(node.id, String(effect.index))
@@ -116,7 +134,7 @@ export class StoryWorld implements Host {
       this.note(node, 'other', `installs checkpoint ${at}`)
       node.applied = at
       node.disk.checkpoint = source.disk.checkpoint
-      node.step({ kind: 'checkpoint-installed', now: this.now, index: at, configuration, start })
+      node.step({ kind: 'checkpoint-installed', now: this.at(node), index: at, configuration, start })
     })
   }
   #later: (() => void)[] = []
@@ -145,7 +163,7 @@ export class StoryWorld implements Host {
         node.synced(node.incarnation, this.at(node))
         continue
       }
-      const next = this.flying.shift()
+      const next = this.flying.splice(this.disorder?.integer(0, Math.max(0, this.flying.length - 1)) ?? 0, 1)[0]
       if (!next) return
       const node = this.nodes.get(next.to)
       if (this.paused.has(next.to)) this.paused.get(next.to)!.push(next)

@@ -17,7 +17,9 @@
  *   rot 2 3 | rot 2 entries (a crash; the last three records are lost, or what came with the last AcceptSync and later)
  *   rot 2 log 1            (all but the first entry is)
  *   checkpoint 1           delete 2                         show            messages on | messages off | decided off
- *   loss 10 seed 3         (of 100 messages so many are lost, on every link)
+ *   loss 10 seed 3         (of 100 messages so many are lost, on every link)   disorder 3 (they overtake each other)
+ *   peace                  (nothing is in the way of anybody any more: all that is to be done must be done)
+ *   peace without 2        (but for that node, which is gone)
  *   expect progress within 100   (some leader, and it decides)
  *   expect stale read 1    (a read that the checker refuses: this world is worse than promised)
  *   expect leader 1 | expect no leader | expect configuration 2 1 2 3 | expect complete 1 | expect read 1 is 5
@@ -34,14 +36,21 @@ import {
   logIndex,
   nodeId,
 } from '../../src/vocabulary.ts'
-import { Checker } from './checker.ts'
+import { prepareQuorum } from '../../src/consensus/quorum.ts'
+import { pendingConfiguration } from '../../src/consensus/state.ts'
+import { Checker, Violation } from './checker.ts'
+import { lastIndex } from '../../src/consensus/log.ts'
 import { DurableLog } from './durable-log.ts'
 import { SimNode } from './node.ts'
 import { Random } from './random.ts'
 import { show, showMore } from './story-show.ts'
-import { StoryWorld } from './story-world.ts'
+import { Settling, isLeftToAPerson } from './settling.ts'
+import { StoryWorld, can } from './story-world.ts'
 import type { Trace } from './trace.ts'
 import { member } from './world.ts'
+
+const PEACE_PERIODS = 100
+const PEACE_PERIOD_MILLISECONDS = 300
 
 const numbers = (words: readonly string[]): NodeId[] => words.map((word) => nodeId(Number(word)))
 
@@ -57,7 +66,7 @@ function options(words: readonly string[]): Pick<Configuration, 'acceptQuorum' |
   return { ...(acceptQuorum > 0 ? { acceptQuorum } : {}), ...(leaseMilliseconds > 0 ? { leaseMilliseconds } : {}) }
 }
 
-class Story extends StoryWorld {
+export class Story extends StoryWorld {
   /** Of one node, or (null) of all. */
   readonly #settings: { readonly id: number | null; readonly name: string; readonly value: number }[] = []
   #read = 0
@@ -75,7 +84,7 @@ class Story extends StoryWorld {
 
   #node(word: string | undefined): SimNode {
     const node = this.nodes.get(nodeId(Number(word)))
-    assert(node, `there is no node ${word}`)
+    can(node, `there is no node ${word}`)
     return node
   }
 
@@ -94,7 +103,7 @@ class Story extends StoryWorld {
       case 'until':
         return this.#until(words)
       case 'propose':
-        return this.#node(words[0]).step({ kind: 'propose', now, payload: Buffer.from(words.slice(1).join(' ')) })
+        return this.#propose(this.#node(words[0]), words.slice(1).join(' '))
       case 'fill':
         return this.#fill(this.#node(words[0]), Number(words[1]))
       case 'read':
@@ -102,7 +111,8 @@ class Story extends StoryWorld {
       case 'transfer':
         return this.#node(words[0]).step({ kind: 'transfer', now, to: nodeId(Number(words[1])) })
       case 'withdraw':
-        return this.#node(words[0]).step({ kind: 'withdraw', now })
+        this.#node(words[0]).step({ kind: 'withdraw', now })
+        return this.checker!.withdraws(this.#node(words[0]))
       case 'reconfigure':
         return this.#reconfigure(words)
       case 'expect':
@@ -116,6 +126,11 @@ class Story extends StoryWorld {
       case 'loss':
         this.loss = { chance: Number(words[0]) / 100, random: new Random(Number(words[2])) }
         return
+      case 'disorder':
+        this.disorder = new Random(Number(words[0]))
+        return
+      case 'peace':
+        return this.#peace(words[0] === 'without' ? this.#node(words[1]).id : null)
       case 'decided':
         this.showsDecided = words[0] === 'on'
         return
@@ -135,7 +150,9 @@ class Story extends StoryWorld {
         node.crash(Number(words[2] ?? 0))
         this.note(node, 'crash', command.toUpperCase())
         this.syncs = this.syncs.filter((one) => one.node !== node)
-        if (command === 'delete') this.nodes.delete(node.id)
+        if (command !== 'delete') return
+        this.nodes.delete(node.id)
+        this.gone.add(node.id)
         return
       }
       case 'rot': {
@@ -144,8 +161,9 @@ class Story extends StoryWorld {
         const [, what, count] = words
         const isLost =
           what === 'log' ? disk.loseLog(Number(count)) : disk.loseEnd(Number(what) || 1, what === 'entries')
-        assert(isLost, 'nothing is there to rot')
+        can(isLost, 'nothing is there to rot')
         this.checker!.damaged = true
+        this.damaged = this.#node(words[0]).id
         this.lines.push(`${words[0]} has lost what it had from ${disk.doubtfulFrom}`)
         return
       }
@@ -160,7 +178,7 @@ class Story extends StoryWorld {
       case 'open':
         return this.#connection(words[0]!, 'reconnected')
       case 'restart':
-        assert(!this.#node(words[0]).up, `node ${words[0]} is up`)
+        can(!this.#node(words[0]).up, `node ${words[0]} is up`)
         return this.#begin(this.#node(words[0]))
       case 'clock': {
         const node = this.#node(words[0])
@@ -200,16 +218,21 @@ class Story extends StoryWorld {
         return
       case 'arrive':
         return this.arrive(words[0]!)
-      case 'checkpoint': {
-        const node = this.#node(words[0])
-        const since = this.checker!.configurations.findLast((one) => one.start <= node.applied)!
-        const index = logIndex(node.applied)
-        node.disk.truncateHead({ index, configuration: since.configuration, start: logIndex(since.start) })
-        return node.step({ kind: 'trim', now: this.at(node), index })
-      }
+      case 'checkpoint':
+        return this.#checkpoint(this.#node(words[0]))
       default:
         assert.fail(`no such command: ${command}`)
     }
+  }
+
+  #checkpoint(node: SimNode): void {
+    const { log } = node.disk.image
+    const isInLog = log.first <= node.applied && lastIndex(log) >= node.applied
+    can(node.up && isInLog && node.applied > (node.disk.checkpoint?.index ?? 0), 'nothing is there for a checkpoint')
+    const since = this.checker!.configurations.findLast((one) => one.start <= node.applied)!
+    const index = logIndex(node.applied)
+    node.disk.truncateHead({ index, configuration: since.configuration, start: logIndex(since.start) })
+    node.step({ kind: 'trim', now: this.at(node), index })
   }
 
   /** Both ends of a connection are told; messages go on, over another one or the next. */
@@ -225,6 +248,11 @@ class Story extends StoryWorld {
     if (word.includes('-')) this.cut.add(`${to}>${from}`)
   }
 
+  #propose(node: SimNode, text: string): void {
+    can(node.up && acceptsProposals(node.replica!), `node ${node.id} takes no proposals`)
+    node.step({ kind: 'propose', now: this.at(node), payload: Buffer.from(text) })
+  }
+
   #ask(node: SimNode): void {
     this.checker!.asks(node, ++this.#read)
     node.step({ kind: 'read', now: this.at(node), id: this.#read })
@@ -232,6 +260,7 @@ class Story extends StoryWorld {
 
   /** Proposes as long as it is allowed to, and says how many that were; the followers' answers come in between. */
   #fill(node: SimNode, count: number): void {
+    can(node.up, `node ${node.id} is down`)
     let taken = 0
     for (; taken < count && acceptsProposals(node.replica!); taken++) {
       node.step({ kind: 'propose', now: this.at(node), payload: Buffer.alloc(84, taken) })
@@ -255,6 +284,7 @@ class Story extends StoryWorld {
   }
 
   #add(id: NodeId, configuration: Configuration): void {
+    can(!this.nodes.has(id) && !this.gone.has(id), `node ${id} was there before`)
     const disk = new DurableLog({ ...EMPTY_STATE, configuration })
     const node = new SimNode(id, disk, this, this.#optionsOf(id))
     this.nodes.set(id, node)
@@ -304,7 +334,56 @@ class Story extends StoryWorld {
       what === 'leader'
         ? this.#leads(Number(id)) && this.#node(id).replica!.configuration.id === this.#newest().id
         : this.#node(id).up && this.#node(id).applied >= Number(words[2])
-    assert(this.pass(within, done) >= 0, `${words.join(' ')}: it does not happen`)
+    can(this.pass(within, done) >= 0, `${words.join(' ')}: it does not happen`)
+  }
+
+  /** Configurations that are in force or to come. */
+  #current(): Configuration[] {
+    const { configurations, decided } = this.checker!
+    const isComplete = decided.length > configurations.at(-1)!.start
+    const toCome = [...this.nodes.values()].flatMap(({ replica }) =>
+      replica === null ? [] : [replica.leadership?.reconfiguration?.next ?? pendingConfiguration(replica)],
+    )
+    const inForce = configurations.slice(isComplete ? -1 : -2).map(({ configuration }) => configuration)
+    return [...inForce, ...toCome.filter((next) => next !== null)]
+  }
+
+  /** Whether everything must go on without the node. */
+  mayLack(id: NodeId): boolean {
+    if (this.damaged !== null) return false
+    return this.#current().every((configuration) => {
+      const others = configuration.voters.filter((voter) => voter.id !== id && !this.gone.has(voter.id))
+      return others.length >= prepareQuorum(configuration)
+    })
+  }
+
+  /** All faults are over, and late messages arrive; who is to be there is, but for one perhaps. */
+  #peace(missing: NodeId | null): void {
+    this.cut.clear()
+    this.held.clear()
+    this.lose = []
+    this.late = []
+    this.loss = null
+    this.flying.push(...this.waiting.splice(0), ...[...this.paused.values()].flat())
+    this.paused.clear()
+    if (missing !== null) this.#inflict('crash', [String(missing)])
+    const cluster = { nodes: this.nodes, checker: this.checker! }
+    const settling = new Settling<SimNode>(cluster, (leader) => this.#propose(leader, 'in peace'), missing)
+    for (let periods = 0; !settling.isDone; periods++) {
+      if (missing !== null && !this.mayLack(missing)) return
+      if (periods >= 20 && isLeftToAPerson(cluster, this.damaged)) {
+        this.lines.push('it is left to a person')
+        return
+      }
+      if (periods === PEACE_PERIODS) throw new Violation(`settles: not in ${PEACE_PERIODS} election timeouts of peace`)
+      for (const { voters, learners } of this.#current()) {
+        for (const { id } of [...voters, ...learners]) {
+          if (!this.nodes.has(id) && !this.gone.has(id)) this.#add(id, this.#newest())
+        }
+      }
+      for (const node of this.nodes.values()) if (!node.up && node.id !== missing) this.#begin(node)
+      this.pass(PEACE_PERIOD_MILLISECONDS)
+    }
   }
 
   /** The leader of the largest ballot has a proposal decided in time; says who that is. */

@@ -6,7 +6,7 @@
  * Where things are done: faults.ts inflicts faults, operator.ts changes the members, checker.ts and the clients say
  * what must hold. A run is `life`: faults for a while, then peace, in which the cluster must settle.
  */
-import { isLeader, statusOf } from '../../src/consensus/replica.ts'
+import { isLeader } from '../../src/consensus/replica.ts'
 import type { Configuration, Member, NodeId } from '../../src/vocabulary.ts'
 import { configurationId, nodeId, volumeId } from '../../src/vocabulary.ts'
 import { type CheckedNode, Checker, Violation } from './checker.ts'
@@ -304,27 +304,5 @@ export abstract class World<N extends WorldNode> {
   ending(lines: number): string {
     const nodes = [...this.nodes.values()].map((node) => `node ${node.id}: ${this.pictureOf(node)}`)
     return [this.trace.text(lines), ...nodes].join('\n')
-  }
-
-  /** Whether what the node has lost to rot takes a person (docs/SPEC.md): nobody else has it, or knows that it is decided. */
-  takesAPerson(id: NodeId): boolean {
-    const replica = this.nodes.get(id)!.replica
-    // The last change may wait for what the configuration before decided.
-    return this.checker.configurations.slice(-2).some(({ configuration }) => {
-      const { voters } = configuration
-      if (!voters.some((voter) => voter.id === id)) return false
-      if (voters.length === 1) return true
-      const hasLeft = replica !== null && replica.configuration.id > configuration.id
-      return voters.length === 2 && hasLeft && replica.decided < replica.configurationStart
-    })
-  }
-
-  /** A change that names the node is under way, proposed or not. */
-  isWanted(id: NodeId): boolean {
-    return [...this.nodes.values()].some((node) => {
-      if (node.replica === null) return true
-      const { reconfiguration } = statusOf(node.replica)
-      return reconfiguration !== null && reconfiguration.voters.includes(id)
-    })
   }
 }

@@ -8,7 +8,7 @@ import { openStorage } from '../../src/storage/storage.ts'
 import { logIndex } from '../../src/vocabulary.ts'
 import { type Count, HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from './crash-points.ts'
 import { historySweep, killSweep, resetSweep, resumeSweep } from './crash-points.ts'
-import { newProgress, receiveFromPeer, runHistory, simulated } from './history.ts'
+import { killedReceiver, newProgress, receiveFromPeer, runHistory, simulated } from './history.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -75,6 +75,9 @@ test('a checkpoint of a peer whose sync has failed is fetched anew, all of it', 
   const after = await openStorage(simulated(disk.survivor(() => 0)))
   expect(after.checkpoint?.index).toBe(20)
 })
+
+test('a checkpoint of a peer whose sync has failed, and the process is killed at once, is not believed because it can be read', () =>
+  expect(killedReceiver()).resolves.toBe(20))
 
 test('a start that was refused or repeated leaves nothing large behind', async () => {
   const disk = new SimulatedDisk()

@@ -3,6 +3,7 @@
  * and what is recovered must be the model after some step that was not yet given up, never before the last one
  * that was acknowledged.
  */
+import assert from 'node:assert/strict'
 import { LokiError } from '../../src/errors.ts'
 import type { Disk } from '../../src/storage/disk.ts'
 import type { CheckpointInfo } from '../../src/storage/checkpoint.ts'
@@ -10,6 +11,7 @@ import { type Storage, type StorageOptions, openStorage } from '../../src/storag
 import type { Configuration, DurableState, LogIndex, LogRecord, RecoveredLog } from '../../src/vocabulary.ts'
 import { EMPTY_STATE, logIndex, nodeId, volumeId } from '../../src/vocabulary.ts'
 import * as sample from './samples.ts'
+import { SimulatedDisk } from './simulated-disk.ts'
 
 export type Step =
   | { readonly kind: 'write'; readonly records: readonly LogRecord[] }
@@ -274,6 +276,27 @@ export async function receiveFromPeer(storage: Storage, index: number, most = In
   for (const chunk of receiver.missing().slice(0, most)) await receiver.put(chunk, chunks[chunk]!)
   if (receiver.missing().length === 0) await receiver.commit()
   else await receiver.close()
+}
+
+/**
+ * The sync of a checkpoint of a peer fails, and the process is killed before it removes the file, which the next process
+ * can read, and gives to its own sync; then the power fails. The index of the checkpoint that is left.
+ */
+export async function killedReceiver(): Promise<number | undefined> {
+  const disk = new SimulatedDisk()
+  const storage = await openStorage(simulated(disk))
+  await sample.written(storage, sample.genesis(3))
+  disk.onStep = (step) => {
+    disk.crashed = disk.failAt < disk.steps
+    if (disk.crashed) throw new Error('killed')
+    if (step.startsWith('sync ') && step.endsWith('/data')) disk.failAt = disk.steps
+  }
+  await assert.rejects(receiveFromPeer(storage, 20), /killed/)
+  disk.onStep = () => {}
+  disk.revive()
+  await receiveFromPeer(await openStorage(simulated(disk)), 20)
+  const after = await openStorage(simulated(disk.survivor(() => 0)))
+  return after.checkpoint?.index
 }
 
 /** Null if what was recovered is `model`; otherwise what differs. `checkpoint` is the newest one that is there. */
