@@ -396,6 +396,18 @@ export async function removeCheckpoint(disk: Disk, directory: string, name: stri
   await disk.removeDirectory(removing)
 }
 
+/** All but those that are kept. */
+export async function removeOtherCheckpoints(
+  disk: Disk,
+  directory: string,
+  kept: readonly CheckpointInfo[],
+): Promise<void> {
+  const ids = new Set(kept.map(({ id }) => id))
+  for (const name of (await disk.list(directory)) ?? []) {
+    if (isCheckpointName(name) && !ids.has(name)) await removeCheckpoint(disk, directory, name)
+  }
+}
+
 /** Gives the directory `work`, whose data is durable, its manifest and its name. Gives what is there then. */
 export async function publishCheckpoint(
   disk: Disk,

@@ -11,10 +11,11 @@ import type { ClusterId, Entry, LogIndex, LogRecord, NodeId, RecoveredLog } from
 import { type Timeline, type VolumeId, logIndex, timeline } from '../vocabulary.ts'
 import { Archive } from './archive.ts'
 import { CheckpointReceiver } from './checkpoint-receiver.ts'
-import { type CheckpointHead, type CheckpointInfo, encodeManifest, isCheckpointName } from './checkpoint.ts'
-import { decodeManifest, readSlices, readChunk, removeCheckpoint, writeCheckpointFiles } from './checkpoint.ts'
+import { type CheckpointHead, type CheckpointInfo, encodeManifest, decodeManifest } from './checkpoint.ts'
+import { readSlices, readChunk, removeCheckpoint, removeOtherCheckpoints, writeCheckpointFiles } from './checkpoint.ts'
 import { Meta, loadMeta } from './meta.ts'
 import { judge } from './judgement.ts'
+import { CHECKPOINTS_KEPT, KeptCheckpoints } from './kept-checkpoints.ts'
 import { type KeyRing, NO_KEYS } from './keys.ts'
 import { removeLeftovers } from './leftovers.ts'
 import type { EntryRange } from './log-reader.ts'
@@ -33,8 +34,6 @@ export type { StorageOptions, StorageStatus } from './storage-options.ts'
 /** Bounds of `segmentBytes`. Offsets and times to replay stay reasonable below the upper one. */
 export const SEGMENT_BYTES_MINIMUM = 4096
 export const SEGMENT_BYTES_MAXIMUM = 1024 * 1024 * 1024
-/** Checkpoints that are kept: the newest, and one to fall back to. */
-const CHECKPOINTS_KEPT = 2
 
 /**
  * Opens the volumes, recovers, and begins a new timeline. The steps are told in recovery.ts. Throws only coded
@@ -177,6 +176,7 @@ export class Storage {
   readonly #meta: Meta
   readonly #wal: Wal
   #checkpoints: CheckpointInfo[]
+  readonly #kept = new KeptCheckpoints()
   readonly space: SpaceWatch
   readonly #keys: KeyRing
   readonly #archive: Archive
@@ -331,6 +331,8 @@ export class Storage {
       this.#lastError = failed.message
       // It may be room that is missing, and the log may be on the same disk.
       await disk.removeDirectory(`${checkpointDirectory}/writing`).catch(() => undefined)
+      const spare = this.#checkpoints.splice(0, this.#checkpoints.length - CHECKPOINTS_KEPT)
+      for (const { id } of spare) await removeCheckpoint(disk, checkpointDirectory, id).catch(() => undefined)
       await drain()
       throw failed
     } finally {
@@ -340,14 +342,11 @@ export class Storage {
 
   async #published(info: CheckpointInfo): Promise<void> {
     this.#lostCheckpoint = false
-    this.#checkpoints = [...this.#checkpoints.filter(({ index }) => index !== info.index), info]
-    this.#checkpoints.sort((a, b) => a.index - b.index)
-    this.#checkpoints = this.#checkpoints.slice(-CHECKPOINTS_KEPT)
-    const kept = new Set(this.#checkpoints.map(({ id }) => id))
+    // Behind what a peer fetches the log stays, too: not where it takes as much as is left.
+    const hasRoom = this.#wal.segments.length * this.#options.segmentBytes < this.space.freeBytes
+    this.#checkpoints = this.#kept.choose(this.#checkpoints, info, hasRoom)
     const { disk, checkpointDirectory } = this.#options
-    for (const name of (await disk.list(checkpointDirectory)) ?? []) {
-      if (isCheckpointName(name) && !kept.has(name)) await removeCheckpoint(disk, checkpointDirectory, name)
-    }
+    await removeOtherCheckpoints(disk, checkpointDirectory, this.#checkpoints)
   }
 
   /**
@@ -437,6 +436,7 @@ export class Storage {
   async readChunk(index: LogIndex, chunk: number): Promise<Buffer | null> {
     const info = this.#checkpoints.find((each) => each.index === index)
     if (info === undefined) return null
+    this.#kept.fetched(index)
     try {
       return await readChunk(this.#options.disk, this.#options.checkpointDirectory, info, chunk)
     } catch (error) {
