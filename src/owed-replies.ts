@@ -3,7 +3,7 @@
  * turn, said in messages of bounded size. PURE.
  */
 import type { SessionId } from './machine/entry.ts'
-import { type Reply, replyBytes } from './machine/reply.ts'
+import { type Reply, err, replyBytes } from './machine/reply.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import { type LogIndex, type NodeId, nodeId } from './vocabulary.ts'
 
@@ -13,16 +13,21 @@ interface Owed {
   bytes: number
 }
 
+/** A frame that is too large ends the connection, and the reply would be asked for again for ever. */
+const TOO_LARGE = err('the command was applied, and its reply is too large to go through this node')
+
 export class OwedReplies {
   readonly #mostBytes: number
+  readonly #replyMostBytes: number
   /** Whole messages first, then the one that grows. */
   #full: Owed[] = []
   readonly #open = new Map<number, Owed>()
   readonly #ended: { readonly session: SessionId; readonly next: number }[] = []
 
-  /** `mostBytes`: of one message; one reply always fits. */
-  constructor(mostBytes: number) {
+  /** `mostBytes`: of one message; one reply always fits, up to `replyMostBytes`. */
+  constructor(mostBytes: number, replyMostBytes = Infinity) {
     this.#mostBytes = mostBytes
+    this.#replyMostBytes = replyMostBytes
   }
 
   owe(session: SessionId, sequence: number, reply: Reply): void {
@@ -34,8 +39,9 @@ export class OwedReplies {
       if (owed) this.#full.push(owed)
       this.#open.set(session.node, (owed = { session, replies: [], bytes: 0 }))
     }
-    owed.replies.push({ sequence, reply })
-    owed.bytes += bytes
+    const isTooLarge = bytes > this.#replyMostBytes
+    owed.replies.push({ sequence, reply: isTooLarge ? TOO_LARGE : reply })
+    owed.bytes += isTooLarge ? 0 : bytes
   }
 
   /** The session is over; its node hears of it behind the replies that it is owed. */

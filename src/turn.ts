@@ -84,7 +84,7 @@ export class Turn {
     this.#backlog = new Backlog(limits)
     this.#local = new LocalReads(limits.staleReadsMostMilliseconds ?? 0)
     this.#local.show(replica.recordedDecided) // by an earlier start; a log that lost its end has to come up to it
-    this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity)
+    this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity, limits.replyMostBytes)
     this.#way = new WayToLeader(self)
     this.#decided = machine.applied
     this.#sink = {

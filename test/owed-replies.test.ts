@@ -37,6 +37,16 @@ it('keeps messages below their bound, and one reply passes whatever its size', (
   expect(sequences).toEqual([[1, 2], [3], [4], [5]])
 })
 
+it('says so where a reply is larger than a message may be: its node would ask for it for ever', () => {
+  const owed = new OwedReplies(250, 500)
+  const session = { node: 2, incarnation: 1 }
+  for (const [at, size] of [100, 1000, 10, 400].entries()) owed.owe(session, at + 1, Buffer.alloc(size))
+  const replies = released(owed).flatMap(([, message]) => message.replies)
+  expect(replies.map(({ sequence }) => sequence)).toEqual([1, 2, 3, 4])
+  expect(replies[1]!.reply).toMatchObject({ kind: 'error', message: expect.stringContaining('was applied') as string })
+  expect(replies[3]!.reply).toHaveLength(400)
+})
+
 it('never mixes two starts of a node, whose numbers are the same', () => {
   const owed = new OwedReplies(1000)
   owed.owe({ node: 2, incarnation: 1 }, 1, 'old')
