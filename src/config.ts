@@ -57,6 +57,11 @@ export const LIMITS = {
   /** An idle session says that it lives. */
   sessionKeepAliveMilliseconds: 60_000,
   commandsInFlightPerConnection: 10_000,
+  /** Commands between MULTI and EXEC, and their bytes: they become one entry of the log … */
+  transactionCommands: 100_000,
+  transactionBytes: 64 * 1024 * 1024,
+  /** … and of all connections of a node. */
+  transactionBytesOfAll: 256 * 1024 * 1024,
   /** Replies that a client has not taken; above, its reads wait and nothing more is taken in … */
   outputBytesPerConnection: 16 * 1024 * 1024,
   /** … and those of all clients of a node; above twice as much clients are cut off … */

@@ -119,6 +119,11 @@ const rows = {
     what: 'a client does not take its answers, and the node cannot keep more of them',
     todo: 'read the answers as they come, and ask for less at a time',
   },
+  TRANSACTION_TOO_LARGE: {
+    http: 413,
+    what: 'there are too many commands between MULTI and EXEC, or too many bytes of them',
+    todo: 'make several transactions of it',
+  },
   OUTCOME_UNKNOWN: {
     http: 500,
     what: 'the command may or may not have been applied',

@@ -31,6 +31,8 @@ export class FramesInFlight {
   }
 
   hold(to: NodeId, message: Message): void {
+    // A Promise may carry much of the log. One of a smaller ballot is of no more use.
+    if (message.kind === 'promise') this.#held = this.#held.filter((held) => held.message.kind !== 'promise')
     this.#held.push({ to, message })
   }
 

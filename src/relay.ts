@@ -30,6 +30,8 @@ export interface RelayLimits {
 }
 
 const ENCODED_BYTES = 65_536
+/** Most that the length of an argument takes. */
+const LENGTH_BYTES = 8
 
 interface Slot {
   readonly origin: Origin
@@ -143,14 +145,21 @@ export class Relay {
   /** False: full, nothing was taken. */
   takeWrite(origin: Origin, tag: number, args: Arguments): boolean {
     if (this.#full()) return false
-    // Buffers of their own are slow to make, and one that grows copies what it has.
-    if (this.#encoded.length >= ENCODED_BYTES / 2) this.#encoded = new ByteWriter(ENCODED_BYTES)
-    const start = this.#encoded.length
-    encodeCommand(this.#encoded, '', args)
-    const command = this.#encoded.since(start)
+    const encoded = this.#writerFor(args)
+    const start = encoded.length
+    encodeCommand(encoded, '', args)
+    const command = encoded.since(start)
     this.#bytes += command.length
     this.#slots.push({ origin, tag, command })
     return true
+  }
+
+  /** Memory of its own for each is slow to make; but none grows, which would copy what it has and keep twice as much. */
+  #writerFor(args: Arguments): ByteWriter {
+    const mostBytes = bytesOf(args) + LENGTH_BYTES * (args.length + 2)
+    if (mostBytes > ENCODED_BYTES / 2) return new ByteWriter(mostBytes)
+    if (this.#encoded.length + mostBytes > ENCODED_BYTES) this.#encoded = new ByteWriter(ENCODED_BYTES)
+    return this.#encoded
   }
 
   /** False: full, nothing was taken. */

@@ -186,6 +186,22 @@ describe('peer network', () => {
     other.cut()
   })
 
+  it('what is said in one turn has the same bound, although nothing was flushed', async () => {
+    const [a, b] = [await start(1), await start(2)]
+    a.network.setMembers([b.member])
+    await until(() => a.network.isConnected(b.member.id))
+    const large: RelayMessage = { kind: 'read', id: 1, commands: [[Buffer.alloc(1 << 20)]] }
+    // Nobody reads while this loop runs; the kernel takes a few of them.
+    let sent = 0
+    for (; sent < 300 && !a.logged.some(({ code }) => code === 'OVERLOADED'); sent++) {
+      a.network.send(b.member.id, { kind: 'relay', message: large })
+    }
+    expect(sent).toBeGreaterThan(LIMITS.peerQueueBytes >> 20)
+    expect(sent).toBeLessThan(200)
+    await until(() => a.connected.length === 2)
+    expect(a.network.isBehind(b.member.id)).toBe(false)
+  })
+
   it.each([
     ['another token', { token: 'another token, also long enough' }, 'UNAUTHORIZED'],
     ['another cluster', { cluster: 'd'.repeat(32) }, 'CLUSTER_MISMATCH'],

@@ -93,6 +93,19 @@ describe('relay', () => {
     expect(relay.outstanding).toBe(0)
   })
 
+  it('keeps of a large command what it takes, and small ones together', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, outstandingBytes: 1 << 24, blockBytes: 1 << 24 })
+    const value = 'x'.repeat(100_000)
+    const origin = new Recorder()
+    for (const text of ['a', value, 'b', value, value, 'c']) relay.takeWrite(origin, 0, command(text))
+    const { commands } = relay.nextBlock(0)!.block
+    const memory = commands.map(({ buffer }) => buffer)
+    expect(memory[0]).toBe(memory[2])
+    expect(memory[0]).toBe(memory[5])
+    for (const at of [1, 3, 4]) expect(memory[at]!.byteLength).toBeLessThan(value.length + 100)
+    expect(commands.map((bytes) => bytes.length)).toEqual([0, 1, 0, 1, 1, 0].map((is) => 10 + is * (value.length + 1)))
+  })
+
   it('refuses above its bound and takes again when there is room', () => {
     const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, outstandingCommands: 2 })
     const origin = new Recorder()

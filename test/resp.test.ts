@@ -3,7 +3,10 @@
 import { type Socket, connect } from 'node:net'
 import { Redis } from 'ioredis'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { LIMITS as BOUNDS } from '../src/config.ts'
+import { Transaction } from '../src/edge/resp-transaction.ts'
 import { RespServer } from '../src/edge/resp.ts'
+import { findCommand } from '../src/machine/commands.ts'
 import { MachineFront } from './machine-front.ts'
 
 const LIMITS = { maxClients: 50, maxValueBytes: 1_000_000, maxPipelinedCommands: 1000, maxOutputBytes: 1_000_000 }
@@ -402,6 +405,41 @@ describe('MULTI', () => {
       '-ERR EXEC without MULTI\r\n-ERR DISCARD without MULTI\r\n+OK\r\n-ERR MULTI calls can not be nested\r\n' +
         '-ERR WATCH inside MULTI is not allowed\r\n+OK\r\n',
     )
+  })
+
+  it('of too many commands is refused with a code, and nothing of it is run', async () => {
+    const client = new RawClient()
+    client.send(frame('MULTI') + frame('SET', 'k', 'v') + 'PING\r\n'.repeat(BOUNDS.transactionCommands) + frame('EXEC'))
+    const told = await client.until((text) => text.includes('EXECABORT'))
+    expect(told).toContain('+QUEUED\r\n-LOKI TRANSACTION_TOO_LARGE: there are too many commands between MULTI and EXEC')
+    expect(front.writes).toBe(0)
+  })
+
+  it('has a bound in bytes, of its own and of all; what was refused is let go of', () => {
+    const all = { queuedBytes: 0 }
+    const value = Buffer.alloc(1 << 20)
+    const set = findCommand(Buffer.from('set'))!
+    const begun = (): Transaction => {
+      const transaction = new Transaction(all)
+      transaction.begin()
+      return transaction
+    }
+    const first = begun()
+    const fits = BOUNDS.transactionBytes / value.length
+    for (let count = 0; count < fits; count++) expect(first.add(set, [value])).toBe(null)
+    expect(first.add(set, [value])).toMatchObject({
+      prefix: 'LOKI',
+      message: expect.stringMatching(/^TRANSACTION_TOO_LARGE: /),
+    })
+    expect(all.queuedBytes).toBe(0)
+    expect(first.finish()).toMatchObject({ kind: 'refused', reply: { prefix: 'EXECABORT' } })
+    const others = Array.from({ length: BOUNDS.transactionBytesOfAll / BOUNDS.transactionBytes }, begun)
+    for (const other of others) for (let count = 0; count < fits; count++) other.add(set, [value])
+    expect(begun().add(set, [value])).toMatchObject({ prefix: 'LOKI', message: expect.stringMatching(/^OVERLOADED: /) })
+    expect(others[0]!.finish()).toMatchObject({ kind: 'run' })
+    expect(begun().add(set, [value])).toBe(null)
+    for (const other of others) other.reset()
+    expect(all.queuedBytes).toBe(value.length)
   })
 
   it('WATCH sees every change between, absent keys included', async () => {

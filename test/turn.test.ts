@@ -148,6 +148,34 @@ function incrementing(node: number, incarnation: number, first: number, ...keys:
   return { kind: 'forward', opens: incarnation < 9, block }
 }
 
+describe('a voter', () => {
+  it('answers the newest of many Prepares that stood in line, and once', () => {
+    const bench = new Bench(2, configuration(1, [1, 2, 3]))
+    const prepare = (from: number, n: number): void => {
+      const ballot = { ...ZERO_BALLOT, configuration: configurationId(1), n, node: nodeId(from) }
+      const nothing = { decided: logIndex(0), acceptedBallot: ZERO_BALLOT, accepted: logIndex(0) }
+      bench.turn.receive(nodeId(from), { kind: 'consensus', message: { kind: 'prepare', ballot, ...nothing } })
+    }
+    const promises = (): [to: number, n: number][] =>
+      bench.sent
+        .splice(0)
+        .flatMap(({ to, message }) =>
+          message.kind === 'consensus' && message.message.kind === 'promise' ? [[to, message.message.ballot.n]] : [],
+        )
+    for (const n of [2, 3, 4]) for (let count = 0; count < 20; count++) prepare(n % 2 === 0 ? 3 : 1, n)
+    bench.settle()
+    expect(promises()).toEqual([[3, 4]])
+    // It may have been lost: who asks again later is answered again.
+    prepare(3, 4)
+    bench.settle()
+    expect(promises()).toEqual([])
+    bench.now += bench.turn.replica.options.resendMilliseconds
+    prepare(3, 4)
+    bench.settle()
+    expect(promises()).toEqual([[3, 4]])
+  })
+})
+
 describe('a node that was removed', () => {
   it('finds the leader of a configuration that it never heard of, and its clients are answered', () => {
     const bench = new Bench(4, configuration(2, [1, 2, 3]))

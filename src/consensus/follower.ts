@@ -32,9 +32,12 @@ export function onPrepare(replica: Replica, from: NodeId, message: Prepare): voi
     // Asked again: what was answered, or accepted, may have been lost.
     if (replica.phase === 'accept') return sayAccepted(replica)
     if (replica.phase !== 'recover' && replica.phase !== 'promised') return
-    // What comes may not be taken, and is asked for no more than now and then.
+    // A Promise may carry much, and of many that stood in line (a process was frozen, a link slow) the first answer does.
+    // What comes may not be taken where there is no room, and is asked for no more than now and then.
     const { promisedAt, now, options } = replica
-    if (!takesEntries(replica) && now - promisedAt < options.electionTimeoutMilliseconds) return
+    const since = now - promisedAt
+    if (replica.phase === 'promised' && since < options.resendMilliseconds / 2) return
+    if (!takesEntries(replica) && since < options.electionTimeoutMilliseconds) return
   } else if (isBound(replica, from)) {
     return holdPrepare(replica, from, message)
   } else {

@@ -36,6 +36,8 @@ export interface PeerOptions {
   readonly log: (message: string, fields: Record<string, unknown>) => void
 }
 
+/** What a turn says to a peer is one write, but for more than this. */
+const EARLY_BYTES = 1_048_576
 const PING_MILLISECONDS = 1000
 const SILENCE_MILLISECONDS = 5000
 const REDIAL_LEAST_MILLISECONDS = 20
@@ -80,7 +82,7 @@ class Connection {
 
   /** Bytes that the other side has not taken, beside one write that may be as large as it must. */
   get waitingBytes(): number {
-    return this.socket.writableLength - this.#largestBytes
+    return this.socket.writableLength + this.writer.length - this.#largestBytes
   }
 }
 
@@ -149,7 +151,9 @@ export class PeerNetwork {
     }
     if (payload.kind === 'consensus') connection.writer.consensus(payload.message)
     else connection.writer.relay(payload.message)
-    this.#dirty.add(connection)
+    // Much of it is copied again and again where it grows, and is not seen to wait.
+    if (connection.writer.length >= EARLY_BYTES) connection.flush()
+    else this.#dirty.add(connection)
   }
 
   /** Writes out what was queued, one write per peer. */

@@ -26,7 +26,7 @@ import type { ReplyQueue } from './resp-replies.ts'
 import { answerLocally } from './resp-local.ts'
 import type { Clients } from './resp-local.ts'
 import { Silence } from './silence.ts'
-import { Transaction } from './resp-transaction.ts'
+import { type Queues, Transaction } from './resp-transaction.ts'
 
 export interface ConnectionLimits {
   readonly maxValueBytes: number
@@ -42,6 +42,7 @@ export interface Shared extends AnswersShared {
   readonly front: Front
   readonly limits: ConnectionLimits
   readonly clients: Clients
+  readonly queues: Queues
   commandsProcessed: number
 }
 
@@ -96,7 +97,7 @@ export class Connection implements Origin {
     this.socket = socket
     this.#shared = shared
     this.#decoder = new RespDecoder(shared.limits)
-    this.transaction = new Transaction()
+    this.transaction = new Transaction(shared.queues)
     socket.setNoDelay(true)
     // A client whose machine is gone is noticed some day.
     socket.setKeepAlive(true, KEEP_ALIVE_MILLISECONDS)
@@ -153,6 +154,7 @@ export class Connection implements Origin {
     this.#finishing = true
     this.#held = null
     this.answers.forget()
+    this.transaction.reset()
     this.#silence.cancel()
     if (this.#refusal !== null) clearTimeout(this.#refusal)
     this.#shared.clients.delete(this)

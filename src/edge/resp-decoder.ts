@@ -86,7 +86,12 @@ export class RespDecoder {
   next(): Arguments | null {
     for (;;) {
       if (this.#left > 0) return this.#readArguments()
-      if (this.#offset >= this.#buffer.length) return null
+      if (this.#offset >= this.#buffer.length) {
+        // A connection that falls silent keeps nothing of what came last.
+        this.#buffer = EMPTY
+        this.#offset = 0
+        return null
+      }
       if (this.#buffer[this.#offset] !== STAR) {
         const words = this.#readInline()
         if (words === null || words.length > 0) return words

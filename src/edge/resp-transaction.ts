@@ -4,15 +4,24 @@
  * Commands that only the edge can answer (PING, CLIENT, …) keep their place: they are answered when EXEC's reply
  * comes, and put between the others' replies.
  */
+import { LIMITS } from '../config.ts'
+import { ERRORS, type ErrorCode } from '../errors.ts'
 import type { Command } from '../machine/command.ts'
 import { VERSIONS_COMMAND } from '../machine/keys.ts'
 import { type Reply, err, isError } from '../machine/reply.ts'
 import { type WatchedKey, encodeTransaction } from '../machine/transactions.ts'
 import type { Arguments } from './front.ts'
 
-/** Most commands between MULTI and EXEC, and their bytes: they become one entry of the log. */
-const MAX_COMMANDS = 100_000
-const MAX_BYTES = 64 * 1024 * 1024
+/** What is between MULTI and EXEC on all connections of a server. */
+export interface Queues {
+  queuedBytes: number
+}
+
+const refusal = (code: ErrorCode): Reply => ({
+  kind: 'error',
+  prefix: 'LOKI',
+  message: `${code}: ${ERRORS[code].what}; ${ERRORS[code].todo}`,
+})
 
 export interface WatchRequest {
   /** The command that asks for the versions. */
@@ -35,6 +44,7 @@ interface Queued {
 }
 
 export class Transaction {
+  readonly #all: Queues
   #open = false
   #spoiled = false
   #queued: Queued[] = []
@@ -44,6 +54,10 @@ export class Transaction {
   #watchRound = 0
   #watchFailed = false
   readonly #rounds = new WeakMap<WatchRequest, number>()
+
+  constructor(all: Queues) {
+    this.#all = all
+  }
 
   get isOpen(): boolean {
     return this.#open
@@ -72,17 +86,35 @@ export class Transaction {
 
   /** Null: queued; otherwise why not. */
   add(command: Command, args: Arguments): Reply {
-    this.#bytes += args.reduce((sum, arg) => sum + arg.length, 0)
-    if (this.#queued.length >= MAX_COMMANDS || this.#bytes > MAX_BYTES) {
-      this.#spoiled = true
-      return err(`a transaction holds at most ${MAX_COMMANDS} commands and ${MAX_BYTES} bytes`)
+    const bytes = args.reduce((sum, arg) => sum + arg.length, 0)
+    if (this.#queued.length >= LIMITS.transactionCommands || this.#bytes + bytes > LIMITS.transactionBytes) {
+      return this.#refuse('TRANSACTION_TOO_LARGE')
     }
+    if (this.#all.queuedBytes + bytes > LIMITS.transactionBytesOfAll) return this.#refuse('OVERLOADED')
     if (command.name === 'hello' || command.name === 'wait') {
       this.#spoiled = true
       return err(`Command '${command.name}' not allowed inside a transaction`)
     }
     this.#queued.push({ command, args })
+    this.#count(bytes)
     return null
+  }
+
+  /** EXEC will refuse, too: what was queued is not kept for it. */
+  #refuse(code: ErrorCode): Reply {
+    this.#spoiled = true
+    this.#drop()
+    return refusal(code)
+  }
+
+  #count(bytes: number): void {
+    this.#bytes += bytes
+    this.#all.queuedBytes += bytes
+  }
+
+  #drop(): void {
+    this.#queued = []
+    this.#count(-this.#bytes)
   }
 
   discard(): Reply {
@@ -95,8 +127,7 @@ export class Transaction {
   reset(): void {
     this.#open = false
     this.#spoiled = false
-    this.#queued = []
-    this.#bytes = 0
+    this.#drop()
     this.unwatch()
   }
 

@@ -55,6 +55,7 @@ export class RespServer {
       encoder: new RespEncoder(),
       budget: this.output,
       clients: this.#clients(limits.maxClients),
+      queues: { queuedBytes: 0 },
       commandsProcessed: 0,
     }
     // Half-open: a client that has sent its last command still gets the answer.
