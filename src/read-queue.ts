@@ -5,7 +5,7 @@
  * answered from a state that has applied the group's index.
  */
 import type { Arguments } from './edge/front.ts'
-import { type Reply, err, replyBytes } from './machine/reply.ts'
+import { type Reply, err, isError, replyBytes } from './machine/reply.ts'
 import type { TurnLimits } from './turn-ports.ts'
 import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
 
@@ -14,6 +14,8 @@ export interface AskedReads {
   /** The asking node's own number for them. */
   readonly id: number
   readonly commands: readonly Arguments[]
+  /** The answer to each of them, where they cannot be read. */
+  readonly refusal?: Reply
 }
 
 interface ReadGroup {
@@ -30,6 +32,8 @@ export class ReadQueue {
   #asked: ReadGroup[] = []
   #confirmed: ReadGroup[] = []
   #nextId = 1
+  /** Since when nothing was answered although something waits, as far as `giveUp` has seen. */
+  #stuckSince: number | null = null
   /** By node: the ids of what arrived and was not answered. */
   readonly #waiting = new Map<NodeId, Set<number>>()
 
@@ -95,6 +99,23 @@ export class ReadQueue {
     return true
   }
 
+  /**
+   * To be called again and again while an expiry must be logged before anything is read, and there may be no room for it
+   * on too many disks. What has waited for it for long is refused by the next turn.
+   */
+  giveUp(now: number): void {
+    const waiting = [...this.#confirmed, ...this.#asked].flatMap(({ batches }) => batches)
+    waiting.push(...this.#arrived)
+    if (waiting.length === 0) return
+    this.#stuckSince ??= now
+    if (now - this.#stuckSince < STUCK_MILLISECONDS) return
+    this.#stuckSince = null
+    const batches = waiting.map((batch) => ({ ...batch, refusal: NO_ROOM }))
+    this.#arrived = []
+    this.#asked = []
+    this.#confirmed = [{ id: 0, batches, askedMilliseconds: 0, index: logIndex(0) }]
+  }
+
   /** Whether there is a `next`, where no node is behind. */
   isReady(applied: LogIndex): boolean {
     return this.#confirmed.length > 0 && this.#confirmed[0]!.index <= applied
@@ -109,11 +130,23 @@ export class ReadQueue {
       const [batch] = batches.splice(at, 1)
       if (batches.length === 0) this.#confirmed.splice(position, 1)
       this.#forget([batch!])
+      this.#stuckSince = null
       return batch!
     }
     return null
   }
 }
+
+/** So long reads wait for an expiry that there may be no room for. */
+const STUCK_MILLISECONDS = 3000
+const NO_ROOM: Reply = {
+  kind: 'error',
+  prefix: 'LOKI',
+  message: 'DISK_FULL: a key is due, and too few nodes have room to log that it expires; grow the volumes',
+}
+
+/** Whether this is the answer to a read that was not read. */
+export const isRefusal = (reply: Reply | undefined): boolean => isError(reply) && reply.prefix === 'LOKI'
 
 const TOO_LARGE = err('the reply is too large to go through this node; ask the leader itself, or for less at a time')
 
@@ -137,18 +170,21 @@ export class TurnOfReading {
   }
 
   /** Undefined: not in this turn. */
-  readonly read = (command: Arguments): Reply | undefined => {
-    if (this.isOver) return undefined
-    const reply = this.#read(command)
-    this.#left -= replyBytes(reply)
-    return reply
+  reader({ refusal }: AskedReads): (command: Arguments) => Reply | undefined {
+    return (command) => {
+      if (this.isOver) return undefined
+      const reply = refusal === undefined ? this.#read(command) : refusal
+      this.#left -= replyBytes(reply)
+      return reply
+    }
   }
 
   /** For another node: replies to the first commands, as many as this turn gives. */
-  readFirst(commands: readonly Arguments[]): Reply[] {
+  readFirst(batch: AskedReads): Reply[] {
     const replies: Reply[] = []
-    for (const command of commands) {
-      const reply = this.read(command)
+    const read = this.reader(batch)
+    for (const command of batch.commands) {
+      const reply = read(command)
       if (reply === undefined) break
       replies.push(replyBytes(reply) > this.#replyMostBytes ? TOO_LARGE : reply)
     }

@@ -15,6 +15,7 @@ import { ByteWriter } from './bytes.ts'
 import type { Arguments, Origin } from './edge/front.ts'
 import { type Block, type SessionId, encodeCommand } from './machine/entry.ts'
 import type { Reply } from './machine/reply.ts'
+import { isRefusal } from './read-queue.ts'
 
 export interface RelayLimits {
   readonly outstandingCommands: number
@@ -319,7 +320,7 @@ export class Relay {
   /**
    * Replies to a batch of reads, or to its first ones where all together would be too much for one message: the
    * rest is asked anew. A batch that was answered before is ignored. Gives the time at which it was first asked:
-   * the state that answered was the newest at some moment since; null where it was ignored.
+   * the state that answered was the newest at some moment since; null where it was ignored, or nothing was read.
    */
   answerReads(id: number, replies: readonly Reply[]): number | null {
     const asked = this.#reads.get(id)?.commands.length ?? 0
@@ -339,6 +340,7 @@ export class Relay {
     this.#bytes -= batch.bytes
     this.#resendAfter = this.#limits.resendMilliseconds
     const left: number[] = []
+    let isRefused = false
     for (let at = 0; at < batch.commands.length; at++) {
       const command = batch.commands[at]!
       const origin = batch.origins[at]!
@@ -348,9 +350,10 @@ export class Relay {
       const reply = replyTo(at, command)
       if (reply === undefined) left.push(at)
       else origin.reply(tag, reply)
+      isRefused ||= isRefusal(reply)
     }
     if (left.length > 0) this.#askAnew(batch, left)
-    return batch.askedAt
+    return isRefused ? null : batch.askedAt
   }
 
   /** Whether `nextReads` has some. */

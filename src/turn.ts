@@ -16,6 +16,7 @@ import type { Effect, Event } from './consensus/events.ts'
 import type { Message } from './consensus/messages.ts'
 import { type Replica, acceptsProposals, isLeader, leaderOf, position, statusOf, step } from './consensus/replica.ts'
 import { isVoter } from './consensus/quorum.ts'
+import { isShortOfRoom } from './consensus/room.ts'
 import type { Arguments, Origin } from './edge/front.ts'
 import { Backlog } from './backlog.ts'
 import { DecidedNotes } from './decided-notes.ts'
@@ -131,7 +132,10 @@ export class Turn {
       this.#way.overdue()
     }
     const due = this.machine.nextExpiryMilliseconds()
-    if (due !== null && due <= this.#time()) this.#inbox.wantTime()
+    if (due !== null && due <= this.#time()) {
+      this.#inbox.wantTime()
+      if (isShortOfRoom(this.replica)) this.#reads.giveUp(now)
+    }
     this.#wake()
   }
 
@@ -159,6 +163,7 @@ export class Turn {
     this.#inbox.wantTime()
     this.#wake()
   }
+
   reconfigure(next: Configuration): void {
     this.#order({ kind: 'reconfigure', now: this.#ports.now(), next })
   }
@@ -222,9 +227,7 @@ export class Turn {
   run(): void {
     this.#awake = false
     for (const event of this.#events.splice(0)) this.#step(event)
-    const relayed = this.#relayed
-    this.#relayed = []
-    for (const { from, message } of relayed) this.#relay(from, message)
+    for (const { from, message } of this.#relayed.splice(0)) this.#relay(from, message)
     this.#speakForClients()
     this.#proposeWaiting()
     this.#askReads()
@@ -337,9 +340,8 @@ export class Turn {
         else this.#redirect(from)
         break
       case 'read':
-        if (leaderOf(this.replica) === this.self) {
-          this.#reads.arrive({ from, id: message.id, commands: message.commands })
-        } else this.#redirect(from)
+        if (leaderOf(this.replica) === this.self) this.#reads.arrive({ ...message, from })
+        else this.#redirect(from)
         break
       case 'replies':
         if (message.session.incarnation !== this.relay.session.incarnation) break
@@ -482,10 +484,9 @@ export class Turn {
     while (!turn.isOver) {
       const next = this.#reads.next(this.machine.applied, this.#ports.isBehind)
       if (!next) return
-      const { from, id, commands } = next
-      const index = this.machine.applied
-      if (from === this.self) this.#local.confirm(this.relay.readHere(id, turn.read))
-      else this.#tell(from, { kind: 'read-replies', id, index, replies: turn.readFirst(commands) })
+      const { from, id } = next
+      if (from === this.self) this.#local.confirm(this.relay.readHere(id, turn.reader(next)))
+      else this.#tell(from, { kind: 'read-replies', id, index: this.machine.applied, replies: turn.readFirst(next) })
     }
     if (this.#reads.isReady(this.machine.applied) || this.relay.hasReads) this.#wake()
   }

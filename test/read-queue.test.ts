@@ -66,3 +66,30 @@ it('leaves out nodes that are behind, and says what is ready whether they are or
   expect(queue.next(logIndex(4))).toEqual(of(2, 2))
   expect(queue.isReady(logIndex(4))).toBe(false)
 })
+
+it('gives up what waits where nothing was answered for long, once for all of it', () => {
+  const queue = new ReadQueue()
+  const next = (applied: number) => queue.next(logIndex(applied))
+  queue.giveUp(0)
+  for (const id of [1, 2, 3]) {
+    queue.arrive(batch(id))
+    if (id === 1) queue.confirm(queue.ask(logIndex(9), 0), logIndex(5))
+    if (id === 2) queue.ask(logIndex(9), 0)
+  }
+  // One confirmed and not applied, one not confirmed, one not asked.
+  queue.giveUp(1000)
+  queue.giveUp(3900)
+  expect(next(8)).toBe(null)
+  // An answer begins it anew.
+  expect(next(9)).toEqual(batch(1))
+  queue.giveUp(4100)
+  queue.giveUp(7000)
+  expect(next(9)).toBe(null)
+  queue.giveUp(7200)
+  const refusal = { kind: 'error', prefix: 'LOKI', message: expect.stringMatching(/^DISK_FULL: /) as string }
+  expect([next(0), next(0), next(0)]).toEqual([{ ...batch(2), refusal }, { ...batch(3), refusal }, null])
+  expect(queue.hasArrived).toBe(false)
+  // What was asked before is confirmed later, and nobody waits for it.
+  queue.confirm(2, logIndex(9))
+  expect(next(9)).toBe(null)
+})

@@ -93,6 +93,18 @@ describe('relay', () => {
     expect(relay.outstanding).toBe(0)
   })
 
+  it('does not take a refusal for word that the state was read', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    const origin = new Recorder()
+    const refusal: Reply = { kind: 'error', prefix: 'LOKI', message: 'DISK_FULL: …' }
+    for (const reply of ['value', refusal, null]) {
+      relay.takeRead(origin, 0, command('a'))
+      const askedAt = relay.answerReads(relay.nextReads(5)!.id, [reply])
+      expect(askedAt).toBe(reply === refusal ? null : 5)
+    }
+    expect(origin.replies.map(([, reply]) => reply)).toEqual(['value', refusal, null])
+  })
+
   it('keeps of a large command what it takes, and small ones together', () => {
     const relay = new Relay({ node: 1, incarnation: 1 }, { ...limits, outstandingBytes: 1 << 24, blockBytes: 1 << 24 })
     const value = 'x'.repeat(100_000)

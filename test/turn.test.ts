@@ -473,6 +473,38 @@ describe('a leader', () => {
     ])
   })
 
+  it('refuses reads that wait for an expiry which there is no room for, and answers them when there is', () => {
+    const bench = alone()
+    bench.turn.write(bench.origin, 1, command('SET', 'k', 'v', 'PX', '100'))
+    bench.settle()
+    bench.turn.room('none')
+    // The disk does not finish this one, and without room not much more is proposed.
+    bench.turn.write(bench.origin, 2, command('SET', 'large', 'x'.repeat(20_000)))
+    bench.turn.run()
+    const passes = (milliseconds: number): void => {
+      for (let passed = 0; passed < milliseconds; passed += 50) {
+        bench.now += 50
+        bench.wall += 50
+        bench.turn.tick()
+        bench.turn.run()
+      }
+    }
+    passes(200)
+    bench.turn.read(bench.origin, 3, command('GET', 'k'))
+    const asked: RelayMessage = { kind: 'read', id: 1, commands: [command('GET', 'k')] }
+    bench.turn.receive(nodeId(7), { kind: 'relay', message: asked })
+    passes(2000)
+    expect(bench.replies.filter(([tag]) => tag === 3)).toEqual([])
+    passes(2000)
+    const refusal = { kind: 'error', prefix: 'LOKI', message: expect.stringMatching(/^DISK_FULL: /) as string }
+    expect(bench.replies.filter(([tag]) => tag === 3)).toEqual([[3, refusal]])
+    expect(bench.said('read-replies')).toMatchObject([[7, { id: 1, replies: [refusal] }]])
+    bench.settle()
+    bench.turn.read(bench.origin, 4, command('GET', 'k'))
+    bench.settle()
+    expect(bench.replies.at(-1)).toEqual([4, null])
+  })
+
   it('takes in no more than it can apply, however much comes', () => {
     const bench = alone({ entryBytes: 1, applyBytes: 1, unappliedEntries: 32, forwardedBytes: 10_000 })
     const session = { node: 7, incarnation: 1 }

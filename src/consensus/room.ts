@@ -5,8 +5,8 @@
  *   accept quorum have room, every node refuses what grows the data, while deletes still find a quorum.
  * - `none`: it takes no more entries, from nobody; so its process does not end for want of room, and the others do not
  *   wait for it. It still promises, confirms reads and takes an AcceptSync with next to nothing in it, so that where
- *   nobody has room there is a leader that answers reads (while no key is due: its expiry must be logged first); but it
- *   leads only where no other voter in sight has room.
+ *   nobody has room there is a leader that answers reads (while no key is due: its expiry must be logged first, and where
+ *   it cannot be, they are refused); but it leads only where no other voter in sight has room.
  *   When room returns it is one that has lost messages: the leader's next sign of life shows it what it lacks.
  */
 import type { Entry, NodeId } from '../vocabulary.ts'
