@@ -163,7 +163,6 @@ export class Turn {
     this.#inbox.wantTime()
     this.#wake()
   }
-
   reconfigure(next: Configuration): void {
     this.#order({ kind: 'reconfigure', now: this.#ports.now(), next })
   }
