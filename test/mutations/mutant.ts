@@ -7,6 +7,7 @@ import { openStorage } from '../../src/storage/storage.ts'
 import { HISTORIES, asideSweep, controlFileSweep, failedWriteSweep } from '../storage/crash-points.ts'
 import { historySweep, killSweep, resetSweep, resumeSweep } from '../storage/crash-points.ts'
 import { killedReceiver, simulated, writeSample } from '../storage/history.ts'
+import { gapSweep, readBackSweep } from '../storage/judgement-sweeps.ts'
 import { indexSweep, saltSweep, sealedSweep, wrongKeySweep } from '../storage/packing-sweeps.ts'
 import { SimulatedDisk } from '../storage/simulated-disk.ts'
 import { checkpointSweep, flipSweep, lostSectorSweep, misdirectSweep } from '../storage/sweeps.ts'
@@ -45,6 +46,8 @@ const SWEEPS: Readonly<Record<string, () => Promise<unknown>>> = {
   reset: resetSweep,
   'checkpoints set aside': asideSweep,
   'a failed write': failedWriteSweep,
+  'gaps and checkpoints': () => Promise.resolve(gapSweep()),
+  'read back': readBackSweep,
   'a checkpoint on its way': resumeSweep,
   'a checkpoint whose sync failed, and a kill': async () => assert.equal(await killedReceiver(), 20),
   ...Object.fromEntries(

@@ -12,6 +12,7 @@ import {
   type Entry,
   type LogIndex,
   type NodeId,
+  ZERO_BALLOT,
   compareBallots,
   logIndex,
 } from '../../src/vocabulary.ts'
@@ -45,6 +46,10 @@ export class Checker {
   #leaders = new Map<string, string>()
   /** The newest configuration that is complete. */
   #complete = 1
+  /** The largest ballot that anybody led. */
+  #largest: Ballot = ZERO_BALLOT
+  /** What was decided when voters started that have not caught up yet. */
+  readonly #missed = new Map<NodeId, number>()
   #reads = new Map<string, number>()
 
   constructor(genesis: Configuration) {
@@ -98,6 +103,25 @@ export class Checker {
     const other = this.#leaders.get(show(ballot))
     if (other !== undefined) throw new Violation(`one leader a ballot: ${show(ballot)} by ${other} and ${process}`)
     this.#leaders.set(show(ballot), process)
+    if (compareBallots(ballot, this.#largest) > 0) this.#largest = ballot
+  }
+
+  starts(node: CheckedNode): void {
+    if (statusOf(node.replica!).phase === 'member') this.#missed.set(node.id, this.decided.length)
+    else this.#missed.delete(node.id)
+  }
+
+  /**
+   * A voter that says that it has caught up since its start has decided all that was decided then; what a leader of a
+   * smaller ballot told it may be less.
+   */
+  catchesUp(node: CheckedNode): void {
+    const missed = this.#missed.get(node.id)
+    if (missed === undefined || !statusOf(node.replica!).caughtUp) return
+    this.#missed.delete(node.id)
+    const { promise, decided } = node.replica!
+    if (decided >= missed || compareBallots(promise, this.#largest) < 0) return
+    throw new Violation(`caught up: node ${node.id} says so at ${decided}, ${missed} was decided when it started`)
   }
 
   /** Nobody calls its configuration complete before the first entry of it is decided: those that have left may be deleted. */

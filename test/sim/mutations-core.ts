@@ -276,6 +276,12 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     'checkpoint-readiness',
   ),
   core(
+    'a node has caught up with what it had',
+    'follower',
+    'replica.rejoinedAt ??= lastIndex(replica.log)',
+    'replica.rejoinedAt ??= replica.decided',
+  ),
+  core(
     'a leader that left counts itself happy',
     'election',
     'if (leadership === null) return false',

@@ -174,4 +174,10 @@ export const SHELL_MUTATIONS: readonly Mutation[] = [
     '    const taken = this.#take(finished)\n',
     '    const taken = this.#take(finished)\n    for (const item of finished.splice(0)) item.done()\n',
   ),
+  shell(
+    'the log hears later of a checkpoint that is installed',
+    'turn',
+    '    this.#persist()\n    this.#wake()\n  }\n\n  /** At once: who gave',
+    '    this.#wake()\n  }\n\n  /** At once: who gave',
+  ),
 ]

@@ -34,6 +34,7 @@ import {
 } from '../../src/vocabulary.ts'
 import { type Choose, SimulatedDisk } from '../storage/simulated-disk.ts'
 import type { DurableLog } from './durable-log.ts'
+import { Violation } from './checker.ts'
 import { DurableWord } from './durable-word.ts'
 import { damageDisk } from './disk-damage.ts'
 import type { Random } from './random.ts'
@@ -71,6 +72,8 @@ export interface ShellHost {
   ran(node: ShellNode): void
   /** The machine has the state of a checkpoint. */
   restored(node: ShellNode): void
+  /** A checkpoint has just taken the place of the log's beginning. */
+  installed(node: ShellNode): void
   /** The process ends because its disk failed, as it was told to. */
   died(node: ShellNode, why: string): void
   /** A node starts in doubt: rot has taken something. */
@@ -120,6 +123,8 @@ export class ShellNode {
   #hasSpoken = false
   #leaving: { readonly to: NodeId; readonly message: PeerMessage }[] = []
   #checkpointing = false
+  /** A checkpoint took the place of the log up to here, and storage was not told yet. */
+  #untold = logIndex(0)
   #fetching = false
 
   constructor(id: NodeId, volume: VolumeId, first: Configuration, host: ShellHost) {
@@ -263,6 +268,7 @@ export class ShellNode {
       now,
       start: storage.timeline,
     })
+    this.#untold = logIndex(0)
     this.#word.remembers(replica.promise, recovered.promiseLost ?? false)
     const relay = new Relay({ node: this.id, incarnation: firstIncarnation(storage.timeline) }, host.settings.relay)
     this.session = relay.session.incarnation
@@ -335,6 +341,7 @@ export class ShellNode {
       wallClock: () => host.wallClock(this),
       persist: (records: readonly LogRecord[], done: () => void) => {
         host.stir()
+        if (records.some(({ kind }) => kind === 'installed')) this.#untold = logIndex(0)
         this.#word.handed(records)
         storage.write(records, () => {
           if (life !== this.incarnation) return
@@ -354,6 +361,9 @@ export class ShellNode {
       wake: () => host.wake(this),
       readLog: (to: NodeId, from: LogIndex, upTo: LogIndex) => {
         host.count('reads of the log')
+        // What was there before the checkpoint was perhaps never decided.
+        if (from <= this.#untold)
+          host.fail(new Violation(`read back: ${from}, from below a checkpoint that storage has not heard of`))
         this.#guard(this.#readLog(life, storage, to, { from, upTo, mostBytes: READ_BACK_BYTES }), life)
       },
       needCheckpoint: (index: LogIndex, from: readonly NodeId[]) => this.#guard(this.#fetch(index, from), life),
@@ -447,7 +457,9 @@ export class ShellNode {
       if (!acceptsCheckpoint(turn.replica, checkpoint.index, checkpoint.configuration)) return
       this.#host.note(this.id, 'other', `installs the checkpoint of ${checkpoint.index}`)
       this.#host.count('checkpoints installed')
+      this.#untold = checkpoint.index
       turn.installed(machine, checkpoint.configuration, checkpoint.start)
+      this.#host.installed(this)
       this.#holds(machine)
     } finally {
       this.#fetching = false

@@ -15,7 +15,7 @@ import { FrameDecoder, FrameWriter } from '../../src/edge/peer-frames.ts'
 import type { Block } from '../../src/machine/entry.ts'
 import type { LokiError } from '../../src/errors.ts'
 import type { PeerMessage } from '../../src/turn-ports.ts'
-import type { Configuration, Member, NodeId, VolumeId } from '../../src/vocabulary.ts'
+import { type Configuration, type Member, type NodeId, type VolumeId, logIndex } from '../../src/vocabulary.ts'
 import { Violation } from './checker.ts'
 import { takesAPerson } from './settling.ts'
 import { Random } from './random.ts'
@@ -190,6 +190,17 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
       throw new Violation(`node ${node.id} restores ${node.applied}, which is not decided`)
     }
     this.#compareHash(node)
+  }
+
+  /** A question of somebody who lagged, too, comes late: for what the log had until now. */
+  installed(node: ShellNode): void {
+    const index = node.turn!.machine.applied
+    const others = this.upNodes.filter((other) => other !== node)
+    const from = logIndex((this.steps % index) + 1)
+    const asker = others[this.steps % Math.max(1, others.length)]
+    if (this.peace || asker === undefined) return
+    const message = { kind: 'fetch-decided', from, upTo: index, decided: logIndex(from - 1) } as const
+    node.receive(asker.id, { kind: 'consensus', message })
   }
 
   #compareHash(node: ShellNode): void {

@@ -69,6 +69,7 @@ export class Simulation extends World<SimNode> implements Host {
         this.checker.decides(node, effect.index, [...this.nodes.values()])
         node.applied = effect.index
         this.checker.completes(node)
+        this.checker.catchesUp(node)
         return this.#trim(node)
       case 'became-leader':
         this.checker.leads(node, effect.ballot)
@@ -82,8 +83,9 @@ export class Simulation extends World<SimNode> implements Host {
       case 'configuration-changed':
         this.checker.completes(node)
         return this.faults.happens(node)
-      case 'read-failed':
       case 'leader-changed':
+        return this.checker.catchesUp(node)
+      case 'read-failed':
         return
     }
   }
@@ -105,6 +107,7 @@ export class Simulation extends World<SimNode> implements Host {
     this.note(node.id, 'start', 'START')
     node.clockRate = 1 + (this.random.integer(-2, 2) / 2) * this.plan.clockRateError
     node.start(this.monotonic(node))
+    this.checker.starts(node)
     this.#tick(node, node.incarnation)
     this.reconnectToAll(node.id)
     this.faults.happens(node)

@@ -114,7 +114,9 @@ export class StoryWorld implements Host {
       this.checker!.decides(node, effect.index, [...this.nodes.values()])
       node.applied = effect.index
       this.checker!.completes(node)
+      this.checker!.catchesUp(node)
     } else if (effect.kind === 'configuration-changed') this.checker!.completes(node)
+    else if (effect.kind === 'leader-changed') this.checker!.catchesUp(node)
     else if (effect.kind === 'became-leader') this.checker!.leads(node, effect.ballot)
     else if (effect.kind === 'read-ready') {
       this.checker!.reads(node, effect.id, effect.index)
@@ -125,8 +127,9 @@ export class StoryWorld implements Host {
 
   /** The checkpoint that is asked for comes at once, where a node in reach has it. */
   #bring(node: SimNode, index: number, from: readonly NodeId[]): void {
-    const source = from.map((id) => this.nodes.get(id)).find((one) => (one?.disk.checkpoint?.index ?? 0) >= index)
-    if (!source?.up || this.cut.has(`${source.id}>${node.id}`)) return
+    const reached = from.filter((id) => this.nodes.get(id)?.up && !this.cut.has(`${id}>${node.id}`))
+    const source = reached.map((id) => this.nodes.get(id)!).find(({ disk }) => (disk.checkpoint?.index ?? 0) >= index)
+    if (source === undefined) return
     const { index: at, configuration, start } = source.disk.checkpoint!
     this.#later.push(() => {
       if (!node.up || !acceptsCheckpoint(node.replica!, at, configuration)) return

@@ -294,6 +294,7 @@ export class Story extends StoryWorld {
   #begin(node: SimNode): void {
     this.note(node, 'start', 'START')
     node.start(this.at(node))
+    this.checker!.starts(node)
   }
 
   #optionsOf(node: NodeId): Partial<Options> {

@@ -34,6 +34,9 @@ const MESSAGES = [
   'sealed',
 ]
 
+/** More is only slow: messages to a node that is paused wait, and come all at once. */
+const FILL_MOST = 500
+
 interface Tale {
   readonly name: string
   readonly lines: readonly string[]
@@ -189,6 +192,8 @@ class Variation extends Story {
         return words.slice(1).map((id) => `join ${id}`)
       case 'clock':
         return [`clock ${first} ${Math.min(1 + CLOCK_RATE_ERROR, Math.max(1 - CLOCK_RATE_ERROR, Number(words[2])))}`]
+      case 'fill':
+        return [`fill ${first} ${Math.min(FILL_MOST, Number(words[2]))}`]
       case 'rot':
         return this.#mayRot(words) ? [words.join(' ')] : []
       case 'delete':

@@ -7,6 +7,7 @@ import { openStorage } from '../../src/storage/storage.ts'
 import { dump } from '../../src/storage/waldump.ts'
 import { type Configuration, type LogRecord, configurationId, logIndex, nodeId } from '../../src/vocabulary.ts'
 import { type Step, newProgress, runHistory, simulated, slicesOf, writeSample } from './history.ts'
+import { gapSweep } from './judgement-sweeps.ts'
 import * as sample from './samples.ts'
 import { SimulatedDisk } from './simulated-disk.ts'
 
@@ -104,4 +105,8 @@ test('where a configuration began that the node was told of is in the checkpoint
   await storage.close()
   const { recovered } = await openStorage(simulated(disk))
   expect(recovered.state).toMatchObject({ configurationStart: 8, decided: 10 })
+})
+
+test('what a start gives has no gap from its first entry on, whatever of the log is lost, and whatever the checkpoint covers', () => {
+  expect(gapSweep()).toBeGreaterThan(100)
 })
