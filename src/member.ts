@@ -148,6 +148,7 @@ export class Member {
         } else this.turn.receive(from, payload)
       },
       connected: (peer) => this.turn.reconnected(peer),
+      moving: (peer) => this.turn.moving(peer),
       disconnected: (peer) => {
         this.turn.disconnected(peer)
         this.#transfer.lost(peer)

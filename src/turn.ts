@@ -116,11 +116,9 @@ export class Turn {
   }
 
   receive(from: NodeId, message: PeerMessage): void {
-    if (message.kind === 'consensus') {
+    if (message.kind === 'consensus')
       this.#events.push({ kind: 'message', now: this.#ports.now(), from, message: message.message })
-    } else {
-      this.#relayed.push({ from, message: message.message })
-    }
+    else this.#relayed.push({ from, message: message.message })
     this.#wake()
   }
 
@@ -147,6 +145,8 @@ export class Turn {
     this.#wake()
   }
 
+  /** A large message to this peer, or from it, moves. */
+  readonly moving = (peer: NodeId): void => this.#admin({ kind: 'moving', now: this.#ports.now(), peer })
   /** No connection to this peer is left. */
   disconnected(peer: NodeId): void {
     this.#admin({ kind: 'disconnected', now: this.#ports.now(), peer })

@@ -23,6 +23,7 @@ interface Node {
   readonly received: { from: NodeId; message: RelayMessage }[]
   readonly connected: NodeId[]
   readonly disconnected: NodeId[]
+  readonly moving: NodeId[]
   readonly logged: Record<string, unknown>[]
 }
 
@@ -32,7 +33,15 @@ async function start(
 ): Promise<Node> {
   const port = await freePort()
   const member = { id: nodeId(id), volume: volumeId(String(id).repeat(32)), address: `127.0.0.1:${port}` }
-  const node: Omit<Node, 'network'> = { member, port, received: [], connected: [], disconnected: [], logged: [] }
+  const node: Omit<Node, 'network'> = {
+    member,
+    port,
+    received: [],
+    connected: [],
+    disconnected: [],
+    moving: [],
+    logged: [],
+  }
   const network = new PeerNetwork({
     cluster: options.cluster ? clusterId(options.cluster) : CLUSTER,
     node: member.id,
@@ -50,6 +59,7 @@ async function start(
     },
     connected: (peer) => node.connected.push(peer),
     disconnected: (peer) => node.disconnected.push(peer),
+    moving: (peer) => node.moving.push(peer),
     log: (_message, fields) => node.logged.push(fields),
   })
   await network.listen()

@@ -250,16 +250,25 @@ function isHappy(replica: Replica, replies: readonly HeartbeatReply[]): boolean 
   const quorum = isLeading(replica) ? acceptQuorum(replica.configuration) : prepareQuorum(replica.configuration)
   const inTouch = peers(replica).filter((id) => {
     const reply = replica.election.replies.get(id)
-    return reply ? compareBallots(reply.leader, own) <= 0 : hasAcceptedSince(replica, id, replica.election.startedAt)
+    if (reply) return compareBallots(reply.leader, own) <= 0
+    return hasAcceptedSince(replica, id, replica.election.startedAt) || isMoving(replica, id)
   })
   return inTouch.length + 1 >= quorum
 }
+
+/**
+ * What was asked, or the answer, stands in line behind a large message. That it moves is a sign of life as good as an
+ * answer; a link that is dead, in one direction too, moves nothing.
+ */
+const isMoving = ({ election, lastMoved }: Replica, peer: NodeId): boolean =>
+  (lastMoved.get(peer) ?? -Infinity) > election.startedAt
 
 /** An answer may be lost. Once, it is enough to have heard of the leader since it was asked. */
 function isExcused(replica: Replica, leader: NodeId): boolean {
   const { election, lastHeard, unreachable } = replica
   const wasExcused = election.excused
   const isMissing = election.happy && !election.replies.has(leader) && !unreachable.has(leader)
+  if (isMissing && isMoving(replica, leader)) return true
   election.excused = !wasExcused && isMissing && (lastHeard.get(leader) ?? -Infinity) > election.startedAt
   return election.excused
 }

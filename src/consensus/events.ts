@@ -53,6 +53,8 @@ export type Event =
   | { readonly kind: 'room'; readonly now: Milliseconds; readonly room: Room }
   /** The connection to a peer was lost or made anew: what was in flight may be gone. */
   | { readonly kind: 'reconnected'; readonly now: Milliseconds; readonly peer: NodeId }
+  /** Bytes of a large message go to this peer, or come from it: what is said behind it takes its time. */
+  | { readonly kind: 'moving'; readonly now: Milliseconds; readonly peer: NodeId }
   /** The last connection to a peer was closed: it may be gone. A hint: it may be wrong, late, or never come. */
   | { readonly kind: 'disconnected'; readonly now: Milliseconds; readonly peer: NodeId }
 

@@ -128,6 +128,7 @@ export function createReplica(from: {
     removed: !named && state.promise.n > 0,
     rejoinedAt: null,
     lastHeard: new Map(),
+    lastMoved: new Map(),
     unreachable: new Set(),
     lastPrepareRequest: -Infinity,
     lastResend: { from: 0, at: -Infinity },
@@ -181,6 +182,9 @@ function take(replica: Replica, event: Event): void {
       return onLogRead(replica, event.to, event.from, event.entries, event.first)
     case 'reconnected':
       return onReconnected(replica, event.peer)
+    case 'moving':
+      replica.lastMoved.set(event.peer, event.now)
+      return
     case 'disconnected':
       endTransfer(replica, event.peer)
       return onDisconnected(replica, event.peer)

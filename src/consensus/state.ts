@@ -135,6 +135,8 @@ export interface Replica {
   /** What was decided when this process rejoined; null: it has not yet. */
   rejoinedAt: LogIndex | null
   lastHeard: Map<NodeId, Milliseconds>
+  /** When bytes of a large message last went to these, or came from them. */
+  lastMoved: Map<NodeId, Milliseconds>
   /** The connection to these was closed, and nothing was heard of them since. */
   unreachable: Set<NodeId>
   lastPrepareRequest: Milliseconds

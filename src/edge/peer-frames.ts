@@ -155,6 +155,11 @@ export class FrameDecoder {
     this.limit = limit
   }
 
+  /** A frame has come in part. */
+  get isInside(): boolean {
+    return this.#body !== null
+  }
+
   /** Calls `each` for every whole frame. Throws FRAME_MALFORMED; the connection is then of no more use. */
   push(bytes: Buffer, each: (frame: PeerFrame) => void): void {
     let offset = 0

@@ -13,6 +13,7 @@ import { LIMITS } from '../config.ts'
 import { splitAddress } from '../contract.ts'
 import { LokiError } from '../errors.ts'
 import type { ClusterId, Member, NodeId, VolumeId } from '../vocabulary.ts'
+import { Output } from './output.ts'
 import { FrameDecoder, FrameWriter, type Hello, PROTOCOL, type PeerFrame } from './peer-frames.ts'
 import { acceptSharing, connectSharing } from './shared-reads.ts'
 
@@ -33,11 +34,15 @@ export interface PeerOptions {
   readonly connected: (peer: NodeId) => void
   /** The last connection to it was closed; not told of while this node closes them itself. */
   readonly disconnected: (peer: NodeId) => void
+  /** A frame that is large for its link moves, to this peer or from it; told now and then. */
+  readonly moving: (peer: NodeId) => void
   readonly log: (message: string, fields: Record<string, unknown>) => void
 }
 
 /** What a turn says to a peer is one write, but for more than this. */
 const EARLY_BYTES = 1_048_576
+/** It is told so often that a large frame moves. */
+const MOVING_MILLISECONDS = 10
 const PING_MILLISECONDS = 1000
 const SILENCE_MILLISECONDS = 5000
 const REDIAL_LEAST_MILLISECONDS = 20
@@ -55,6 +60,9 @@ class Connection {
   other: Hello | null = null
   peer: NodeId | null = null
   heardAt = performance.now()
+  /** When it was last told that a large frame moves. */
+  movedAt = -Infinity
+  readonly output: Output
   dirty = false
   /** Largest write since the socket had taken everything: one frame may be larger than what may wait. */
   #largestBytes = 0
@@ -62,27 +70,28 @@ class Connection {
   constructor(socket: Socket, dialled: boolean, hello: Hello) {
     this.socket = socket
     this.dialled = dialled
+    this.output = new Output(socket)
     this.ownHello = this.writer.hello(hello)
   }
 
   flush(): void {
     this.dirty = false
-    const { socket, writer } = this
+    const { socket, writer, output } = this
     if (writer.length === 0 || socket.destroyed) return
     const bytes = writer.view()
-    this.#largestBytes = Math.max(socket.writableLength === 0 ? 0 : this.#largestBytes, bytes.length)
-    socket.write(bytes)
+    this.#largestBytes = Math.max(output.bytes === 0 ? 0 : this.#largestBytes, bytes.length)
+    output.write([bytes])
     // What the system took at once is not looked at again: its memory serves for the next frames.
-    writer.clear(socket.writableLength === 0)
+    writer.clear(output.bytes === 0)
   }
 
   get isBehind(): boolean {
-    return this.socket.writableLength + this.writer.length > LIMITS.peerBehindBytes
+    return this.output.bytes + this.writer.length > LIMITS.peerBehindBytes
   }
 
   /** Bytes that the other side has not taken, beside one write that may be as large as it must. */
   get waitingBytes(): number {
-    return this.socket.writableLength + this.writer.length - this.#largestBytes
+    return this.output.bytes + this.writer.length - this.#largestBytes
   }
 }
 
@@ -235,10 +244,22 @@ export class PeerNetwork {
         if (!(error instanceof LokiError)) throw error
         this.#fail(connection, error)
       }
+      if (connection.decoder.isInside) this.#moves(connection)
+    })
+    socket.on('drain', () => {
+      connection.output.drained()
+      if (connection.output.bytes > 0) this.#moves(connection)
     })
     if (dialled) socket.once('connect', () => connection.flush())
     else connection.flush()
     return connection
+  }
+
+  #moves(connection: Connection): void {
+    const now = performance.now()
+    if (connection.peer === null || now - connection.movedAt < MOVING_MILLISECONDS) return
+    connection.movedAt = now
+    this.#options.moving(connection.peer)
   }
 
   /** Anybody can connect, and a proof takes a moment only: the oldest of those that have given none gives way. */

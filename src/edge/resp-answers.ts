@@ -9,9 +9,9 @@ import type { Socket } from 'node:net'
 import type { Reply } from '../machine/reply.ts'
 import { DeferredReads } from './deferred-reads.ts'
 import type { Arguments } from './front.ts'
+import { Output } from './output.ts'
 import type { Consumer, OutputBudget } from './output-budget.ts'
 import type { RespEncoder } from './resp-encoder.ts'
-import { RespOutput } from './resp-output.ts'
 import { ReplyQueue } from './resp-replies.ts'
 
 /** Replies of so many bytes are not kept until the end of the turn. */
@@ -27,7 +27,7 @@ export class Answers implements Consumer {
   readonly #socket: Socket
   readonly #shared: AnswersShared
   readonly #goOn: () => void
-  readonly #output: RespOutput
+  readonly #output: Output
   readonly #deferred = new DeferredReads()
   readonly queue = new ReplyQueue()
   heldBytes = 0
@@ -40,7 +40,7 @@ export class Answers implements Consumer {
     this.#socket = socket
     this.#shared = shared
     this.#goOn = goOn
-    this.#output = new RespOutput(socket)
+    this.#output = new Output(socket)
     socket.on('drain', () => this.#drained())
   }
 
@@ -93,7 +93,7 @@ export class Answers implements Consumer {
 
   /**
    * Writes out what may leave. `last`: where that answers everything it is the last that is said, see
-   * `RespOutput.writeLast`. Says whether the connection's end is to follow, or is there already.
+   * `Output.writeLast`. Says whether the connection's end is to follow, or is there already.
    */
   writeOut(last: { readonly mayClose: boolean } | null): 'open' | 'ends' | 'closed' {
     const pieces = this.#encode()

@@ -1,6 +1,6 @@
 /**
  * The network between the nodes of a test cluster: every node dials every other one through a proxy of its own, where
- * bytes can be held up in one direction or both, delayed, or lost with their connection.
+ * bytes can be held up in one direction or both, delayed, slowed down, or lost with their connection.
  *
  * TCP loses no bytes within a connection, so loss is a connection that breaks (`reset`), and a one-way fault is bytes
  * that wait (`stall`): they arrive late, when the stall ends, unless the nodes have given the connection up by then.
@@ -11,7 +11,14 @@ import { type Server, type Socket, connect, createServer } from 'node:net'
 interface Gate {
   stalled: boolean
   delayMilliseconds: number
+  /** Infinity: as quick as it is. */
+  bytesPerSecond: number
+  /** Until when it is busy with what it carries at that rate. */
+  busyUntil: number
 }
+
+/** So much waits in a slow link; then it takes no more, and the node sees that it does not. */
+const SLOW_LINK_BYTES = 65_536
 
 /** One half of a proxied connection. */
 interface Pipe {
@@ -78,6 +85,11 @@ export class Links {
     this.#gate(b, a).delayMilliseconds = milliseconds
   }
 
+  /** Bytes from one node to another come at this rate, and few of them are on their way. */
+  slow(from: number, to: number, bytesPerSecond: number): void {
+    this.#gate(from, to).bytesPerSecond = bytesPerSecond
+  }
+
   /** Connections between two nodes break, and what is in them is lost. */
   reset(a: number, b: number): void {
     for (const connection of this.#connections) {
@@ -91,6 +103,7 @@ export class Links {
     for (const gate of this.#gates.values()) {
       gate.stalled = false
       gate.delayMilliseconds = 0
+      gate.bytesPerSecond = Infinity
     }
     for (const { pipes } of this.#connections) for (const { pump } of pipes) pump()
   }
@@ -102,7 +115,12 @@ export class Links {
 
   #gate(from: number, to: number): Gate {
     const key = `${from}-${to}`
-    const gate = this.#gates.get(key) ?? { stalled: false, delayMilliseconds: 0 }
+    const gate = this.#gates.get(key) ?? {
+      stalled: false,
+      delayMilliseconds: 0,
+      bytesPerSecond: Infinity,
+      busyUntil: 0,
+    }
     this.#gates.set(key, gate)
     return gate
   }
@@ -144,18 +162,27 @@ export class Links {
   #pipe(from: number, to: number, source: Socket, sink: Socket): Pipe {
     const gate = this.#gate(from, to)
     const waiting: { readonly due: number; readonly chunk: Buffer }[] = []
+    let bytes = 0
     const pump = (): void => {
       while (!gate.stalled && waiting.length > 0) {
-        const left = gate.delayMilliseconds === 0 ? 0 : waiting[0]!.due - performance.now()
+        const isHeldUp = gate.delayMilliseconds > 0 || gate.bytesPerSecond < Infinity
+        const left = isHeldUp ? waiting[0]!.due - performance.now() : 0
         if (left > 0) {
           setTimeout(pump, left)
           return
         }
-        sink.write(waiting.shift()!.chunk)
+        const { chunk } = waiting.shift()!
+        bytes -= chunk.length
+        if (bytes <= SLOW_LINK_BYTES) source.resume()
+        sink.write(chunk)
       }
     }
     source.on('data', (chunk: Buffer) => {
-      waiting.push({ due: performance.now() + gate.delayMilliseconds, chunk })
+      const now = performance.now()
+      gate.busyUntil = Math.max(now, gate.busyUntil) + (chunk.length / gate.bytesPerSecond) * 1000
+      waiting.push({ due: Math.max(gate.busyUntil, now + gate.delayMilliseconds), chunk })
+      bytes += chunk.length
+      if (gate.bytesPerSecond < Infinity && bytes > SLOW_LINK_BYTES) source.pause()
       pump()
     })
     return { from, to, pump }

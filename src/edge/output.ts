@@ -1,8 +1,8 @@
 /**
- * What leaves on one connection of a Redis client.
+ * What leaves on one connection, of a Redis client or of a peer.
  *
  * Guarantees: bytes leave in the order in which they were given, and before the end; the socket is given little at a
- * time, so that a client which takes something, however slowly, is seen to.
+ * time, so that who takes something, however slowly, is seen to.
  */
 import type { Socket } from 'node:net'
 
@@ -13,7 +13,7 @@ const LINGER_MILLISECONDS = 1000
 /** … and for a client to take something of what is before it. */
 const STALL_MILLISECONDS = 10_000
 
-export class RespOutput {
+export class Output {
   readonly #socket: Socket
   /** Not given to the socket yet. */
   #pieces: Uint8Array[] = []
@@ -29,15 +29,15 @@ export class RespOutput {
     return this.#socket.destroyed ? 0 : this.#bytes + this.#socket.writableLength
   }
 
-  /** Nothing is before what is written now. */
-  get #isOpen(): boolean {
-    return this.#pieces.length === 0 && !this.#socket.writableNeedDrain
+  /** It has taken what it was given, or is not full. */
+  get #takes(): boolean {
+    return !this.#socket.writableNeedDrain || this.#socket.writableLength === 0
   }
 
   write(pieces: readonly Uint8Array[]): void {
     const socket = this.#socket
     if (pieces.length === 0 || socket.destroyed) return
-    if (pieces.length === 1 && pieces[0]!.length <= SLICE_BYTES && this.#isOpen) {
+    if (pieces.length === 1 && pieces[0]!.length <= SLICE_BYTES && this.#pieces.length === 0 && this.#takes) {
       socket.write(pieces[0]!)
       return
     }
@@ -56,7 +56,7 @@ export class RespOutput {
 
   #give(): void {
     const socket = this.#socket
-    while (this.#pieces.length > 0 && !socket.writableNeedDrain && !socket.destroyed) {
+    while (this.#pieces.length > 0 && this.#takes && !socket.destroyed) {
       socket.cork()
       let left = SLICE_BYTES
       let whole = 0
