@@ -119,6 +119,11 @@ const rows = {
     what: 'a client does not take its answers, and the node cannot keep more of them',
     todo: 'read the answers as they come, and ask for less at a time',
   },
+  REPLY_TOO_LARGE: {
+    http: 413,
+    what: 'the reads of a transaction before this one have answered more than a reply may hold',
+    todo: 'read outside of transactions, or less in each',
+  },
   TRANSACTION_TOO_LARGE: {
     http: 413,
     what: 'there are too many commands between MULTI and EXEC, or too many bytes of them',

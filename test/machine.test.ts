@@ -285,6 +285,19 @@ describe('transactions', () => {
   })
 })
 
+describe('the reply of a transaction', () => {
+  it('has a bound: what is read beyond it is refused, what is written is written', () => {
+    const d = new Driver()
+    const inner = (...words: string[]): string => Buffer.from(command(...words)).toString('latin1')
+    d.run('SET', 'large', 'x'.repeat(33 << 20))
+    const get = inner('GET', 'large')
+    const replies = d.run('loki.exec', '0', get, get, inner('SET', 'k', 'v'), get, inner('INCR', 'n')) as string[]
+    expect(replies.slice(0, 2).map((reply) => reply.length)).toEqual([33 << 20, 33 << 20])
+    expect(replies.slice(2)).toEqual(['OK', expect.stringMatching(/^LOKI REPLY_TOO_LARGE: /), 1])
+    expect(d.read('GET', 'k')).toBe('v')
+  })
+})
+
 describe('a checkpoint', () => {
   it('that was cut, doubled or changed is refused', () => {
     const d = new Driver()

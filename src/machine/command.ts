@@ -4,6 +4,7 @@
  * `kind` says where it runs: `write` and `read` in the machine (a read also inside the log, when it follows
  * writes of its connection), `local` in the edge, which alone knows the connection and the node.
  */
+import { ERRORS } from '../errors.ts'
 import { type Arguments, type ErrorReply, type Reply, err } from './reply.ts'
 import type { Collection, Store } from './store.ts'
 
@@ -13,8 +14,8 @@ export interface Context {
   readonly collection: Collection
   /** A number below 2^32, the same on every replica for a command of the log. */
   readonly draw: number
-  /** Runs another command in the same step (EXEC). */
-  run(args: Arguments): Reply
+  /** Runs another command in the same step (EXEC); a read only where it `mayRead`. */
+  run(args: Arguments, mayRead: boolean): Reply
 }
 
 export type Flag =
@@ -55,6 +56,12 @@ export const OUT_OF_MEMORY: ErrorReply = {
   kind: 'error',
   prefix: 'OOM',
   message: "command not allowed when used memory > 'maxmemory'.",
+}
+
+export const REPLY_TOO_LARGE: ErrorReply = {
+  kind: 'error',
+  prefix: 'LOKI',
+  message: `REPLY_TOO_LARGE: ${ERRORS.REPLY_TOO_LARGE.what}; ${ERRORS.REPLY_TOO_LARGE.todo}`,
 }
 
 export const wrongArity = (name: string): ErrorReply => err(`wrong number of arguments for '${name}' command`)

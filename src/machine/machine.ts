@@ -12,7 +12,7 @@ import { LokiError } from '../errors.ts'
 import { invariant } from '../invariant.ts'
 import { type Configuration, type Entry, type LogIndex, type NodeId, type VolumeId, nodeId } from '../vocabulary.ts'
 import { CheckpointReader, CheckpointWriter, serialize } from './checkpoint.ts'
-import { type Context, OUT_OF_MEMORY, wrongArity } from './command.ts'
+import { type Context, OUT_OF_MEMORY, REPLY_TOO_LARGE, wrongArity } from './command.ts'
 import { arityFits, findCommand, unknownCommand } from './commands.ts'
 import { type Block, type SessionId, type SystemCommand, decodeCommand, decodeEntry } from './entry.ts'
 import { type Arguments, type Reply, err } from './reply.ts'
@@ -301,14 +301,15 @@ class MachineContext implements Context {
     const collection = this.store.collections.get(collectionName)
     if (collection === undefined) return err(`no such collection '${collectionName}'`)
     this.collection = collection
-    return this.run(args)
+    return this.run(args, true)
   }
 
-  run(args: Arguments): Reply {
+  run(args: Arguments, mayRead: boolean): Reply {
     if (args.length === 0) return err('empty command')
     const command = findCommand(args[0]!)
     if (command === null || command.execute === null) return unknownCommand(args)
     if (!arityFits(command, args.length)) return wrongArity(command.name)
+    if (command.kind === 'read' && !mayRead) return REPLY_TOO_LARGE
     const { maxMemoryBytes } = this.#state
     if (maxMemoryBytes > 0 && this.store.usedBytes > maxMemoryBytes && command.flags.includes('denyoom')) {
       return OUT_OF_MEMORY

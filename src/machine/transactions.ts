@@ -11,7 +11,13 @@ import type { Command, Context } from './command.ts'
 import { decodeCommand, encodeCommand } from './entry.ts'
 import { parseSafeInteger } from './numbers.ts'
 import { latin1, latin1Bytes } from './packed.ts'
-import { type Arguments, type Reply, err } from './reply.ts'
+import { type Arguments, type Reply, err, replyBytes } from './reply.ts'
+
+/**
+ * Every node makes the reply of a transaction and keeps it until it is delivered. Beyond this nothing more is read in it;
+ * what it writes is written all the same.
+ */
+const MOST_REPLY_BYTES = 64 * 1024 * 1024
 
 export const EXEC_COMMAND = 'loki.exec'
 
@@ -52,7 +58,13 @@ function exec(c: Context, args: Arguments): Reply {
   // All are decoded before the first one runs: a transaction that is malformed changes nothing.
   const commands = commandsOf(args, watched)
   const nested = commands.some((inner) => inner.length > 0 && latin1(inner[0]!).toLowerCase() === EXEC_COMMAND)
-  return nested ? err('a transaction inside a transaction') : commands.map((inner) => c.run(inner))
+  if (nested) return err('a transaction inside a transaction')
+  let bytes = 0
+  return commands.map((inner) => {
+    const reply = c.run(inner, bytes < MOST_REPLY_BYTES)
+    bytes += replyBytes(reply)
+    return reply
+  })
 }
 
 export const TRANSACTION_COMMANDS: readonly Command[] = [
