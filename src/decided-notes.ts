@@ -14,7 +14,8 @@ const ASKS_MILLISECONDS = 1000
 const LATE_MILLISECONDS = 10
 
 export class DecidedNotes {
-  readonly #held = new Map<NodeId, Message>()
+  /** By node; null: nothing is held. */
+  readonly #held = new Map<NodeId, Message | null>()
   /** When a node last brought commands of its clients. */
   readonly #askedAt = new Map<NodeId, number>()
   /** When all were last told, wanted or not. */
@@ -31,18 +32,18 @@ export class DecidedNotes {
       this.#held.set(to, message)
       return true
     }
-    if (message.kind === 'accept-decide' || message.kind === 'beacon') this.#held.delete(to)
+    if ((message.kind === 'accept-decide' || message.kind === 'beacon') && this.#held.get(to)) this.#held.set(to, null)
     return false
   }
 
   /** Gives out what is due. */
   release(now: number, send: (to: NodeId, message: Message) => void): void {
-    if (this.#held.size === 0) return
     const all = now - this.#allToldAt >= LATE_MILLISECONDS
-    if (all) this.#allToldAt = now
     for (const [to, message] of this.#held) {
-      if (!all && now - (this.#askedAt.get(to) ?? -Infinity) > ASKS_MILLISECONDS) continue
-      this.#held.delete(to)
+      if (message === null) continue
+      if (all) this.#allToldAt = now
+      else if (now - (this.#askedAt.get(to) ?? -Infinity) > ASKS_MILLISECONDS) continue
+      this.#held.set(to, null)
       send(to, message)
     }
   }

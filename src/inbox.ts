@@ -17,7 +17,7 @@ export class Inbox {
   readonly #limits: { readonly entryBytes: number; readonly forwardedBytes: number }
   #waiting: WaitingBlock[] = []
   #bytes = 0
-  /** By node: which stretch of its session waits. What was forgotten of it only lets a repetition in. */
+  /** By node: which stretch of its session waits, or waited last. What was forgotten of it only lets a repetition in. */
   readonly #stretches = new Map<number, { readonly incarnation: number; from: number; next: number }>()
   #system: SystemCommand[] = []
   #timeWanted = false
@@ -44,9 +44,8 @@ export class Inbox {
   /** Where the leader is slow, or has lost its quorum, nodes send everything again and again. */
   #isWaiting({ session, first, commands }: Block): boolean {
     const stretch = this.#stretches.get(session.node)
-    return (
-      stretch?.incarnation === session.incarnation && first >= stretch.from && first + commands.length <= stretch.next
-    )
+    if (stretch?.incarnation !== session.incarnation || stretch.from >= stretch.next) return false
+    return first >= stretch.from && first + commands.length <= stretch.next
   }
 
   #noteWaiting({ session, first, commands }: Block): void {
@@ -63,7 +62,6 @@ export class Inbox {
     const stretch = this.#stretches.get(session.node)
     if (stretch?.incarnation !== session.incarnation) return
     stretch.from = Math.max(stretch.from, first + commands.length)
-    if (stretch.from >= stretch.next) this.#stretches.delete(session.node)
   }
 
   say(command: SystemCommand): void {

@@ -116,8 +116,8 @@ export class Relay {
   readonly #reads = new Map<number, PendingRead>()
   #outstandingReads = 0
 
-  /** Connections that got a reply in this turn. */
-  readonly #touched = new Set<Origin>()
+  /** Connections that got a reply in this turn; some more than once. */
+  #touched: Origin[] = []
 
   constructor(session: SessionId, limits: RelayLimits) {
     this.#session = session
@@ -277,7 +277,7 @@ export class Relay {
     if (sequence < this.#nextToSend) this.#inFlightBytes -= slot.command.length
     this.#resendAfter = this.#limits.resendMilliseconds
     slot.origin.reply(slot.tag, reply)
-    this.#touched.add(slot.origin)
+    this.#touch(slot.origin)
     while (this.#head < this.#slots.length && this.#slots[this.#head] === null) this.#head++
     if (this.#nextToSend < this.#base + this.#head) this.#nextToSend = this.#base + this.#head
     if (this.#head === this.#slots.length || this.#head >= 4096) this.#forgetAnswered()
@@ -303,7 +303,7 @@ export class Relay {
       else {
         this.#bytes -= slot.command.length
         slot.origin.reply(slot.tag, OUTCOME_UNKNOWN)
-        this.#touched.add(slot.origin)
+        this.#touch(slot.origin)
       }
     }
     this.#session = { node: ended.node, incarnation: ended.incarnation + 1 }
@@ -345,7 +345,7 @@ export class Relay {
       const command = batch.commands[at]!
       const origin = batch.origins[at]!
       const tag = batch.tags[at]!
-      this.#touched.add(origin)
+      this.#touch(origin)
       if (origin.defers?.(tag, command)) continue
       const reply = replyTo(at, command)
       if (reply === undefined) left.push(at)
@@ -378,10 +378,15 @@ export class Relay {
     return !this.#windowIsFull && this.#nextToSend < this.#nextSequence
   }
 
-  /** Writes out what this turn answered, one write per connection. */
+  #touch(origin: Origin): void {
+    if (this.#touched.at(-1) !== origin) this.#touched.push(origin)
+  }
+
+  /** Writes out what this turn answered, one write per connection: a second flush has nothing left to write. */
   flush(): void {
-    for (const origin of this.#touched) origin.flush()
-    this.#touched.clear()
+    const touched = this.#touched
+    this.#touched = []
+    for (const origin of touched) origin.flush()
   }
 
   get nextSequence(): number {
