@@ -111,6 +111,11 @@ export class Checker {
     else this.#missed.delete(node.id)
   }
 
+  /** An AcceptSync from before its start has come: that brings it to where the leader was then. */
+  excuses(id: NodeId): void {
+    this.#missed.delete(id)
+  }
+
   /**
    * A voter that says that it has caught up since its start has decided all that was decided then; what a leader of a
    * smaller ballot told it may be less.

@@ -38,8 +38,8 @@ export const SHELL_MUTATIONS: readonly Mutation[] = [
   shell(
     'a read does not log the expiry that it meets',
     'turn',
-    'if (due !== null && due <= this.#time()) {',
-    'if (due === -1) {',
+    'if (due !== null && due <= this.#time()) {\n      // Some key is due',
+    'if (due === -1) {\n      // Some key is due',
   ),
   shell(
     'reads are confirmed by what confirms earlier ones',

@@ -39,7 +39,11 @@ export class Simulation extends World<SimNode> implements Host {
   send(node: SimNode, to: NodeId, message: Message): void {
     const from = node.id
     if (message.kind === 'promise') this.nodes.get(to)?.promisedBy(message.ballot)
-    this.transmit(from, to, message, (target) => this.step(target, { kind: 'message', now: 0, from, message }))
+    const start = this.nodes.get(to)?.incarnation
+    this.transmit(from, to, message, (target) => {
+      if (message.kind === 'accept-sync' && target.incarnation !== start) this.checker.excuses(to)
+      this.step(target, { kind: 'message', now: 0, from, message })
+    })
     if (message.kind === 'promise' || message.kind === 'take-over') this.faults.happens(node)
     if (message.kind === 'accept-sync') this.#targets(node, to)
   }

@@ -29,6 +29,8 @@ interface Flying {
   readonly from: NodeId
   readonly to: NodeId
   readonly message: Message
+  /** Of the receiver, when it was sent. */
+  readonly incarnation: number
 }
 
 export class StoryWorld implements Host {
@@ -48,6 +50,8 @@ export class StoryWorld implements Host {
   lose: { kind: string; link: string }[] = []
   /** The next message of a kind on a link is late, for each of these: it waits until what waits there may arrive. */
   late: { kind: string; link: string }[] = []
+  /** The next message of a kind on a link comes twice, for each of these: the second time as what is late. */
+  double: { kind: string; link: string }[] = []
   /** What is late. */
   waiting: Flying[] = []
   /** Their disks take no end. */
@@ -76,12 +80,17 @@ export class StoryWorld implements Host {
     if (lost >= 0) this.lose.splice(lost, 1)
     const late = this.late.findIndex((one) => one.kind === message.kind && one.link === link)
     if (late >= 0) this.late.splice(late, 1)
+    const double = this.double.findIndex((one) => one.kind === message.kind && one.link === link)
+    if (double >= 0) this.double.splice(double, 1)
     const gone = lost >= 0 || this.cut.has(link) || (this.loss !== null && this.loss.random.chance(this.loss.chance))
-    const fate = gone ? ' (lost)' : late >= 0 ? ' (late)' : ''
-    if (this.loud || lost >= 0 || late >= 0) this.lines.push(`${node.id} -> ${to} ${describe(message)}${fate}`)
+    const fate = gone ? ' (lost)' : late >= 0 ? ' (late)' : double >= 0 ? ' (twice)' : ''
+    if (this.loud || lost >= 0 || late >= 0 || double >= 0)
+      this.lines.push(`${node.id} -> ${to} ${describe(message)}${fate}`)
     const arrives: number[] = []
     this.trace.add({ kind: 'message', at: this.moment(), from: node.id, to, message, arrives })
-    if (!gone) (late >= 0 ? this.waiting : this.flying).push({ arrives, from: node.id, to, message })
+    const flying = { arrives, from: node.id, to, message, incarnation: this.nodes.get(to)?.incarnation ?? 0 }
+    if (!gone) (late >= 0 ? this.waiting : this.flying).push(flying)
+    if (double >= 0) this.waiting.push(flying)
   }
 
   /** What is late on the link arrives after all. */
@@ -172,6 +181,8 @@ export class StoryWorld implements Host {
       if (this.paused.has(next.to)) this.paused.get(next.to)!.push(next)
       else {
         next.arrives.push(this.moment())
+        const isOld = next.message.kind === 'accept-sync' && node?.incarnation !== next.incarnation
+        if (isOld) this.checker!.excuses(next.to)
         if (node?.up) node.step({ kind: 'message', now: this.at(node), from: next.from, message: next.message })
       }
     }

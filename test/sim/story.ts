@@ -11,6 +11,7 @@
  *   crash 2 | restart 2    hold 2 | release 2 (its disk)    crash 2 with 1  (pieces that were not synced and stay)
  *   cut 1-2 | cut 1>2      isolate 3 | mend                 lose accept-decide 1>2   (the next one of that kind; or … 1>2 5)
  *   late promise 2>1       (the next one of that kind waits)   arrive 2>1   (what is late there)
+ *   double promise 2>1     (the next one of that kind arrives, and waits to arrive once more)
  *   kill 3 (a crash whose connections are closed)           close 1-2 | open 1-2 (their connection; it may blip)
  *   clock 1 0.95           (its rate from now on)            pause 1 | wake 1 | wake 1 then read 1   (before what waits for it)
  *   (start takes `name=value` and `1.name=value`, options of the core)   fill 1 200      show flight | show migration
@@ -216,6 +217,9 @@ export class Story extends StoryWorld {
       case 'late':
         this.late.push({ kind: words[0]!, link: words[1]! })
         return
+      case 'double':
+        this.double.push({ kind: words[0]!, link: words[1]! })
+        return
       case 'arrive':
         return this.arrive(words[0]!)
       case 'checkpoint':
@@ -364,6 +368,7 @@ export class Story extends StoryWorld {
     this.held.clear()
     this.lose = []
     this.late = []
+    this.double = []
     this.loss = null
     this.flying.push(...this.waiting.splice(0), ...[...this.paused.values()].flat())
     this.paused.clear()
