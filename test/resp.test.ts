@@ -329,6 +329,18 @@ describe('replies that nobody takes', () => {
     patient.socket.resume()
     await patient.until((text) => text.length >= 100 * (VALUE.length + 11))
   })
+
+  it('of the longest value there may be never are too much for all', async () => {
+    server.close()
+    server = new RespServer(front, { ...LIMITS, ...ALL, maxValueBytes: 30_000_000, maxOutputBytesOfAll: 100_000 })
+    await server.listen('127.0.0.1', 0)
+    await new RawClient().send(frame('SETRANGE', 'k', '29999999', 'x')).exactly(':30000000\r\n')
+    const client = ask(frame('GET', 'k'))
+    await expect.poll(() => server.output.heldBytes + server.output.cutOff).toBeGreaterThan(0)
+    client.socket.resume()
+    await client.until((text) => text.length === '$30000000\r\n\r\n'.length + 30_000_000)
+    expect(server.output).toMatchObject({ heldBytes: 0, cutOff: 0 })
+  })
 })
 
 describe('a drain', () => {

@@ -1,6 +1,6 @@
 /**
  * What all clients of a node together have been answered and have not taken, bounded. What it takes for one connection
- * is in resp-output.ts and deferred-reads.ts.
+ * is in resp-answers.ts and deferred-reads.ts.
  *
  * - Above `mostBytes` the budget is tight: who has answers to take is answered, and taken from, no more until then.
  * - While it is tight, the client that has taken nothing for the longest time, and for `stallMilliseconds` at least, is
@@ -12,8 +12,10 @@ import { LokiError } from '../errors.ts'
 export interface Consumer {
   /** Bytes of answers that wait for it. */
   readonly heldBytes: number
-  /** When it last took some of them, or had none (monotonic milliseconds). */
+  /** When it last took some of them, or had none to take (monotonic milliseconds). */
   readonly tookAt: number
+  /** Looks at both as they are now: the last that a client takes is not told. */
+  recount(): void
   /** The budget may not be tight any more. */
   goOn(): void
   cutOff(): void
@@ -69,6 +71,7 @@ export class OutputBudget {
 
   #look(): void {
     this.#timer = null
+    for (const consumer of this.#consumers()) consumer.recount()
     while (this.isExceeded && this.#cutLargest());
     if (this.isTight) this.#cutSlowest()
     for (const consumer of this.#consumers()) consumer.goOn()

@@ -125,6 +125,12 @@ export class Answers implements Consumer {
     this.heldBytes = bytes
   }
 
+  recount(): void {
+    // A socket tells that it is empty only where it was full. What waits for another answer is not there to be taken.
+    if (this.#output.bytes === 0) this.tookAt = performance.now()
+    this.#account()
+  }
+
   goOn(): void {
     if (this.#deferred.size > 0 || this.#socket.isPaused()) this.#goOn()
   }

@@ -22,7 +22,7 @@ export interface RespLimits {
   readonly maxPipelinedCommands: number
   /** Output that a client has not taken; beyond, its socket is not read and no read of it answered. */
   readonly maxOutputBytes: number
-  /** The same for all clients together; beyond twice as much they are cut off. Absent: any. */
+  /** The same for all clients together, or one longest argument; beyond twice as much they are cut off. Absent: any. */
   readonly maxOutputBytesOfAll?: number
   /** How long one of them may take nothing while there is more than that. Absent: for ever. */
   readonly outputStallMilliseconds?: number
@@ -47,7 +47,9 @@ export class RespServer {
   #whenEmpty: (() => void) | null = null
 
   constructor(front: Front, limits: RespLimits, log: Log = () => undefined) {
-    const { maxOutputBytesOfAll: mostBytes = Infinity, outputStallMilliseconds: stallMilliseconds = Infinity } = limits
+    const { maxOutputBytesOfAll = Infinity, outputStallMilliseconds: stallMilliseconds = Infinity } = limits
+    // What may be stored may be read: one longest value alone must not be too much.
+    const mostBytes = Math.max(maxOutputBytesOfAll, limits.maxValueBytes)
     this.output = new OutputBudget({ mostBytes, stallMilliseconds }, () => this.#consumers(), log)
     this.#shared = {
       front,
