@@ -296,6 +296,25 @@ describe('the reply of a transaction', () => {
     expect(replies.slice(2)).toEqual(['OK', expect.stringMatching(/^LOKI REPLY_TOO_LARGE: /), 1])
     expect(d.read('GET', 'k')).toBe('v')
   })
+
+  it('of writes that give without taking away has it, too: they are done, and a checkpoint can hold what is kept of it', () => {
+    const d = new Driver()
+    const inner = (...words: string[]): string => Buffer.from(command(...words)).toString('latin1')
+    d.run('SET', 'large', 'x'.repeat(33 << 20))
+    d.run('RPUSH', 'l', 'y'.repeat(1 << 20), 'z')
+    const again = (...words: string[]): string[] => Array.from({ length: 40 }, () => inner(...words))
+    const commands = [
+      ...again('GETEX', 'large', 'EX', '100'),
+      ...again('SET', 'large', 'v', 'nx', 'get'),
+      ...again('LMOVE', 'l', 'l', 'LEFT', 'RIGHT'),
+    ]
+    const replies = d.run('loki.exec', '0', ...commands, inner('RPOPLPUSH', 'l', 'm'), inner('GETDEL', 'large'))
+    const lengths = (replies as string[]).map((reply) => reply.length)
+    expect(lengths.filter((length) => length > 1 << 19)).toEqual([33 << 20, 33 << 20, 33 << 20])
+    expect((replies as string[])[2]).toMatch(/^LOKI REPLY_TOO_LARGE: it was applied/)
+    expect(d.read('LLEN', 'm')).toBe(1)
+    expect(checkpointOf(d.machine).reduce((sum, { length }) => sum + length, 0)).toBeLessThan(110 << 20)
+  })
 })
 
 describe('a checkpoint', () => {

@@ -16,7 +16,7 @@ import type { Socket } from 'node:net'
 import { LIMITS } from '../config.ts'
 import type { Command } from '../machine/command.ts'
 import { INTERNAL_PREFIX, arityFits, findCommand, unknownCommand } from '../machine/commands.ts'
-import { wrongArity } from '../machine/command.ts'
+import { givesAndKeeps, wrongArity } from '../machine/command.ts'
 import { type Reply, err } from '../machine/reply.ts'
 import type { Arguments, Front, Origin } from './front.ts'
 import { Answers, type AnswersShared } from './resp-answers.ts'
@@ -46,6 +46,11 @@ export interface Shared extends AnswersShared {
   commandsProcessed: number
 }
 
+interface Asked {
+  readonly command: Command
+  readonly args: Arguments
+}
+
 const QUEUED = 'QUEUED'
 
 /** As Redis's tcp-keepalive. */
@@ -72,7 +77,7 @@ export class Connection implements Origin {
   readonly answers: Answers
   readonly #queue: ReplyQueue
   /** A command that waits for some before it, see `#mustWait`. */
-  #held: { readonly command: Command; readonly args: Arguments } | null = null
+  #held: Asked | null = null
   /** Whether the node takes commands: asked once for all that is taken in at a time. */
   #ready: ReturnType<Front['ready']> | null = null
   #pumping = false
@@ -188,19 +193,19 @@ export class Connection implements Origin {
 
   #canTakeMore(): boolean {
     if (this.#isBlocked()) return false
-    if (this.#held !== null) return !this.#mustWait(this.#held.command)
+    if (this.#held !== null) return !this.#mustWait(this.#held)
     return this.#moreDecoded
   }
 
   /** A write for the reads before it; who asks for much of the log for others that do. */
-  #mustWait(command: Command): boolean {
-    if (command.kind !== 'read' && this.#queue.unansweredReads > 0) return true
-    return this.#queue.expectedLargeBytes >= LIMITS.largeInLogBytes && this.#answersLarge(command)
+  #mustWait(asked: Asked): boolean {
+    if (asked.command.kind !== 'read' && this.#queue.unansweredReads > 0) return true
+    return this.#queue.expectedLargeBytes >= LIMITS.largeInLogBytes && this.#answersLarge(asked)
   }
 
-  #answersLarge(command: Command): boolean {
+  #answersLarge({ command, args }: Asked): boolean {
     if (command.kind === 'read') return this.#queue.unansweredWrites > 0
-    return command.name === 'exec' ? this.transaction.answersLarge : LARGE_WRITES.has(command.name)
+    return command.name === 'exec' ? this.transaction.answersLarge : givesAndKeeps(command.name, args)
   }
 
   /** Whether `#takeIn` stopped although the decoder may hold another command. */
@@ -211,11 +216,11 @@ export class Connection implements Origin {
     this.#ready = null
     while (!this.#isBlocked()) {
       if (this.#held !== null) {
-        const { command, args } = this.#held
-        if (this.#mustWait(command)) return
+        const held = this.#held
+        if (this.#mustWait(held)) return
         this.#held = null
-        if (command.name === 'exec') this.#exec(command)
-        else this.#submit(command, args)
+        if (held.command.name === 'exec') this.#exec(held.command)
+        else this.#submit(held)
         continue
       }
       const args = this.#decode()
@@ -330,15 +335,17 @@ export class Connection implements Origin {
   }
 
   #submitInTurn(command: Command, args: Arguments): void {
-    if (this.#mustWait(command)) this.#held = { command, args }
-    else this.#submit(command, args)
+    const asked = { command, args }
+    if (this.#mustWait(asked)) this.#held = asked
+    else this.#submit(asked)
   }
 
   /** Hands a command to the node: a write, and a read behind writes, through the log. */
-  #submit(command: Command, args: Arguments): void {
+  #submit(asked: Asked): void {
+    const { command, args } = asked
     const { front } = this.#shared
     const throughLog = command.kind !== 'read' || this.#queue.unansweredWrites > 0
-    const tag = this.#queue.open(throughLog ? (this.#answersLarge(command) ? 'large' : 'write') : 'read')
+    const tag = this.#queue.open(throughLog ? (this.#answersLarge(asked) ? 'large' : 'write') : 'read')
     const taken = throughLog ? front.write(this, tag, args) : front.read(this, tag, args)
     if (!taken) this.#refuse(this, tag)
   }
@@ -375,8 +382,9 @@ export class Connection implements Origin {
   }
 
   #exec(command: Command): void {
-    if (this.transaction.isOpen && this.#mustWait(command)) {
-      this.#held = { command, args: EXEC_ARGUMENTS }
+    const asked = { command, args: EXEC_ARGUMENTS }
+    if (this.transaction.isOpen && this.#mustWait(asked)) {
+      this.#held = asked
       return
     }
     const way = this.transaction.answersLarge ? 'large' : 'write'
@@ -472,9 +480,6 @@ export class Connection implements Origin {
     this.answers.end()
   }
 }
-
-/** Writes that give without taking anything away. Of one byte asked for they may answer the longest value. */
-const LARGE_WRITES: ReadonlySet<string> = new Set(['getex', 'lmove', 'rpoplpush'])
 
 const EXEC_ARGUMENTS: Arguments = [Buffer.from('exec')]
 

@@ -6,7 +6,7 @@
  */
 import { LIMITS } from '../config.ts'
 import { ERRORS, type ErrorCode } from '../errors.ts'
-import type { Command } from '../machine/command.ts'
+import { type Command, givesAndKeeps } from '../machine/command.ts'
 import { VERSIONS_COMMAND } from '../machine/keys.ts'
 import { type Reply, err, isError } from '../machine/reply.ts'
 import { type WatchedKey, encodeTransaction } from '../machine/transactions.ts'
@@ -65,7 +65,7 @@ export class Transaction {
 
   /** Whether the reply of EXEC may be large. */
   get answersLarge(): boolean {
-    return this.#queued.some(({ command }) => command.kind === 'read')
+    return this.#queued.some(({ command, args }) => command.kind === 'read' || givesAndKeeps(command.name, args))
   }
 
   /** Whether an open transaction queues this command. */

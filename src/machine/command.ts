@@ -5,6 +5,7 @@
  * writes of its connection), `local` in the edge, which alone knows the connection and the node.
  */
 import { ERRORS } from '../errors.ts'
+import { latin1 } from './packed.ts'
 import { type Arguments, type ErrorReply, type Reply, err } from './reply.ts'
 import type { Collection, Store } from './store.ts'
 
@@ -63,5 +64,20 @@ export const REPLY_TOO_LARGE: ErrorReply = {
   prefix: 'LOKI',
   message: `REPLY_TOO_LARGE: ${ERRORS.REPLY_TOO_LARGE.what}; ${ERRORS.REPLY_TOO_LARGE.todo}`,
 }
+
+/** In place of the reply of a write in a transaction, where that is too much. */
+export const REPLY_NOT_KEPT: ErrorReply = {
+  kind: 'error',
+  prefix: 'LOKI',
+  message: `REPLY_TOO_LARGE: it was applied, but ${ERRORS.REPLY_TOO_LARGE.what}; ${ERRORS.REPLY_TOO_LARGE.todo}`,
+}
+
+const GIVING: ReadonlySet<string> = new Set(['getex', 'lmove', 'rpoplpush'])
+
+/** Whether a write gives what it leaves in the store: of one byte asked for it may answer the longest value, for ever. */
+export const givesAndKeeps = (name: string, args: Arguments): boolean =>
+  GIVING.has(name) || (name === 'set' && args.length > 3 && args.slice(3).some(isGet))
+
+const isGet = (arg: Uint8Array): boolean => arg.length === 3 && latin1(arg).toUpperCase() === 'GET'
 
 export const wrongArity = (name: string): ErrorReply => err(`wrong number of arguments for '${name}' command`)

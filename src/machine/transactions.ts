@@ -7,15 +7,15 @@
  * in the version that WATCH saw, or does nothing.
  */
 import { ByteReader, ByteWriter } from '../bytes.ts'
-import type { Command, Context } from './command.ts'
+import { type Command, type Context, REPLY_NOT_KEPT, givesAndKeeps } from './command.ts'
 import { decodeCommand, encodeCommand } from './entry.ts'
 import { parseSafeInteger } from './numbers.ts'
 import { latin1, latin1Bytes } from './packed.ts'
 import { type Arguments, type Reply, err, replyBytes } from './reply.ts'
 
 /**
- * Every node makes the reply of a transaction and keeps it until it is delivered. Beyond this nothing more is read in it;
- * what it writes is written all the same.
+ * Every node makes the reply of a transaction and keeps it until it is delivered, in its checkpoints too. Beyond this
+ * nothing more is read in it; what it writes is written all the same, but not answered with what stays where it was.
  */
 const MOST_REPLY_BYTES = 64 * 1024 * 1024
 
@@ -48,6 +48,12 @@ function commandsOf(args: Arguments, watched: number): Uint8Array[][] {
 export const transactionCommands = (args: Arguments): Uint8Array[][] =>
   commandsOf(args, parseSafeInteger(args[1]!) ?? 0)
 
+/** What a write takes away is in its reply alone, and no more than there was. */
+const isTooMuch = (inner: Arguments, reply: Reply): boolean =>
+  replyBytes(reply) > replyBytes(REPLY_NOT_KEPT) &&
+  inner.length > 0 &&
+  givesAndKeeps(latin1(inner[0]!).toLowerCase(), inner)
+
 function exec(c: Context, args: Arguments): Reply {
   const watched = parseSafeInteger(args[1]!)
   if (watched === null || watched < 0 || 2 + 2 * watched > args.length) return err('malformed transaction')
@@ -61,9 +67,11 @@ function exec(c: Context, args: Arguments): Reply {
   if (nested) return err('a transaction inside a transaction')
   let bytes = 0
   return commands.map((inner) => {
-    const reply = c.run(inner, bytes < MOST_REPLY_BYTES)
-    bytes += replyBytes(reply)
-    return reply
+    const isFull = bytes >= MOST_REPLY_BYTES
+    const reply = c.run(inner, !isFull)
+    const kept = isFull && isTooMuch(inner, reply) ? REPLY_NOT_KEPT : reply
+    bytes += replyBytes(kept)
+    return kept
   })
 }
 
