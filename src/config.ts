@@ -57,7 +57,7 @@ export const LIMITS = {
   /** An idle session says that it lives. */
   sessionKeepAliveMilliseconds: 60_000,
   commandsInFlightPerConnection: 10_000,
-  /** Commands between MULTI and EXEC, and their bytes: they become one entry of the log … */
+  /** Commands between MULTI and EXEC, keys of WATCH, and the bytes of each: they become one entry of the log … */
   transactionCommands: 100_000,
   transactionBytes: 64 * 1024 * 1024,
   /** … and of all connections of a node. */

@@ -126,8 +126,8 @@ const rows = {
   },
   TRANSACTION_TOO_LARGE: {
     http: 413,
-    what: 'there are too many commands between MULTI and EXEC, or too many bytes of them',
-    todo: 'make several transactions of it',
+    what: 'there are too many commands between MULTI and EXEC, or keys of WATCH, or too many bytes of them',
+    todo: 'make several transactions of it; UNWATCH what is not needed',
   },
   OUTCOME_UNKNOWN: {
     http: 500,

@@ -4,9 +4,10 @@ import { type Socket, connect } from 'node:net'
 import { Redis } from 'ioredis'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { LIMITS as BOUNDS } from '../src/config.ts'
-import { Transaction } from '../src/edge/resp-transaction.ts'
+import { AROUND_BYTES, Transaction } from '../src/edge/resp-transaction.ts'
 import { RespServer } from '../src/edge/resp.ts'
 import { findCommand } from '../src/machine/commands.ts'
+import type { Reply } from '../src/machine/reply.ts'
 import { MachineFront } from './machine-front.ts'
 
 const LIMITS = { maxClients: 50, maxValueBytes: 1_000_000, maxPipelinedCommands: 1000, maxOutputBytes: 1_000_000 }
@@ -437,7 +438,7 @@ describe('MULTI', () => {
       return transaction
     }
     const first = begun()
-    const fits = BOUNDS.transactionBytes / value.length
+    const fits = Math.floor(BOUNDS.transactionBytes / (value.length + AROUND_BYTES))
     for (let count = 0; count < fits; count++) expect(first.add(set, [value])).toBe(null)
     expect(first.add(set, [value])).toMatchObject({
       prefix: 'LOKI',
@@ -445,13 +446,54 @@ describe('MULTI', () => {
     })
     expect(all.queuedBytes).toBe(0)
     expect(first.finish()).toMatchObject({ kind: 'refused', reply: { prefix: 'EXECABORT' } })
-    const others = Array.from({ length: BOUNDS.transactionBytesOfAll / BOUNDS.transactionBytes }, begun)
-    for (const other of others) for (let count = 0; count < fits; count++) other.add(set, [value])
-    expect(begun().add(set, [value])).toMatchObject({ prefix: 'LOKI', message: expect.stringMatching(/^OVERLOADED: /) })
+    const others: Transaction[] = []
+    const fill = (other: Transaction): Reply => {
+      others.push(other)
+      for (let count = 0; count < fits; count++) {
+        const refused = other.add(set, [value])
+        if (refused !== null) return refused
+      }
+      return null
+    }
+    let refused: Reply = null
+    while (refused === null) refused = fill(begun())
+    expect(refused).toMatchObject({ prefix: 'LOKI', message: expect.stringMatching(/^OVERLOADED: /) })
+    expect(others.length).toBe(1 + Math.ceil(BOUNDS.transactionBytesOfAll / BOUNDS.transactionBytes))
     expect(others[0]!.finish()).toMatchObject({ kind: 'run' })
     expect(begun().add(set, [value])).toBe(null)
     for (const other of others) other.reset()
-    expect(all.queuedBytes).toBe(value.length)
+    expect(all.queuedBytes).toBe(value.length + AROUND_BYTES)
+  })
+
+  it('has a bound of what it watches: WATCH is refused with a code, and EXEC then, until UNWATCH', async () => {
+    const client = new RawClient()
+    const watch = (from: number, count: number): string =>
+      frame('WATCH', ...Array.from({ length: count }, (_, at) => `key${from + at}`))
+    client.send(watch(0, BOUNDS.transactionCommands))
+    await client.exactly('+OK\r\n')
+    client.send(watch(BOUNDS.transactionCommands, 1) + frame('MULTI') + frame('SET', 'k', 'v') + frame('EXEC'))
+    const told = await client.until((text) => text.includes('EXECABORT'))
+    expect(told).toMatch(/^-LOKI TRANSACTION_TOO_LARGE: [^\r]*\r\n\+OK\r\n\+QUEUED\r\n-EXECABORT/)
+    client.received = ''
+    client.send(watch(0, 1) + frame('UNWATCH') + watch(1, BOUNDS.transactionCommands) + frame('MULTI') + frame('EXEC'))
+    await client.exactly('+OK\r\n+OK\r\n+OK\r\n+OK\r\n*0\r\n')
+  })
+
+  it('has a bound of what is watched on all connections, of bytes and of what surrounds them', () => {
+    const all = { queuedBytes: 0 }
+    const key = Buffer.alloc(1 << 20)
+    const fits = Math.floor(BOUNDS.transactionBytes / (key.length + AROUND_BYTES))
+    const first = new Transaction(all)
+    for (let count = 0; count < fits; count++) expect(first.watch([key])).toHaveProperty('args')
+    expect(first.watch([key])).toMatchObject({ message: expect.stringMatching(/^TRANSACTION_TOO_LARGE: /) })
+    expect(first.watch([])).toHaveProperty('args')
+    expect(all.queuedBytes).toBe(fits * (key.length + AROUND_BYTES))
+    first.unwatch()
+    expect(all.queuedBytes).toBe(0)
+    all.queuedBytes = BOUNDS.transactionBytesOfAll
+    expect(first.watch([key])).toMatchObject({ message: expect.stringMatching(/^OVERLOADED: /) })
+    expect(first.finish()).toMatchObject({ kind: 'refused' })
+    expect(all.queuedBytes).toBe(BOUNDS.transactionBytesOfAll)
   })
 
   it('WATCH sees every change between, absent keys included', async () => {

@@ -17,7 +17,7 @@ import { LIMITS } from '../config.ts'
 import type { Command } from '../machine/command.ts'
 import { INTERNAL_PREFIX, arityFits, findCommand, unknownCommand } from '../machine/commands.ts'
 import { givesAndKeeps, wrongArity } from '../machine/command.ts'
-import { type Reply, err } from '../machine/reply.ts'
+import { type Reply, err, isError } from '../machine/reply.ts'
 import type { Arguments, Front, Origin } from './front.ts'
 import { Answers, type AnswersShared } from './resp-answers.ts'
 import { ProtocolError, RespDecoder } from './resp-decoder.ts'
@@ -369,9 +369,13 @@ export class Connection implements Origin {
       return
     }
     if (this.#answerUnready()) return this.transaction.failWatch()
+    const request = this.transaction.watch(args.slice(1))
+    if (isError(request)) {
+      this.#queue.answer(request)
+      return
+    }
     const tag = this.#queue.open('read')
     const { front } = this.#shared
-    const request = this.transaction.watch(args.slice(1))
     const origin: Origin = {
       reply: (_tag, reply) => this.reply(tag, this.transaction.watched(request, reply)),
       flush: () => this.flush(),

@@ -8,16 +8,21 @@ import { LIMITS } from '../config.ts'
 import { ERRORS, type ErrorCode } from '../errors.ts'
 import { type Command, givesAndKeeps } from '../machine/command.ts'
 import { VERSIONS_COMMAND } from '../machine/keys.ts'
-import { type Reply, err, isError } from '../machine/reply.ts'
+import { type ErrorReply, type Reply, err, isError } from '../machine/reply.ts'
 import { type WatchedKey, encodeTransaction } from '../machine/transactions.ts'
 import type { Arguments } from './front.ts'
 
-/** What is between MULTI and EXEC on all connections of a server. */
+/** About what an argument takes beside its bytes. */
+export const AROUND_BYTES = 128
+
+const bytesOf = (args: Arguments): number => args.reduce((sum, arg) => sum + arg.length + AROUND_BYTES, 0)
+
+/** What is between MULTI and EXEC on all connections of a server, and the keys that they watch. */
 export interface Queues {
   queuedBytes: number
 }
 
-const refusal = (code: ErrorCode): Reply => ({
+const refusal = (code: ErrorCode): ErrorReply => ({
   kind: 'error',
   prefix: 'LOKI',
   message: `${code}: ${ERRORS[code].what}; ${ERRORS[code].todo}`,
@@ -50,6 +55,9 @@ export class Transaction {
   #queued: Queued[] = []
   #bytes = 0
   #watched: WatchedKey[] = []
+  /** Of these keys, and of those whose versions have not come; and how many they are. */
+  #watchedBytes = 0
+  #watchedKeys = 0
   /** Rises with every UNWATCH, so that versions that come late are not taken for new ones. */
   #watchRound = 0
   #watchFailed = false
@@ -86,7 +94,7 @@ export class Transaction {
 
   /** Null: queued; otherwise why not. */
   add(command: Command, args: Arguments): Reply {
-    const bytes = args.reduce((sum, arg) => sum + arg.length, 0)
+    const bytes = bytesOf(args)
     if (this.#queued.length >= LIMITS.transactionCommands || this.#bytes + bytes > LIMITS.transactionBytes) {
       return this.#refuse('TRANSACTION_TOO_LARGE')
     }
@@ -133,16 +141,34 @@ export class Transaction {
 
   unwatch(): void {
     this.#watched = []
+    this.#all.queuedBytes -= this.#watchedBytes
+    this.#watchedBytes = 0
+    this.#watchedKeys = 0
     this.#watchFailed = false
     this.#watchRound++
   }
 
-  watch(keys: readonly Uint8Array[]): WatchRequest {
+  /** Or why not: they become part of the entry that EXEC makes, and wait here until then. */
+  watch(keys: readonly Uint8Array[]): WatchRequest | ErrorReply {
+    const bytes = bytesOf(keys)
+    const isTooMuch = this.#watchedKeys + keys.length > LIMITS.transactionCommands
+    if (isTooMuch || this.#watchedBytes + bytes > LIMITS.transactionBytes) {
+      return this.#refuseWatch('TRANSACTION_TOO_LARGE')
+    }
+    if (this.#all.queuedBytes + bytes > LIMITS.transactionBytesOfAll) return this.#refuseWatch('OVERLOADED')
+    this.#watchedKeys += keys.length
+    this.#watchedBytes += bytes
+    this.#all.queuedBytes += bytes
     // The bytes outlive the command: they get memory of their own.
     const own = keys.map((key) => Buffer.from(key))
     const request = { args: [Buffer.from(VERSIONS_COMMAND), ...own], keys: own }
     this.#rounds.set(request, this.#watchRound)
     return request
+  }
+
+  #refuseWatch(code: ErrorCode): ErrorReply {
+    this.failWatch()
+    return refusal(code)
   }
 
   /** A WATCH was refused: an EXEC that was to be guarded by it must not run. */
