@@ -57,6 +57,7 @@ export class ReadQueue {
   forgetArrived(): void {
     this.#forget(this.#arrived)
     this.#arrived = []
+    this.#stuckSince = null
   }
 
   /** What arrived becomes a group that the core is asked to confirm under the id; `atLeast`: see `index`. */
@@ -85,6 +86,7 @@ export class ReadQueue {
   fail(id: number): void {
     for (const group of this.#asked) if (group.id <= id) this.#forget(group.batches)
     this.#asked = this.#asked.filter((group) => group.id > id)
+    this.#stuckSince = null
   }
 
   /**

@@ -324,12 +324,18 @@ export class Relay {
    */
   answerReads(id: number, replies: readonly Reply[]): number | null {
     const asked = this.#reads.get(id)?.commands.length ?? 0
-    return replies.length === 0 || replies.length > asked ? null : this.#answerReads(id, (at) => replies[at])
+    if (replies.length === 0 || replies.length > asked) return null
+    const askedAt = this.#answerReads(id, (at) => replies[at])
+    return replies.some(isRefusal) ? null : askedAt
   }
 
-  /** The same from the state of this node: what an origin has no room for is not even read. `read`: undefined, not now. */
-  readHere(id: number, read: (command: Arguments) => Reply | undefined): number | null {
-    return this.#answerReads(id, (_at, command) => read(command))
+  /**
+   * The same from the state of this node: what an origin has no room for is not even read. `read`: undefined, not now;
+   * `isRefused`: it reads nothing, and says so.
+   */
+  readHere(id: number, read: (command: Arguments) => Reply | undefined, isRefused = false): number | null {
+    const askedAt = this.#answerReads(id, (_at, command) => read(command))
+    return isRefused ? null : askedAt
   }
 
   #answerReads(id: number, replyTo: (at: number, command: Arguments) => Reply | undefined): number | null {
@@ -340,7 +346,6 @@ export class Relay {
     this.#bytes -= batch.bytes
     this.#resendAfter = this.#limits.resendMilliseconds
     const left: number[] = []
-    let isRefused = false
     for (let at = 0; at < batch.commands.length; at++) {
       const command = batch.commands[at]!
       const origin = batch.origins[at]!
@@ -350,10 +355,9 @@ export class Relay {
       const reply = replyTo(at, command)
       if (reply === undefined) left.push(at)
       else origin.reply(tag, reply)
-      isRefused ||= isRefusal(reply)
     }
     if (left.length > 0) this.#askAnew(batch, left)
-    return isRefused ? null : batch.askedAt
+    return batch.askedAt
   }
 
   /** Whether `nextReads` has some. */

@@ -484,7 +484,7 @@ export class Turn {
       const next = this.#reads.next(this.machine.applied, this.#ports.isBehind)
       if (!next) return
       const { from, id } = next
-      if (from === this.self) this.#local.confirm(this.relay.readHere(id, turn.reader(next)))
+      if (from === this.self) this.#local.confirm(this.relay.readHere(id, turn.reader(next), 'refusal' in next))
       else this.#tell(from, { kind: 'read-replies', id, index: this.machine.applied, replies: turn.readFirst(next) })
     }
     if (this.#reads.isReady(this.machine.applied) || this.relay.hasReads) this.#wake()

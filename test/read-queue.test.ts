@@ -93,3 +93,17 @@ it('gives up what waits where nothing was answered for long, once for all of it'
   queue.confirm(2, logIndex(9))
   expect(next(9)).toBe(null)
 })
+
+it('what waited for an earlier leadership makes nothing wait for long in this one', () => {
+  const queue = new ReadQueue()
+  for (const lose of [() => queue.fail(queue.ask(logIndex(0), 0)), () => queue.forgetArrived()]) {
+    queue.arrive(batch(1))
+    queue.giveUp(0)
+    lose()
+    queue.arrive(batch(2))
+    queue.giveUp(60_000)
+    expect(queue.next(logIndex(0))).toBe(null)
+    queue.giveUp(63_000)
+    expect(queue.next(logIndex(0))).toMatchObject({ id: 2, refusal: { prefix: 'LOKI' } })
+  }
+})

@@ -56,6 +56,20 @@ describe('relay', () => {
     expect(relay.nextBlock(0)).toMatchObject({ opens: false, block: { acknowledged: 1, first: 2 } })
   })
 
+  it('a refusal tells nothing of how new a state is, although all that was asked is given back', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    const full = Object.assign(new Recorder(), { defers: () => true })
+    const asked = (): number => {
+      relay.takeRead(full, 1, command('a'))
+      return relay.nextReads(7)!.id
+    }
+    const refusal = { kind: 'error', prefix: 'LOKI', message: 'DISK_FULL: no room' } as const
+    expect(relay.readHere(asked(), () => 'value')).toBe(7)
+    expect(relay.readHere(asked(), () => refusal, true)).toBe(null)
+    expect(relay.answerReads(asked(), ['value'])).toBe(7)
+    expect(relay.answerReads(asked(), [refusal])).toBe(null)
+  })
+
   it('gives back reads that their origin has no room for, and asks anew what was not read', () => {
     const relay = new Relay({ node: 1, incarnation: 1 }, limits)
     const full = Object.assign(new Recorder(), {
