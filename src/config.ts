@@ -57,6 +57,10 @@ export const LIMITS = {
   /** An idle session says that it lives. */
   sessionKeepAliveMilliseconds: 60_000,
   commandsInFlightPerConnection: 10_000,
+  /** Commands of all clients that are coming in and not whole, if more than 64 KiB of one are here; above, they are skipped … */
+  incomingBytes: 256 * 1024 * 1024,
+  /** … and who has sent nothing more for so long is cut off. */
+  incomingStallMilliseconds: 10_000,
   /** Commands between MULTI and EXEC, keys of WATCH, and the bytes of each: they become one entry of the log … */
   transactionCommands: 100_000,
   transactionBytes: 64 * 1024 * 1024,

@@ -164,6 +164,8 @@ export class Node implements Front, AdminActions {
       maxPipelinedCommands: LIMITS.commandsInFlightPerConnection,
       maxOutputBytes: LIMITS.outputBytesPerConnection,
       maxOutputBytesOfAll: LIMITS.outputBytes,
+      maxIncomingBytes: LIMITS.incomingBytes,
+      incomingStallMilliseconds: LIMITS.incomingStallMilliseconds,
       outputStallMilliseconds: LIMITS.outputStallMilliseconds,
     }
     this.#resp = new RespServer(this, limits, log)
@@ -417,6 +419,7 @@ export class Node implements Front, AdminActions {
       usedMemoryBytes: turn?.machine.usedMemoryBytes ?? 0,
       connectedClients: this.#resp?.connections ?? 0,
       commandsProcessed: this.#resp?.commandsProcessed ?? 0,
+      incomingCommandBytes: this.#resp?.incoming.heldBytes ?? 0,
       unsentReplyBytes: this.#resp?.output.heldBytes ?? 0,
       slowClients: this.#resp?.output.cutOff ?? 0,
       checkpointIndex: this.#storage?.checkpoint?.index ?? 0,

@@ -1,6 +1,7 @@
 /** Decoder and encoder of the Redis protocol: every case whole, byte by byte and in random pieces. */
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { Incoming } from '../src/edge/incoming.ts'
 import { ProtocolError, RespDecoder } from '../src/edge/resp-decoder.ts'
 import { RespEncoder } from '../src/edge/resp-encoder.ts'
 import type { Reply } from '../src/machine/reply.ts'
@@ -17,7 +18,7 @@ function decode(pieces: readonly Buffer[]): Outcome {
     for (const piece of pieces) {
       decoder.push(Buffer.from(piece))
       for (let args = decoder.next(); args !== null; args = decoder.next()) {
-        commands.push(args.map((arg) => Buffer.from(arg).toString('latin1')))
+        commands.push(args === 'skipped' ? [args] : args.map((arg) => Buffer.from(arg).toString('latin1')))
       }
     }
     return { commands, error: null, empty: decoder.isEmpty }
@@ -124,6 +125,52 @@ describe('the decoder', () => {
   it('knows when a command has come only in part', () => {
     expect(decode([bytesOf('*2\r\n$3\r\nGET\r\n')]).empty).toBe(false)
     expect(decode([bytesOf('GET k')]).empty).toBe(false)
+  })
+})
+
+describe('commands that come in beside others', () => {
+  const MOST = 300_000
+  const short = frame(['GET', 'a'])
+  const long = [frame(['SET', 'k', 'v'.repeat(180_000)]), frame(['MSET', ...Array<string>(8).fill('w'.repeat(40_000))])]
+
+  it('are skipped to their end where they are too much, in any pieces; what follows is what it was', () => {
+    const someLong = fc.constantFrom(...long)
+    const sizes = fc.array(fc.integer({ min: 1, max: 70_000 }), { minLength: 1, maxLength: 20 })
+    fc.assert(
+      fc.property(someLong, sizes, (command, pieces) => {
+        const incoming = new Incoming({ mostBytes: MOST, stallMilliseconds: Infinity })
+        const [other, decoder] = [new RespDecoder(LIMITS, incoming), new RespDecoder(LIMITS, incoming)]
+        const theirs = bytesOf(frame(['SET', 'o', 'x'.repeat(199_000)]))
+        other.push(theirs.subarray(0, 198_000))
+        expect(other.next()).toBe(null)
+        const feed = (bytes: Buffer): (string | number)[] => {
+          const seen: (string | number)[] = []
+          for (let at = 0, piece = 0; at < bytes.length; piece++) {
+            const size = pieces[piece % pieces.length]!
+            decoder.push(Buffer.from(bytes.subarray(at, at + size)))
+            at += size
+            for (let args = decoder.next(); args !== null; args = decoder.next()) {
+              seen.push(args === 'skipped' ? args : args.length)
+              expect(incoming.heldBytes).toBeLessThanOrEqual(MOST)
+            }
+            expect(incoming.heldBytes).toBeLessThan(MOST + 70_000)
+          }
+          return seen
+        }
+        const count = command === long[0] ? 3 : 9
+        expect(feed(bytesOf(short + command + short))).toEqual([2, 'skipped', 2])
+        other.push(theirs.subarray(198_000))
+        expect(other.next()).toHaveLength(3)
+        expect(incoming.heldBytes).toBe(0)
+        expect(feed(bytesOf(command + short))).toEqual([count, 2])
+        decoder.push(bytesOf(command).subarray(0, 150_000))
+        expect(decoder.next()).toBe(null)
+        expect(incoming.heldBytes).toBeGreaterThan(100_000)
+        decoder.end()
+        expect(incoming.heldBytes).toBe(0)
+      }),
+      { numRuns: 60, seed: 7 },
+    )
   })
 })
 

@@ -268,6 +268,66 @@ describe('back-pressure', () => {
   })
 })
 
+describe('commands that are not whole', () => {
+  const LENGTH = 450_000
+  const HERE = 400_000
+  const BOUND = { maxCommandBytes: 500_000, maxIncomingBytes: 1_000_000, incomingStallMilliseconds: 300 }
+  const SET = frame('SET', 'k', 'x'.repeat(LENGTH))
+  let told: Record<string, unknown>[]
+
+  beforeEach(async () => {
+    server.close()
+    told = []
+    server = new RespServer(front, { ...LIMITS, ...BOUND }, (_message, fields) => told.push(fields))
+    await server.listen('127.0.0.1', 0)
+  })
+
+  /** Sends a part of a command, and knows that it is there. */
+  const begin = async (): Promise<RawClient> => {
+    const client = new RawClient().send(frame('PING') + SET.slice(0, HERE))
+    await client.exactly('+PONG\r\n')
+    return client
+  }
+  const held = (): number => server.incoming.heldBytes
+
+  it('have a bound: one too many is refused with a code when it has come, and the connection goes on', async () => {
+    const first = await begin()
+    const second = await begin()
+    await expect.poll(held).toBeGreaterThan(2 * HERE - 100_000)
+    const third = new RawClient().send(SET + frame('PING'))
+    expect(await third.until((text) => text.endsWith('+PONG\r\n'))).toMatch(/^-LOKI OVERLOADED: [^\r]*\r\n\+PONG\r\n$/)
+    await first.send(SET.slice(HERE)).exactly('+OK\r\n')
+    await second.send(SET.slice(HERE)).exactly('+OK\r\n')
+    expect(held()).toBe(0)
+    third.received = ''
+    await third.send(SET).exactly('+OK\r\n')
+    third.send(SET.slice(0, HERE))
+    await expect.poll(held).toBeGreaterThan(0)
+    third.socket.destroy()
+    await expect.poll(held).toBe(0)
+    expect(told).toEqual([])
+  })
+
+  it('and who leaves them so while there is no room is cut off', async () => {
+    const silent = [await begin(), await begin()]
+    const third = new RawClient()
+    const tries = async (): Promise<string> => {
+      third.received = ''
+      return third.send(SET).until((text) => text.endsWith('\r\n'))
+    }
+    await expect.poll(tries, { timeout: 10_000 }).toBe('+OK\r\n')
+    expect(told).toMatchObject([{ code: 'OVERLOADED' }])
+    expect(silent.filter(({ socket, ended }) => ended || socket.destroyed)).toHaveLength(1)
+  })
+
+  it('spoil a transaction where they are refused', async () => {
+    const others = [await begin(), await begin()]
+    const client = new RawClient().send(frame('MULTI') + SET + frame('EXEC'))
+    expect(await client.until((text) => text.includes('EXECABORT'))).toMatch(/^\+OK\r\n-LOKI OVERLOADED/)
+    expect(others).toHaveLength(2)
+  })
+})
+
 describe('replies that nobody takes', () => {
   const VALUE = 'x'.repeat(500_000)
   const ALL = { maxOutputBytesOfAll: 2_000_000, outputStallMilliseconds: 300 }

@@ -16,6 +16,7 @@ export interface NodeFigures {
   readonly connectedClients: number
   readonly commandsProcessed: number
   readonly outstandingCommands: number
+  readonly incomingCommandBytes: number
   readonly unsentReplyBytes: number
   readonly slowClients: number
   readonly leaderChanges: number
@@ -45,6 +46,10 @@ const HELP: Readonly<Record<keyof NodeFigures, readonly [name: string, help: str
   connectedClients: ['lokikv_connected_clients', 'Connections on the Redis port'],
   commandsProcessed: ['lokikv_commands_total', 'Commands answered on the Redis port'],
   outstandingCommands: ['lokikv_outstanding_commands', 'Commands taken in and not yet answered'],
+  incomingCommandBytes: [
+    'lokikv_incoming_command_bytes',
+    'Bytes of long commands on the Redis port that are not whole',
+  ],
   unsentReplyBytes: ['lokikv_unsent_reply_bytes', 'Bytes of replies that clients on the Redis port have not taken'],
   slowClients: ['lokikv_slow_clients_total', 'Clients cut off since the start because they did not take their replies'],
   leaderChanges: ['lokikv_leader_changes_total', 'Changes of leader seen since the start'],

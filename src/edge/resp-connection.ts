@@ -19,6 +19,7 @@ import { INTERNAL_PREFIX, arityFits, findCommand, unknownCommand } from '../mach
 import { givesAndKeeps, wrongArity } from '../machine/command.ts'
 import { type Reply, err, isError } from '../machine/reply.ts'
 import type { Arguments, Front, Origin } from './front.ts'
+import { type Incoming, OVERLOADED, SKIPPED } from './incoming.ts'
 import { Answers, type AnswersShared } from './resp-answers.ts'
 import { ProtocolError, RespDecoder } from './resp-decoder.ts'
 import type { Protocol } from './resp-encoder.ts'
@@ -41,6 +42,7 @@ export interface ConnectionLimits {
 export interface Shared extends AnswersShared {
   readonly front: Front
   readonly limits: ConnectionLimits
+  readonly incoming: Incoming
   readonly clients: Clients
   readonly queues: Queues
   commandsProcessed: number
@@ -73,7 +75,7 @@ export class Connection implements Origin {
   lastActiveAt = Date.now()
 
   readonly #shared: Shared
-  readonly #decoder: RespDecoder
+  readonly decoder: RespDecoder
   readonly answers: Answers
   readonly #queue: ReplyQueue
   /** A command that waits for some before it, see `#mustWait`. */
@@ -101,7 +103,7 @@ export class Connection implements Origin {
     this.id = id
     this.socket = socket
     this.#shared = shared
-    this.#decoder = new RespDecoder(shared.limits)
+    this.decoder = new RespDecoder(shared.limits, shared.incoming)
     this.transaction = new Transaction(shared.queues)
     socket.setNoDelay(true)
     // A client whose machine is gone is noticed some day.
@@ -122,7 +124,7 @@ export class Connection implements Origin {
   /** Nothing was read behind what was taken in. A command of which only a part came does not count at the end of a drain. */
   get #hasNothingMore(): boolean {
     if (this.#held !== null || this.#moreDecoded) return false
-    return this.#inputStopped || this.#decoder.isEmpty
+    return this.#inputStopped || this.decoder.isEmpty
   }
 
   // ---- Origin ---------------------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ export class Connection implements Origin {
     if (this.#finishing || this.#inputStopped) return
     this.lastActiveAt = Date.now()
     if (this.#silence.isAwaited) this.#silence.await()
-    this.#decoder.push(chunk)
+    this.decoder.push(chunk)
     this.#pump()
   }
 
@@ -158,6 +160,7 @@ export class Connection implements Origin {
   #onClose(): void {
     this.#finishing = true
     this.#held = null
+    this.decoder.end()
     this.answers.forget()
     this.transaction.reset()
     this.#silence.cancel()
@@ -227,12 +230,12 @@ export class Connection implements Origin {
       if (args === null) return
       this.#handle(args)
     }
-    this.#moreDecoded = !this.#decoder.isEmpty
+    this.#moreDecoded = !this.decoder.isEmpty
   }
 
-  #decode(): Arguments | null {
+  #decode(): Arguments | 'skipped' | null {
     try {
-      return this.#decoder.next()
+      return this.decoder.next()
     } catch (error) {
       if (!(error instanceof ProtocolError)) throw error
       this.#queue.answer(err(`Protocol error: ${error.message}`), { kind: 'close' })
@@ -243,9 +246,14 @@ export class Connection implements Origin {
 
   // ---- commands -------------------------------------------------------------------------------------------
 
-  #handle(args: Arguments): void {
+  #handle(args: Arguments | 'skipped'): void {
     this.#shared.commandsProcessed++
     if (this.#queue.inFlight > 0) this.#pipelines = true
+    if (args === 'skipped') {
+      this.transaction.spoil()
+      this.#queue.answer(SKIPPED)
+      return
+    }
     const command = findCommand(args[0]!)
     if (command === null || command.name.startsWith(INTERNAL_PREFIX)) {
       this.#refuseUnknown(args)
@@ -486,9 +494,3 @@ export class Connection implements Origin {
 }
 
 const EXEC_ARGUMENTS: Arguments = [Buffer.from('exec')]
-
-const OVERLOADED: Reply = {
-  kind: 'error',
-  prefix: 'LOKI',
-  message: 'OVERLOADED: the node has too many unanswered commands; try again later',
-}

@@ -9,6 +9,7 @@
  * Texts of errors are Redis's. After an error nothing more is decoded: the bytes that follow mean nothing.
  */
 import type { Arguments } from './front.ts'
+import { Incoming } from './incoming.ts'
 
 export interface DecoderLimits {
   /** Longest argument. */
@@ -21,7 +22,10 @@ export interface DecoderLimits {
 export const MAX_LINE_BYTES = 65_536
 /** Most arguments of a command, as in Redis. */
 export const MAX_ARGUMENTS = 1_048_576
-/** An argument longer than this that has not come whole gets a buffer of its own at once. */
+/**
+ * An argument longer than this that has not come whole gets a buffer of its own at once, and a command of which more is
+ * here counts among all that come in.
+ */
 const LARGE_BYTES = 65_536
 
 const CR = 0x0d
@@ -35,6 +39,7 @@ export class ProtocolError extends Error {
 }
 
 const EMPTY = Buffer.alloc(0)
+const ANY = { mostBytes: Infinity, stallMilliseconds: Infinity }
 
 export class RespDecoder {
   readonly #limits: DecoderLimits
@@ -51,9 +56,25 @@ export class RespDecoder {
   /** A large argument that is coming in, and how much of it (with its CRLF) is there. */
   #large: Buffer | null = null
   #largeFilled = 0
+  readonly #incoming: Incoming
+  /** What of the command that is coming in counts there. */
+  #held = 0
+  /** It is too much: it is skipped; how much of the present argument was. */
+  #skips = false
+  #skipped = 0
 
-  constructor(limits: DecoderLimits) {
+  constructor(limits: DecoderLimits, incoming = new Incoming(ANY)) {
     this.#limits = limits
+    this.#incoming = incoming
+  }
+
+  get heldBytes(): number {
+    return this.#held
+  }
+
+  /** Nothing more comes. */
+  end(): void {
+    this.#hold(0)
   }
 
   /** Whether everything that came in was part of a command that `next` gave. */
@@ -82,8 +103,11 @@ export class RespDecoder {
     this.#offset = 0
   }
 
-  /** The next whole command, never an empty one; null: more bytes are needed. Throws `ProtocolError`. */
-  next(): Arguments | null {
+  /**
+   * The next whole command, never an empty one; `skipped`: one was too much beside all others that come in; null: more
+   * bytes are needed. Throws `ProtocolError`.
+   */
+  next(): Arguments | 'skipped' | null {
     for (;;) {
       if (this.#left > 0) return this.#readArguments()
       if (this.#offset >= this.#buffer.length) {
@@ -107,18 +131,55 @@ export class RespDecoder {
     }
   }
 
-  #readArguments(): Arguments | null {
+  #readArguments(): Arguments | 'skipped' | null {
     while (this.#left > 0) {
-      if (this.#bulkLength < 0 && !this.#readBulkLength()) return null
-      const bulk = this.#readBulk()
-      if (bulk === null) return null
-      this.#args.push(bulk)
+      if (this.#bulkLength < 0 && !this.#readBulkLength()) return this.#wait()
+      const bulk = this.#skips ? this.#skipBulk() : this.#readBulk()
+      if (bulk === null) return this.#wait()
+      if (!this.#skips) this.#args.push(bulk)
       this.#bulkLength = -1
       this.#left--
     }
+    this.#hold(0)
     const args = this.#args
     this.#args = []
-    return args
+    if (!this.#skips) return args
+    this.#skips = false
+    return 'skipped'
+  }
+
+  /** More bytes are needed for the command that is coming in. */
+  #wait(): null {
+    if (this.#skips) return null
+    const here = this.#commandBytes - Math.max(this.#bulkLength, 0) + (this.#large === null ? 0 : this.#largeFilled)
+    this.#hold(here > LARGE_BYTES ? here : 0)
+    if (this.#held > 0 && this.#incoming.isTight) this.#skip()
+    return null
+  }
+
+  #hold(bytes: number): void {
+    if (bytes === this.#held) return
+    this.#incoming.heldBytes += bytes - this.#held
+    this.#held = bytes
+  }
+
+  #skip(): void {
+    this.#skips = true
+    this.#skipped = this.#large === null ? 0 : this.#largeFilled
+    this.#large = null
+    this.#args = []
+    this.#hold(0)
+    this.#incoming.skipped()
+  }
+
+  /** Null: the present argument goes on. */
+  #skipBulk(): Uint8Array | null {
+    const count = Math.min(this.#buffer.length - this.#offset, this.#bulkLength + 2 - this.#skipped)
+    this.#offset += count
+    this.#skipped += count
+    if (this.#skipped < this.#bulkLength + 2) return null
+    this.#skipped = 0
+    return EMPTY
   }
 
   #readBulkLength(): boolean {

@@ -7,6 +7,7 @@
  */
 import { type Server, type Socket, createServer } from 'node:net'
 import type { Front } from './front.ts'
+import { Incoming } from './incoming.ts'
 import { type Consumer, type Log, OutputBudget } from './output-budget.ts'
 import { Connection, type ConnectionLimits, type Shared } from './resp-connection.ts'
 import { RespEncoder } from './resp-encoder.ts'
@@ -26,6 +27,10 @@ export interface RespLimits {
   readonly maxOutputBytesOfAll?: number
   /** How long one of them may take nothing while there is more than that. Absent: for ever. */
   readonly outputStallMilliseconds?: number
+  /** Commands that are not whole, of all clients, or two of the longest; beyond, those that grow are refused. Absent: any. */
+  readonly maxIncomingBytes?: number
+  /** How long one of them may send nothing while there is more than that. Absent: for ever. */
+  readonly incomingStallMilliseconds?: number
 }
 
 const LEAST_COMMAND_BYTES = 64 * 1024 * 1024
@@ -42,6 +47,8 @@ export class RespServer {
   readonly #connections = new Set<Connection>()
   /** What all clients together have not taken. */
   readonly output: OutputBudget
+  /** Commands of all clients that are not whole. */
+  readonly incoming: Incoming
   #nextId = 1
   #draining: Promise<void> | null = null
   #whenEmpty: (() => void) | null = null
@@ -51,9 +58,15 @@ export class RespServer {
     // What may be stored may be read: one longest value alone must not be too much.
     const mostBytes = Math.max(maxOutputBytesOfAll, limits.maxValueBytes)
     this.output = new OutputBudget({ mostBytes, stallMilliseconds }, () => this.#consumers(), log)
+    const connection = connectionLimits(limits)
+    const { maxIncomingBytes = Infinity, incomingStallMilliseconds = Infinity } = limits
+    const mostIncoming = Math.max(maxIncomingBytes, 2 * connection.maxCommandBytes)
+    const bounds = { mostBytes: mostIncoming, stallMilliseconds: incomingStallMilliseconds }
+    this.incoming = new Incoming(bounds, () => this.#connections, log)
     this.#shared = {
       front,
-      limits: connectionLimits(limits),
+      limits: connection,
+      incoming: this.incoming,
       encoder: new RespEncoder(),
       budget: this.output,
       clients: this.#clients(limits.maxClients),
