@@ -31,6 +31,7 @@ import {
   peers,
   pendingConfiguration,
   promise,
+  rejoinAnew,
   replaceSuffix,
   send,
   votes,
@@ -139,8 +140,7 @@ export function sendPrepare(replica: Replica, to: NodeId): void {
 export function stepDown(replica: Replica): void {
   if (replica.leadership === null) return
   replica.leadership = null
-  // It had rejoined with what it adopted; the next leader may have adopted less.
-  if (replica.decided < (replica.rejoinedAt ?? 0)) replica.rejoinedAt = null
+  rejoinAnew(replica)
   replica.phase = 'recover'
   failReads(replica)
 }

@@ -166,7 +166,16 @@ export function promise(replica: Replica, ballot: Ballot): void {
   replica.promise = ballot
   // In another ballot the log may be replaced above what is decided here.
   replica.known = replica.decided
+  rejoinAnew(replica)
   persist(replica, { kind: 'promise', ballot })
+}
+
+/**
+ * It had rejoined with what it adopted, or with the log of a leader that was out of date, perhaps: the next leader may
+ * have adopted less, and may know of more.
+ */
+export function rejoinAnew(replica: Replica): void {
+  if (replica.decided < (replica.rejoinedAt ?? 0)) replica.rejoinedAt = null
 }
 
 export function appendEntries(replica: Replica, entries: readonly Entry[]): void {

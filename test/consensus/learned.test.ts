@@ -243,3 +243,36 @@ it('a node that joins a configuration which names it as a voter has no say in it
   hear(40, { kind: 'prepare', ballot: asks, ...log })
   expect(replica.promise).toEqual(asks)
 })
+
+it('a voter that rejoined with a leader that is out of date has not caught up before it has what the next one knows', () => {
+  const two = new Voter(2, 5, ballot(1, 1), ballot(1, 1))
+  const isReady = (): boolean => statusOf(two.replica).caughtUp
+  let now = 0
+  const hear = (from: number, message: Message): void => {
+    two.hear((now += 10), from, message)
+    two.persisted((now += 10))
+  }
+  const prepare = (of: Ballot, accepted: number): Message => ({
+    kind: 'prepare',
+    ballot: of,
+    decided: logIndex(5),
+    acceptedBallot: ballot(1, 1),
+    accepted: logIndex(accepted),
+  })
+  // Nobody else follows node 5 any more; what it has accepted behind the first five was never chosen.
+  hear(5, prepare(ballot(2, 5), 5))
+  const [old, base] = [ballot(2, 5), logIndex(6)]
+  hear(5, { kind: 'accept-sync', ballot: old, decided: logIndex(5), base, entries: [entry(6, 'old')] })
+  expect(isReady()).toBe(false)
+  hear(3, prepare(ballot(4, 3), 10))
+  hear(3, { kind: 'catch-up', ballot: ballot(4, 3), decided: logIndex(10) })
+  const chosen = [6, 7, 8, 9, 10].map((index) => entry(index, 'new'))
+  const [some, decided] = [chosen.slice(0, 3), logIndex(10)]
+  hear(3, { kind: 'decided-entries', from: base, decided, leader: ballot(4, 3), entries: some })
+  expect(two.decided).toEqual(['new', 'new', 'new'])
+  expect(isReady()).toBe(false)
+  const rest = { base: logIndex(9), entries: chosen.slice(3) }
+  hear(3, { kind: 'accept-sync', ballot: ballot(4, 3), decided, ...rest })
+  expect(two.decided).toHaveLength(5)
+  expect(isReady()).toBe(true)
+})
