@@ -111,9 +111,10 @@ export class Checker {
     else this.#missed.delete(node.id)
   }
 
-  /** An AcceptSync from before its start has come: that brings it to where the leader was then. */
-  excuses(id: NodeId): void {
-    this.#missed.delete(id)
+  /** An AcceptSync from before its start has come: that brings it to where the leader was then, when so much was decided. */
+  excuses(id: NodeId, decided: number): void {
+    const missed = this.#missed.get(id)
+    if (missed !== undefined) this.#missed.set(id, Math.min(missed, decided))
   }
 
   /**

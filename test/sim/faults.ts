@@ -20,6 +20,7 @@ export class Faults<N extends WorldNode> {
   begin(): void {
     for (const fault of Object.keys(this.#world.plan.rates) as Fault[]) this.#again(fault)
     this.#blip()
+    this.#large()
   }
 
   #again(fault: Fault): void {
@@ -196,6 +197,24 @@ export class Faults<N extends WorldNode> {
         schedule.after(connections.next() * 30, () => world.reconnect(a, b))
       }
       this.#blip()
+    })
+  }
+
+  /** Frames that are large for their link, most of them a leader's; of some all that follows stands behind them. */
+  #large(): void {
+    const world = this.#world
+    const { largeFrames, schedule } = world
+    const { largeFrameRate } = world.plan
+    if (largeFrameRate === 0 || world.peace) return
+    schedule.after((largeFrames.next() * 2000) / largeFrameRate, () => {
+      const [a, b] = largeFrames.shuffle([...world.nodes.values()])
+      const leader = largeFrames.chance(0.5) ? largeFrames.pick(world.leaders) : undefined
+      const from = leader ?? a
+      const to = from === b ? a : b
+      if (from?.up && to?.up && !world.peace) {
+        world.sendLarge(from.id, to.id, largeFrames.next() * largeFrames.pick([100, 500, 2000])!)
+      }
+      this.#large()
     })
   }
 }

@@ -289,6 +289,24 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     'news-that-does-not-come',
   ),
   core(
+    'who is silent counts as if a large message of it moved',
+    'election',
+    '(lastMoved.get(peer) ?? -Infinity) > election.startedAt',
+    'election.round > 0 || lastMoved.has(peer)',
+  ),
+  core(
+    'what has moved once moves for ever',
+    'election',
+    '(lastMoved.get(peer) ?? -Infinity) > election.startedAt',
+    'lastMoved.has(peer) && election.round > 0',
+  ),
+  core(
+    'a Promise that was lost is not repeated',
+    'follower',
+    "replica.phase === 'promised' && since < options.resendMilliseconds / 2",
+    "replica.phase === 'promised' && since >= 0",
+  ),
+  core(
     'a configuration is complete before it has decided anything',
     'status',
     'holdsPrefix(replica) && decided > replica.configurationStart',

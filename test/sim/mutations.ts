@@ -28,6 +28,11 @@
  *   another matter (test/consensus/leases.test.ts, and lease-doubt in the list).
  * - "a session that has ended is forgotten" (sessions.ts): it takes a block that opens it, from before the first reply,
  *   and comes when the session is over; test/relay.test.ts has those.
+ * - "a node has caught up with what a leader knew that was out of date" (state.ts, promise): one variation in 40,000 and no
+ *   seed has such a leader just when somebody starts; test/consensus/learned.test.ts.
+ * - "of two Promises of a turn the older one leaves" (frames-in-flight.ts), "every Prepare that stood in line is answered"
+ *   (follower.ts): who asked last asks again, so no more than time and bytes are lost; test/turn.test.ts counts them.
+ * - "a large message that moves excuses nobody" (election.ts): leaders change more often; test/consensus/moving.test.ts.
  * - "what waits to be applied has no bound" (backlog.ts): shows as memory, and in no answer; test/turn.test.ts.
  */
 import type { Mutation } from './mutation.ts'

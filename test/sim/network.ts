@@ -21,6 +21,7 @@ export class Network {
   readonly #random: Random
   #blocked = new Set<string>()
   #lastArrival = new Map<string, number>()
+  #busyUntil = new Map<string, number>()
 
   constructor(options: NetworkOptions, random: Random) {
     this.options = options
@@ -41,18 +42,30 @@ export class Network {
 
   heal(): void {
     this.#blocked.clear()
+    this.#busyUntil.clear()
+  }
+
+  /** A large message takes so long; what is sent meanwhile waits behind it. */
+  occupy(from: NodeId, to: NodeId, until: number): void {
+    this.#busyUntil.set(`${from}>${to}`, until)
+  }
+
+  /** It is through, or the connection has ended. */
+  release(from: NodeId, to: NodeId): void {
+    this.#busyUntil.delete(`${from}>${to}`)
   }
 
   /** When copies of a message that is sent at `now` arrive; none: it is lost. */
   arrivals(from: NodeId, to: NodeId, now: number): number[] {
     const { stream, lossChance, doubleChance } = this.options
+    const link = `${from}>${to}`
     if (this.isBlocked(from, to) || this.#random.chance(lossChance)) return []
+    const since = Math.max(now, this.#busyUntil.get(link) ?? 0)
     if (!stream) {
       const copies = this.#random.chance(doubleChance) ? 2 : 1
-      return Array.from({ length: copies }, () => now + this.#delay())
+      return Array.from({ length: copies }, () => since + this.#delay())
     }
-    const link = `${from}>${to}`
-    const at = Math.max(now + this.#delay(), this.#lastArrival.get(link) ?? 0)
+    const at = Math.max(since + this.#delay(), this.#lastArrival.get(link) ?? 0)
     this.#lastArrival.set(link, at)
     return [at]
   }

@@ -44,6 +44,10 @@ export interface WorldPlan {
   readonly closedChance: number
   /** Connections a second that close without a reason, and are made anew. */
   readonly blipRate: number
+  /** In peace one voter stays away, where the others can do without (the core only). */
+  readonly lacksOne: boolean
+  /** Frames a second that are large for their link: others wait behind them, and both ends see that they move. */
+  readonly largeFrameRate: number
   /** Monotonic clocks run too fast or too slow by up to this share; 0: they are true. */
   readonly clockRateError: number
   /** Chance that a configuration has fewer voters accept than a majority. */
@@ -60,13 +64,22 @@ export function adversaryOf(
   seed: number,
 ): Pick<
   WorldPlan,
-  'ambushChance' | 'closedChance' | 'blipRate' | 'clockRateError' | 'flexibleChance' | 'leaseMilliseconds'
+  | 'ambushChance'
+  | 'closedChance'
+  | 'blipRate'
+  | 'largeFrameRate'
+  | 'lacksOne'
+  | 'clockRateError'
+  | 'flexibleChance'
+  | 'leaseMilliseconds'
 > {
   const random = new Random(seed ^ 0xadd1)
   const connections = new Random(seed ^ 0xc105ed)
   return {
     closedChance: connections.pick([0, 0.5, 1])!,
     blipRate: connections.pick([0, 2, 20])!,
+    largeFrameRate: new Random(seed ^ 0xf4a3e).pick([0, 0, 0, 0, 1, 6])!,
+    lacksOne: new Random(seed ^ 0xab5e47).chance(0.2),
     ambushChance: random.pick([0, 0, 0.05, 0.2, 0.4])!,
     clockRateError: random.pick([0, 0.001, CLOCK_RATE_ERROR, CLOCK_RATE_ERROR])!,
     flexibleChance: random.pick([0, 0.5])!,

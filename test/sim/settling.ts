@@ -3,7 +3,9 @@
  * new gets decided. What is asked for in peace, and when nothing of it can be expected without a person.
  */
 import { acceptsProposals, isLeader, statusOf } from '../../src/consensus/replica.ts'
-import type { NodeId } from '../../src/vocabulary.ts'
+import { prepareQuorum } from '../../src/consensus/quorum.ts'
+import { pendingConfiguration } from '../../src/consensus/state.ts'
+import type { Configuration, NodeId } from '../../src/vocabulary.ts'
 import type { CheckedNode, Checker } from './checker.ts'
 
 interface Node extends CheckedNode {
@@ -18,22 +20,22 @@ export interface Cluster<N extends Node = Node> {
 export class Settling<N extends Node> {
   readonly #cluster: Cluster<N>
   readonly #propose: (leader: N) => void
-  readonly #missing: NodeId | null
+  /** A member that is gone. */
+  missing: NodeId | null
   /** How much was decided when the last proposal was made; -1: none was. */
   #proposedAt = -1
 
-  /** `missing`: a member that is gone. */
   constructor(cluster: Cluster<N>, propose: (leader: N) => void, missing: NodeId | null = null) {
     this.#cluster = cluster
     this.#propose = propose
-    this.#missing = missing
+    this.missing = missing
   }
 
   /** Asks, too, for what must still happen. */
   get isDone(): boolean {
     const { nodes, checker } = this.#cluster
     const { configuration, decided } = checker
-    const members = configuration.voters.filter(({ id }) => id !== this.#missing)
+    const members = configuration.voters.filter(({ id }) => id !== this.missing)
     if (members.some(({ id }) => !nodes.has(id))) return false
     const voters = members.map(({ id }) => nodes.get(id)!)
     const learners = configuration.learners.flatMap(({ id }) => nodes.get(id) ?? []).filter((node) => node.up)
@@ -76,6 +78,25 @@ export function takesAPerson({ nodes, checker }: Cluster, id: NodeId): boolean {
     // Rot does not reach who votes alone, only who has before, or will: that one learns what it lost from the others.
     if (voters.length === 1) return replica === null || replica.promiseLost || isLost
     return voters.length === 2 && isLost
+  })
+}
+
+/** Configurations that are in force or to come. */
+export function configurationsOf({ nodes, checker }: Cluster): Configuration[] {
+  const { configurations, decided } = checker
+  const isComplete = decided.length > configurations.at(-1)!.start
+  const toCome = [...nodes.values()].flatMap(({ replica }) =>
+    replica === null ? [] : [replica.leadership?.reconfiguration?.next ?? pendingConfiguration(replica)],
+  )
+  const inForce = configurations.slice(isComplete ? -1 : -2).map(({ configuration }) => configuration)
+  return [...inForce, ...toCome.filter((next) => next !== null)]
+}
+
+/** Whether everything must go on without the node, where no storage is damaged. */
+export function mayLack(cluster: Cluster, id: NodeId, gone: ReadonlySet<NodeId>): boolean {
+  return configurationsOf(cluster).every((configuration) => {
+    const others = configuration.voters.filter((voter) => voter.id !== id && !gone.has(voter.id))
+    return others.length >= prepareQuorum(configuration)
   })
 }
 

@@ -312,7 +312,7 @@ export class ShellNode {
     this.turn!.logRead(to, from, entries, goesOnAt(storage, from))
   }
 
-  /** As the storage does every second, and whenever much was written; and as Member does with its memory. */
+  /** As the storage does every second, and whenever much was written; and as Member does with its memory, and with rot. */
   async #watchSpace(life: number, storage: Storage): Promise<void> {
     const turn = this.turn!
     storage.space.changed = () => {
@@ -324,6 +324,8 @@ export class ShellNode {
       await storage.checkSpace()
       const { readsLog = false, keepEntriesBytes = 0 } = this.#host.settings.consensus
       if (readsLog && turn.replica.log.bytes > keepEntriesBytes) turn.trim(turn.machine.applied)
+      // What is rotten in the log others cannot be given; in peace nobody else asks for a checkpoint.
+      if (storage.wantsCheckpoint) this.checkpoint()
       await this.#sleep(life, 20)
     }
   }

@@ -24,7 +24,7 @@ import { type ShellHost, ShellNode, type ShellSettings } from './shell-node.ts'
 import { type Fault, ELECTION_MILLISECONDS } from './plan.ts'
 import { type ShellPlan, shellPlanOf } from './shell-plan.ts'
 import type { Outcome } from './simulation.ts'
-import { type Order, TICK_MILLISECONDS, World, volumeOf } from './world.ts'
+import { type Order, type Sight, TICK_MILLISECONDS, World, volumeOf } from './world.ts'
 
 const TRACE_LINES = 500
 const WALL_CLOCK_MILLISECONDS = 1_800_000_000_000
@@ -283,9 +283,8 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     })
   }
 
-  tell(node: ShellNode, kind: 'disconnected' | 'reconnected', peer: NodeId): void {
-    if (kind === 'reconnected') node.turn!.reconnected(peer)
-    else node.turn!.disconnected(peer)
+  tell(node: ShellNode, kind: Sight, peer: NodeId): void {
+    node.turn![kind](peer)
   }
 
   order(node: ShellNode, order: Order): void {

@@ -14,9 +14,10 @@ import { Violation } from './checker.ts'
 import { type Checkpoint, DurableLog } from './durable-log.ts'
 import { type Host, SimNode } from './node.ts'
 import { type Fault, type WorldPlan as Plan, ELECTION_MILLISECONDS, planOf } from './plan.ts'
-import { Settling, isLeftToAPerson } from './settling.ts'
+import { Random } from './random.ts'
+import { Settling, isLeftToAPerson, mayLack } from './settling.ts'
 import { describe, describeBallot, describeRecords } from './trace.ts'
-import { type Order, TICK_MILLISECONDS, World, member } from './world.ts'
+import { type Order, type Sight, TICK_MILLISECONDS, World, member } from './world.ts'
 
 export { type Plan, member, planOf }
 
@@ -40,8 +41,9 @@ export class Simulation extends World<SimNode> implements Host {
     const from = node.id
     if (message.kind === 'promise') this.nodes.get(to)?.promisedBy(message.ballot)
     const start = this.nodes.get(to)?.incarnation
+    const decided = this.checker.decided.length
     this.transmit(from, to, message, (target) => {
-      if (message.kind === 'accept-sync' && target.incarnation !== start) this.checker.excuses(to)
+      if (message.kind === 'accept-sync' && target.incarnation !== start) this.checker.excuses(to, decided)
       this.step(target, { kind: 'message', now: 0, from, message })
     })
     if (message.kind === 'promise' || message.kind === 'take-over') this.faults.happens(node)
@@ -139,7 +141,7 @@ export class Simulation extends World<SimNode> implements Host {
     node.step({ ...event, now: this.monotonic(node) })
   }
 
-  tell(node: SimNode, kind: 'disconnected' | 'reconnected', peer: NodeId): void {
+  tell(node: SimNode, kind: Sight, peer: NodeId): void {
     this.step(node, { kind, now: 0, peer })
   }
 
@@ -276,7 +278,28 @@ export class Simulation extends World<SimNode> implements Host {
   }
 
   isSettled(): boolean {
+    // A change under way may need it after all.
+    if (this.away !== null && !mayLack(this, this.away, this.gone)) this.#leaves(null)
     return this.#settling.isDone
+  }
+
+  override makePeace(): void {
+    const { voters } = this.checker.configuration
+    const random = new Random(this.plan.seed ^ 0xab5e48)
+    const id = (random.chance(0.6) && random.pick(this.leaders)?.id) || random.pick(voters)!.id
+    if (this.plan.lacksOne && this.faults.damaged === null && mayLack(this, id, this.gone)) this.#leaves(id)
+    super.makePeace()
+  }
+
+  /** From now on this node is away, or nobody. */
+  #leaves(id: NodeId | null): void {
+    const before = this.away
+    this.away = id
+    this.#settling.missing = id
+    if (id === null) return this.restart(this.nodes.get(before!)!)
+    this.count('peace without one')
+    const node = this.nodes.get(id)
+    if (node) this.crash(node)
   }
 
   *judge(): Generator<number, void> {

@@ -31,6 +31,8 @@ interface Flying {
   readonly message: Message
   /** Of the receiver, when it was sent. */
   readonly incarnation: number
+  /** How much was decided then. */
+  readonly decided: number
 }
 
 export class StoryWorld implements Host {
@@ -88,7 +90,8 @@ export class StoryWorld implements Host {
       this.lines.push(`${node.id} -> ${to} ${describe(message)}${fate}`)
     const arrives: number[] = []
     this.trace.add({ kind: 'message', at: this.moment(), from: node.id, to, message, arrives })
-    const flying = { arrives, from: node.id, to, message, incarnation: this.nodes.get(to)?.incarnation ?? 0 }
+    const incarnation = this.nodes.get(to)?.incarnation ?? 0
+    const flying = { arrives, from: node.id, to, message, incarnation, decided: this.checker!.decided.length }
     if (!gone) (late >= 0 ? this.waiting : this.flying).push(flying)
     if (double >= 0) this.waiting.push(flying)
   }
@@ -182,7 +185,7 @@ export class StoryWorld implements Host {
       else {
         next.arrives.push(this.moment())
         const isOld = next.message.kind === 'accept-sync' && node?.incarnation !== next.incarnation
-        if (isOld) this.checker!.excuses(next.to)
+        if (isOld) this.checker!.excuses(next.to, next.decided)
         if (node?.up) node.step({ kind: 'message', now: this.at(node), from: next.from, message: next.message })
       }
     }

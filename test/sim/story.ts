@@ -37,15 +37,13 @@ import {
   logIndex,
   nodeId,
 } from '../../src/vocabulary.ts'
-import { prepareQuorum } from '../../src/consensus/quorum.ts'
-import { pendingConfiguration } from '../../src/consensus/state.ts'
 import { Checker, Violation } from './checker.ts'
 import { lastIndex } from '../../src/consensus/log.ts'
 import { DurableLog } from './durable-log.ts'
 import { SimNode } from './node.ts'
 import { Random } from './random.ts'
 import { show, showMore } from './story-show.ts'
-import { Settling, isLeftToAPerson } from './settling.ts'
+import { Settling, configurationsOf, isLeftToAPerson, mayLack } from './settling.ts'
 import { StoryWorld, can } from './story-world.ts'
 import type { Trace } from './trace.ts'
 import { member } from './world.ts'
@@ -342,24 +340,9 @@ export class Story extends StoryWorld {
     can(this.pass(within, done) >= 0, `${words.join(' ')}: it does not happen`)
   }
 
-  /** Configurations that are in force or to come. */
-  #current(): Configuration[] {
-    const { configurations, decided } = this.checker!
-    const isComplete = decided.length > configurations.at(-1)!.start
-    const toCome = [...this.nodes.values()].flatMap(({ replica }) =>
-      replica === null ? [] : [replica.leadership?.reconfiguration?.next ?? pendingConfiguration(replica)],
-    )
-    const inForce = configurations.slice(isComplete ? -1 : -2).map(({ configuration }) => configuration)
-    return [...inForce, ...toCome.filter((next) => next !== null)]
-  }
-
   /** Whether everything must go on without the node. */
   mayLack(id: NodeId): boolean {
-    if (this.damaged !== null) return false
-    return this.#current().every((configuration) => {
-      const others = configuration.voters.filter((voter) => voter.id !== id && !this.gone.has(voter.id))
-      return others.length >= prepareQuorum(configuration)
-    })
+    return this.damaged === null && mayLack({ nodes: this.nodes, checker: this.checker! }, id, this.gone)
   }
 
   /** All faults are over, and late messages arrive; who is to be there is, but for one perhaps. */
@@ -382,7 +365,7 @@ export class Story extends StoryWorld {
         return
       }
       if (periods === PEACE_PERIODS) throw new Violation(`settles: not in ${PEACE_PERIODS} election timeouts of peace`)
-      for (const { voters, learners } of this.#current()) {
+      for (const { voters, learners } of configurationsOf(cluster)) {
         for (const { id } of [...voters, ...learners]) {
           if (!this.nodes.has(id) && !this.gone.has(id)) this.#add(id, this.#newest())
         }

@@ -19,6 +19,8 @@ import { Schedule } from './schedule.ts'
 import { type Mark, type Tagged, Trace } from './trace.ts'
 
 export const TICK_MILLISECONDS = 10
+/** Both ends see so often that a large message moves. */
+const MOVING_MILLISECONDS = 20
 /** Long, because some seeds let a learner fetch a thousand entries two by two. */
 export const SETTLE_MILLISECONDS = 300 * ELECTION_MILLISECONDS
 
@@ -27,6 +29,9 @@ export interface WorldNode extends CheckedNode {
   /** Rate of its monotonic clock: 1.02 runs two percent fast. */
   clockRate: number
 }
+
+/** What a node sees of its connection to a peer. */
+export type Sight = 'disconnected' | 'reconnected' | 'moving'
 
 /** An order of the operator to a leader. */
 export type Order =
@@ -43,6 +48,8 @@ export abstract class World<N extends WorldNode> {
   readonly random: Random
   /** Of what the nodes are told about their connections. */
   readonly connections: Random
+  /** Of what is large for its link. */
+  readonly largeFrames: Random
   readonly schedule = new Schedule()
   readonly network: Network
   readonly nodes = new Map<NodeId, N>()
@@ -54,6 +61,8 @@ export abstract class World<N extends WorldNode> {
   readonly counts: Record<string, number> = {}
   /** Nodes that were deleted: they never come back. */
   readonly gone = new Set<NodeId>()
+  /** A node that does not come back for now. */
+  away: NodeId | null = null
   steps = 0
   peace = false
   readonly #pausedUntil = new Map<NodeId, number>()
@@ -64,6 +73,7 @@ export abstract class World<N extends WorldNode> {
     this.plan = plan
     this.random = new Random(plan.seed ^ 0x5eed)
     this.connections = new Random(plan.seed ^ 0xb11b)
+    this.largeFrames = new Random(plan.seed ^ 0x1a46e)
     this.network = new Network(plan.network, this.random)
     this.trace = new Trace(traceLimit)
     this.checker = new Checker(this.genesis())
@@ -92,8 +102,8 @@ export abstract class World<N extends WorldNode> {
   abstract start(node: N): void
   /** Ends the process; what was not synced is kept or lost as chance has it. False: there is none. */
   abstract end(node: N): boolean
-  /** The connection to a peer was closed, or made anew. */
-  abstract tell(node: N, kind: 'disconnected' | 'reconnected', peer: NodeId): void
+  /** The connection to a peer was closed, or made anew; a large message to it, or from it, moves. */
+  abstract tell(node: N, kind: Sight, peer: NodeId): void
   abstract order(node: N, order: Order): void
   abstract checkpoint(node: N): void
   /** Faults that only one of the simulations knows. */
@@ -187,7 +197,7 @@ export abstract class World<N extends WorldNode> {
   }
 
   restart(node: N): void {
-    if (node.up || this.gone.has(node.id)) return
+    if (node.up || this.gone.has(node.id) || this.away === node.id) return
     this.start(node)
   }
 
@@ -207,7 +217,7 @@ export abstract class World<N extends WorldNode> {
     }
   }
 
-  #tell(id: NodeId, kind: 'disconnected' | 'reconnected', peer: NodeId): void {
+  #tell(id: NodeId, kind: Sight, peer: NodeId): void {
     this.when(id, () => {
       const node = this.nodes.get(id)
       if (node?.up) this.tell(node, kind, peer)
@@ -229,6 +239,26 @@ export abstract class World<N extends WorldNode> {
     if (!this.plan.network.stream) return
     this.#tell(a, 'reconnected', b)
     this.#tell(b, 'reconnected', a)
+  }
+
+  /** A frame that is large for its link leaves: what is sent behind it waits, and both ends see that it moves. */
+  sendLarge(from: NodeId, to: NodeId, milliseconds: number): void {
+    const until = this.now + milliseconds
+    const ends = [this.nodes.get(from)!, this.nodes.get(to)!] as const
+    const starts = ends.map(({ incarnation }) => incarnation)
+    this.say(`LARGE ${from}>${to} ${milliseconds.toFixed(0)} ms`)
+    this.count('large frames')
+    this.network.occupy(from, to, until)
+    const move = (): void => {
+      const isThere = ends.every((node, at) => node.up && node.incarnation === starts[at])
+      // A link that is dead in one direction moves nothing, and nothing comes over it either.
+      const moves = isThere && !this.network.isBlocked(from, to) && !this.network.isBlocked(to, from)
+      if (this.peace || !moves || this.now >= until) return this.network.release(from, to)
+      this.#tell(from, 'moving', to)
+      this.#tell(to, 'moving', from)
+      this.schedule.after(MOVING_MILLISECONDS, move)
+    }
+    move()
   }
 
   reconnectToAll(id: NodeId): void {
