@@ -525,6 +525,20 @@ describe('MULTI', () => {
     expect(all.queuedBytes).toBe(value.length + AROUND_BYTES)
   })
 
+  it('is not run where its WATCH was skipped, because too much was coming in', async () => {
+    server.close()
+    server = new RespServer(front, { ...LIMITS, maxCommandBytes: 200_000, maxIncomingBytes: 1 })
+    await server.listen('127.0.0.1', 0)
+    const part = frame('SET', 'k', 'x'.repeat(190_000)).slice(0, -1000)
+    for (let count = 0; count < 2; count++) new RawClient().send(part)
+    await expect.poll(() => server.incoming.heldBytes).toBeGreaterThan(370_000)
+    const client = new RawClient().send(
+      frame('watch', 'w'.repeat(190_000)) + frame('MULTI') + frame('PING') + frame('EXEC'),
+    )
+    const told = await client.until((text) => /EXECABORT|PONG/.test(text))
+    expect(told).toMatch(/^-LOKI OVERLOADED: [^\r]*\r\n\+OK\r\n\+QUEUED\r\n-EXECABORT/)
+  })
+
   it('has a bound of what it watches: WATCH is refused with a code, and EXEC then, until UNWATCH', async () => {
     const client = new RawClient()
     const watch = (from: number, count: number): string =>

@@ -250,6 +250,7 @@ export class Connection implements Origin {
     this.#shared.commandsProcessed++
     if (this.#queue.inFlight > 0) this.#pipelines = true
     if (args === 'skipped') {
+      if (findCommand(this.decoder.skippedName)?.name === 'watch') this.transaction.failWatch()
       this.transaction.spoil()
       this.#queue.answer(SKIPPED)
       return

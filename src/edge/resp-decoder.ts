@@ -38,6 +38,8 @@ export class ProtocolError extends Error {
   override name = 'ProtocolError'
 }
 
+/** More than any command has. */
+const LONGEST_NAME_BYTES = 64
 const EMPTY = Buffer.alloc(0)
 const ANY = { mostBytes: Infinity, stallMilliseconds: Infinity }
 
@@ -62,6 +64,8 @@ export class RespDecoder {
   /** It is too much: it is skipped; how much of the present argument was. */
   #skips = false
   #skipped = 0
+  /** Of the command that was skipped last, as far as it was known then. */
+  skippedName: Uint8Array = EMPTY
 
   constructor(limits: DecoderLimits, incoming = new Incoming(ANY)) {
     this.#limits = limits
@@ -167,6 +171,8 @@ export class RespDecoder {
     this.#skips = true
     this.#skipped = this.#large === null ? 0 : this.#largeFilled
     this.#large = null
+    // With memory of its own: what it lies in is long.
+    this.skippedName = Uint8Array.from(this.#args[0]?.subarray(0, LONGEST_NAME_BYTES) ?? EMPTY)
     this.#args = []
     this.#hold(0)
     this.#incoming.skipped()
