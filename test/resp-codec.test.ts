@@ -2,7 +2,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Incoming } from '../src/edge/incoming.ts'
-import { ProtocolError, RespDecoder } from '../src/edge/resp-decoder.ts'
+import { AROUND_BYTES, ProtocolError, RespDecoder } from '../src/edge/resp-decoder.ts'
 import { RespEncoder } from '../src/edge/resp-encoder.ts'
 import type { Reply } from '../src/machine/reply.ts'
 
@@ -132,6 +132,18 @@ describe('commands that come in beside others', () => {
   const MOST = 300_000
   const short = frame(['GET', 'a'])
   const long = [frame(['SET', 'k', 'v'.repeat(180_000)]), frame(['MSET', ...Array<string>(8).fill('w'.repeat(40_000))])]
+
+  it('of many short arguments count with what surrounds these', () => {
+    const incoming = new Incoming({ mostBytes: 10_000_000, stallMilliseconds: Infinity })
+    const decoder = new RespDecoder(LIMITS, incoming)
+    const count = 50_000
+    decoder.push(Buffer.from(`*${count + 1}\r\n${'$1\r\nx\r\n'.repeat(count)}`))
+    expect(decoder.next()).toBe(null)
+    expect(incoming.heldBytes).toBe(count * (1 + AROUND_BYTES))
+    decoder.push(Buffer.from('$1\r\ny\r\n'))
+    expect(decoder.next()).toHaveLength(count + 1)
+    expect(incoming.heldBytes).toBe(0)
+  })
 
   it('are skipped to their end where they are too much, in any pieces; what follows is what it was', () => {
     const someLong = fc.constantFrom(...long)

@@ -28,6 +28,9 @@ export const MAX_ARGUMENTS = 1_048_576
  */
 const LARGE_BYTES = 65_536
 
+/** About what an argument takes beside its bytes. */
+export const AROUND_BYTES = 128
+
 const CR = 0x0d
 const LF = 0x0a
 const STAR = 0x2a
@@ -155,7 +158,8 @@ export class RespDecoder {
   /** More bytes are needed for the command that is coming in. */
   #wait(): null {
     if (this.#skips) return null
-    const here = this.#commandBytes - Math.max(this.#bulkLength, 0) + (this.#large === null ? 0 : this.#largeFilled)
+    const whole = this.#commandBytes - Math.max(this.#bulkLength, 0) + AROUND_BYTES * this.#args.length
+    const here = whole + (this.#large === null ? 0 : this.#largeFilled)
     this.#hold(here > LARGE_BYTES ? here : 0)
     if (this.#held > 0 && this.#incoming.isTight) this.#skip()
     return null

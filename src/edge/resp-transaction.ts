@@ -11,9 +11,7 @@ import { VERSIONS_COMMAND } from '../machine/keys.ts'
 import { type ErrorReply, type Reply, err, isError } from '../machine/reply.ts'
 import { type WatchedKey, encodeTransaction } from '../machine/transactions.ts'
 import type { Arguments } from './front.ts'
-
-/** About what an argument takes beside its bytes. */
-export const AROUND_BYTES = 128
+import { AROUND_BYTES } from './resp-decoder.ts'
 
 const bytesOf = (args: Arguments): number => args.reduce((sum, arg) => sum + arg.length + AROUND_BYTES, 0)
 
