@@ -78,8 +78,10 @@ function pollPeriod(replica: Replica): number {
 }
 
 function sources(replica: Replica): NodeId[] {
-  const { configuration, fetch, self, now } = replica
+  const { configuration, fetch, followed, self, now } = replica
   const all = new Set<NodeId>([...configuration.voters.map((member) => member.id), ...fetch.hinted])
+  // Whoever leads knows the newest configuration; those that this node knows of may all have left since.
+  if (followed !== null) all.add(followed.node)
   return [...all].filter((id) => id !== self && (fetch.avoided.get(id) ?? -Infinity) <= now)
 }
 

@@ -17,6 +17,7 @@ import {
 import {
   type Ballot,
   type Entry,
+  type NodeId,
   EMPTY_STATE,
   configurationId,
   logIndex,
@@ -275,4 +276,22 @@ it('a voter that rejoined with a leader that is out of date has not caught up be
   hear(3, { kind: 'accept-sync', ballot: ballot(4, 3), decided, ...rest })
   expect(two.decided).toHaveLength(5)
   expect(isReady()).toBe(true)
+})
+
+it('a node that was removed asks a leader that it has heard of, where those that it knew have left, too', () => {
+  const [configuration, promise] = [{ ...configurationOf([2]), id: configurationId(2) }, ballot(1, 1)]
+  const state = { promise, acceptedBallot: promise, decided: logIndex(5), configuration }
+  const recovered = { state: { ...state, configurationStart: logIndex(5) }, first: logIndex(1), entries: FIRST }
+  const replica = createReplica({ self: nodeId(3), recovered: { ...recovered, doubtfulFrom: null }, now: 0 })
+  const asked = (from: number, to: number): Set<NodeId> => {
+    const effects: Effect[] = []
+    for (let now = from; now < to; now += 10) effects.push(...step(replica, { kind: 'tick', now }))
+    const sent = effects.filter((effect) => effect.kind === 'send')
+    return new Set(sent.filter(({ message }) => message.kind === 'fetch-decided').map((effect) => effect.to))
+  }
+  expect(asked(10, 5000)).toEqual(new Set([nodeId(2)]))
+  const leader = { ...ballot(1, 1), configuration: configurationId(5) }
+  const message: Message = { kind: 'decided-entries', from: logIndex(6), decided: logIndex(8), leader, entries: [] }
+  step(replica, { kind: 'message', now: 5000, from: nodeId(2), message })
+  expect(asked(5010, 10_000)).toContain(nodeId(1))
 })
