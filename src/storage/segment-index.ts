@@ -113,7 +113,18 @@ export async function readIndex(
   if (index !== null) return index
   // Zeros, or the last frame of a segment that nobody sealed: anything may be there but this.
   const start = end === null ? bytes : await file.read(alignUp(end, SECTOR_BYTES), MAGIC.length)
+  if (end !== null && isMagic(start) && (await isUnfinished(file, fileBytes, seed, end))) return 'none'
   return isMagic(start) || isMagic(bytes) ? 'damaged' : 'none'
+}
+
+/** A crash came before what is behind the index was cut off: that is no damage. */
+async function isUnfinished(file: DiskFile, fileBytes: number, seed: number, end: number): Promise<boolean> {
+  const start = alignUp(end, SECTOR_BYTES)
+  const bytes = await file.read(start, Math.min(fileBytes - start, MAXIMUM_INDEX_BYTES))
+  for (let size = SECTOR_BYTES; size < bytes.length; size += SECTOR_BYTES) {
+    if (bytes.readUInt32LE(size - 4) === size && decodeIndex(bytes.subarray(0, size), seed) !== null) return true
+  }
+  return false
 }
 
 /** The bytes of a segment without a damaged index at their end: rot in an index is none in the frames. */

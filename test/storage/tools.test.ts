@@ -197,6 +197,9 @@ test('fsck opens what is sealed, and tells rot in an index from rot in frames', 
   })
   await writeFile(join(folder, 'wal', name), flipped(600))
   expect((await run('fsck', folder, ...keys)).text).toContain('a frame is damaged or missing')
+  // A kill before the zeros behind the index were cut off.
+  await writeFile(join(folder, 'wal', name), Buffer.concat([bytes, Buffer.alloc(5000)]))
+  expect(await run('fsck', folder, ...keys)).toMatchObject({ status: 0 })
 })
 
 test('fsck refuses what a start refuses: the meta of another volume, an identity without a log', async () => {
