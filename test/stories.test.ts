@@ -1,5 +1,6 @@
 /**
- * The golden stories of the consensus core (test/scripts/consensus): each file is its own snapshot.
+ * The golden stories of the consensus core (test/scripts): each file is its own snapshot. Those in `found` were found by
+ * variations on those in `consensus`, and are not varied again: which variation a seed makes must stay as it is.
  * `UPDATE=1 npx vitest run test/stories.test.ts` writes them anew; read the difference before you keep it.
  */
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs'
@@ -7,13 +8,16 @@ import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { tell } from './sim/story.ts'
 
-const folder = join(import.meta.dirname, 'scripts/consensus')
-
-const stories = readdirSync(folder).map((name) => ({ name, title: name.replace('.txt', '').replaceAll('-', ' ') }))
+const stories = ['consensus', 'found'].flatMap((kind) => {
+  const folder = join(import.meta.dirname, 'scripts', kind)
+  return readdirSync(folder).map((name) => ({
+    path: join(folder, name),
+    title: name.replace('.txt', '').replaceAll('-', ' '),
+  }))
+})
 
 describe('consensus stories', () => {
-  it.each(stories)('$title', ({ name }) => {
-    const path = join(folder, name)
+  it.each(stories)('$title', ({ path }) => {
     const text = readFileSync(path, 'utf8')
     const told = tell(text)
     if (process.env.UPDATE !== undefined) writeFileSync(path, told)
