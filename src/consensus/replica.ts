@@ -177,7 +177,8 @@ function take(replica: Replica, event: Event): void {
       replica.room = event.room
       return pump(replica)
     case 'trim':
-      return dropThrough(replica.log, Math.min(event.index, replica.decided), replica.options.keepEntriesBytes)
+      // A start that has heard nothing yet has not come upon the stop-signs among them.
+      return dropThrough(replica.log, Math.min(event.index, replica.lookedThrough), replica.options.keepEntriesBytes)
     case 'log-read':
       return onLogRead(replica, event.to, event.from, event.entries, event.first)
     case 'reconnected':

@@ -295,3 +295,16 @@ it('a node that was removed asks a leader that it has heard of, where those that
   step(replica, { kind: 'message', now: 5000, from: nodeId(2), message })
   expect(asked(5010, 10_000)).toContain(nodeId(1))
 })
+
+it('a start comes upon the stop-sign in its log although the log leaves memory first', () => {
+  const next = { ...configurationOf([1, 2, 3]), id: configurationId(2) }
+  const stopSign: Entry = { kind: 'stop-sign', index: logIndex(6), next }
+  const [configuration, promise] = [configurationOf([1]), ballot(1, 1)]
+  const state = { ...EMPTY_STATE, promise, acceptedBallot: promise, decided: logIndex(6), configuration }
+  const recovered = { state, first: logIndex(1), entries: [...FIRST, stopSign], doubtfulFrom: null }
+  const options = { keepEntriesBytes: 0 }
+  const replica = createReplica({ self: nodeId(2), recovered, options, now: 0 })
+  for (const now of [0, 10]) step(replica, { kind: 'trim', now, index: logIndex(6) })
+  expect(replica.configuration).toEqual(next)
+  expect(replica.log.first).toBe(7)
+})
