@@ -178,7 +178,8 @@ function take(replica: Replica, event: Event): void {
       return pump(replica)
     case 'trim':
       // A start that has heard nothing yet has not come upon the stop-signs among them.
-      return dropThrough(replica.log, Math.min(event.index, replica.lookedThrough), replica.options.keepEntriesBytes)
+      startDecided(replica)
+      return dropThrough(replica.log, Math.min(event.index, replica.decided), replica.options.keepEntriesBytes)
     case 'log-read':
       return onLogRead(replica, event.to, event.from, event.entries, event.first)
     case 'reconnected':
