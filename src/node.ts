@@ -28,10 +28,10 @@ import { type AdminActions, createAdmin } from './edge/admin.ts'
 import type { Arguments, Facts, Front, Origin } from './edge/front.ts'
 import { createMetrics } from './edge/metrics.ts'
 import { RespServer } from './edge/resp.ts'
-import { ERRORS, LokiError } from './errors.ts'
+import { LokiError } from './errors.ts'
 import { isShortOfRoom } from './consensus/replica.ts'
 import { mayGrow } from './machine/commands.ts'
-import type { Reply } from './machine/reply.ts'
+import { type Reply, coded } from './machine/reply.ts'
 import { type Log, Member } from './member.ts'
 import { allotId, expectGenesis, reconfigure, toMember, transfer, withdraw } from './membership.ts'
 import { memberFacts, memberFigures, nodeStatus, waitingStatus } from './node-status.ts'
@@ -62,11 +62,7 @@ const EVERY_ADDRESS = Object.values(networkInterfaces()).some((list) => list?.so
   ? '::'
   : '0.0.0.0'
 
-const NEARLY_FULL: Reply = {
-  kind: 'error',
-  prefix: 'LOKI',
-  message: `DISK_FULL: ${ERRORS.DISK_FULL.what}; ${ERRORS.DISK_FULL.todo}`,
-}
+const NEARLY_FULL = coded('DISK_FULL')
 
 export interface NodeOptions {
   readonly config: Config

@@ -5,7 +5,7 @@
  * answered from a state that has applied the group's index.
  */
 import type { Arguments } from './edge/front.ts'
-import { type Reply, err, isError, replyBytes } from './machine/reply.ts'
+import { type Reply, coded, err, isError, replyBytes } from './machine/reply.ts'
 import type { TurnLimits } from './turn-ports.ts'
 import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
 
@@ -141,11 +141,7 @@ export class ReadQueue {
 
 /** So long reads wait for an expiry that there may be no room for. */
 const STUCK_MILLISECONDS = 3000
-const NO_ROOM: Reply = {
-  kind: 'error',
-  prefix: 'LOKI',
-  message: 'DISK_FULL: a key is due, and too few nodes have room to log that it expires; grow the volumes',
-}
+const NO_ROOM = coded('DISK_FULL', 'a key is due, and too few nodes have room to log that it expires; grow the volumes')
 
 /** Whether this is the answer to a read that was not read. */
 export const isRefusal = (reply: Reply | undefined): boolean => isError(reply) && reply.prefix === 'LOKI'

@@ -14,7 +14,7 @@
 import { ByteWriter } from './bytes.ts'
 import type { Arguments, Origin } from './edge/front.ts'
 import { type Block, type SessionId, encodeCommand } from './machine/entry.ts'
-import type { Reply } from './machine/reply.ts'
+import { type Reply, coded } from './machine/reply.ts'
 import { isRefusal } from './read-queue.ts'
 
 export interface RelayLimits {
@@ -62,11 +62,7 @@ const SESSIONS_OF_A_START = 2 ** 16
 /** `start` rises with every start of the node on its volume. */
 export const firstIncarnation = (start: number): number => start * SESSIONS_OF_A_START
 
-const OUTCOME_UNKNOWN: Reply = {
-  kind: 'error',
-  prefix: 'LOKI',
-  message: 'OUTCOME_UNKNOWN: the command was applied, or may have been, and its reply is lost',
-}
+const OUTCOME_UNKNOWN = coded('OUTCOME_UNKNOWN', 'the command was applied, or may have been, and its reply is lost')
 
 const bytesOf = (args: Arguments): number => {
   let bytes = 0

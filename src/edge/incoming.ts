@@ -8,7 +8,7 @@
  *   for `stallMilliseconds` at least, is cut off then.
  */
 import { LokiError } from '../errors.ts'
-import type { Reply } from '../machine/reply.ts'
+import { coded } from '../machine/reply.ts'
 import type { Log } from './output-budget.ts'
 
 /** A connection, as far as this is concerned. */
@@ -26,16 +26,11 @@ export interface IncomingBounds {
 }
 
 /** Answers to what was not taken in: a command that was skipped, and one too many. */
-export const SKIPPED: Reply = {
-  kind: 'error',
-  prefix: 'LOKI',
-  message: 'OVERLOADED: too much is coming in from all clients; try again later, or send less at a time',
-}
-export const OVERLOADED: Reply = {
-  kind: 'error',
-  prefix: 'LOKI',
-  message: 'OVERLOADED: the node has too many unanswered commands; try again later',
-}
+export const SKIPPED = coded(
+  'OVERLOADED',
+  'too much is coming in from all clients; try again later, or send less at a time',
+)
+export const OVERLOADED = coded('OVERLOADED', 'the node has too many unanswered commands; try again later')
 
 export class Incoming {
   readonly #bounds: IncomingBounds

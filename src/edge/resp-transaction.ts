@@ -5,10 +5,10 @@
  * comes, and put between the others' replies.
  */
 import { LIMITS } from '../config.ts'
-import { ERRORS, type ErrorCode } from '../errors.ts'
+import type { ErrorCode } from '../errors.ts'
 import { type Command, givesAndKeeps } from '../machine/command.ts'
 import { VERSIONS_COMMAND } from '../machine/keys.ts'
-import { type ErrorReply, type Reply, err, isError } from '../machine/reply.ts'
+import { type ErrorReply, type Reply, coded, err, isError } from '../machine/reply.ts'
 import { type WatchedKey, encodeTransaction } from '../machine/transactions.ts'
 import type { Arguments } from './front.ts'
 import { AROUND_BYTES } from './resp-decoder.ts'
@@ -19,12 +19,6 @@ const bytesOf = (args: Arguments): number => args.reduce((sum, arg) => sum + arg
 export interface Queues {
   queuedBytes: number
 }
-
-const refusal = (code: ErrorCode): ErrorReply => ({
-  kind: 'error',
-  prefix: 'LOKI',
-  message: `${code}: ${ERRORS[code].what}; ${ERRORS[code].todo}`,
-})
 
 export interface WatchRequest {
   /** The command that asks for the versions. */
@@ -110,7 +104,7 @@ export class Transaction {
   #refuse(code: ErrorCode): Reply {
     this.#spoiled = true
     this.#drop()
-    return refusal(code)
+    return coded(code)
   }
 
   #count(bytes: number): void {
@@ -166,7 +160,7 @@ export class Transaction {
 
   #refuseWatch(code: ErrorCode): ErrorReply {
     this.failWatch()
-    return refusal(code)
+    return coded(code)
   }
 
   /** A WATCH was refused: an EXEC that was to be guarded by it must not run. */

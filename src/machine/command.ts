@@ -4,9 +4,8 @@
  * `kind` says where it runs: `write` and `read` in the machine (a read also inside the log, when it follows
  * writes of its connection), `local` in the edge, which alone knows the connection and the node.
  */
-import { ERRORS } from '../errors.ts'
 import { latin1 } from './packed.ts'
-import { type Arguments, type ErrorReply, type Reply, err } from './reply.ts'
+import { type Arguments, type ErrorReply, type Reply, coded, err, explained } from './reply.ts'
 import type { Collection, Store } from './store.ts'
 
 /** What a command may see and change. Time and versions are the store's; `draw` is the only chance there is. */
@@ -59,18 +58,10 @@ export const OUT_OF_MEMORY: ErrorReply = {
   message: "command not allowed when used memory > 'maxmemory'.",
 }
 
-export const REPLY_TOO_LARGE: ErrorReply = {
-  kind: 'error',
-  prefix: 'LOKI',
-  message: `REPLY_TOO_LARGE: ${ERRORS.REPLY_TOO_LARGE.what}; ${ERRORS.REPLY_TOO_LARGE.todo}`,
-}
+export const REPLY_TOO_LARGE = coded('REPLY_TOO_LARGE')
 
 /** In place of the reply of a write in a transaction, where that is too much. */
-export const REPLY_NOT_KEPT: ErrorReply = {
-  kind: 'error',
-  prefix: 'LOKI',
-  message: `REPLY_TOO_LARGE: it was applied, but ${ERRORS.REPLY_TOO_LARGE.what}; ${ERRORS.REPLY_TOO_LARGE.todo}`,
-}
+export const REPLY_NOT_KEPT = coded('REPLY_TOO_LARGE', `it was applied, but ${explained('REPLY_TOO_LARGE')}`)
 
 const GIVING: ReadonlySet<string> = new Set(['getex', 'lmove', 'rpoplpush'])
 

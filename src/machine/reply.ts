@@ -17,7 +17,7 @@
  *     13 text: string
  */
 import type { ByteReader, ByteWriter } from '../bytes.ts'
-import { LokiError } from '../errors.ts'
+import { ERRORS, type ErrorCode, LokiError } from '../errors.ts'
 import { unreachable } from '../invariant.ts'
 
 /** The arguments of a command, its name first. */
@@ -43,6 +43,16 @@ export const OK = 'OK'
 
 /** An error of the general class, as most of Redis's are. */
 export const err = (message: string): ErrorReply => ({ kind: 'error', prefix: 'ERR', message })
+
+/** What a row of errors.ts says. */
+export const explained = (code: ErrorCode): string => `${ERRORS[code].what}; ${ERRORS[code].todo}`
+
+/** An error that Redis has not, by its code. */
+export const coded = (code: ErrorCode, message = explained(code)): ErrorReply => ({
+  kind: 'error',
+  prefix: 'LOKI',
+  message: `${code}: ${message}`,
+})
 
 export function isError(value: unknown): value is ErrorReply {
   return typeof value === 'object' && value !== null && 'kind' in value && value.kind === 'error'
