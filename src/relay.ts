@@ -14,7 +14,7 @@
 import { ByteWriter } from './bytes.ts'
 import type { Arguments, Origin } from './edge/front.ts'
 import { type Block, type SessionId, encodeCommand } from './machine/entry.ts'
-import { type Reply, coded } from './machine/reply.ts'
+import { type Reply, argumentBytes, coded } from './machine/reply.ts'
 import { isRefusal } from './read-queue.ts'
 
 export interface RelayLimits {
@@ -63,12 +63,6 @@ const SESSIONS_OF_A_START = 2 ** 16
 export const firstIncarnation = (start: number): number => start * SESSIONS_OF_A_START
 
 const OUTCOME_UNKNOWN = coded('OUTCOME_UNKNOWN', 'the command was applied, or may have been, and its reply is lost')
-
-const bytesOf = (args: Arguments): number => {
-  let bytes = 0
-  for (const arg of args) bytes += arg.length
-  return bytes
-}
 
 /** Reads of one turn under one id. */
 export interface ReadBatch {
@@ -153,7 +147,7 @@ export class Relay {
 
   /** Memory of its own for each is slow to make; but none grows, which would copy what it has and keep twice as much. */
   #writerFor(args: Arguments): ByteWriter {
-    const mostBytes = bytesOf(args) + LENGTH_BYTES * (args.length + 2)
+    const mostBytes = argumentBytes(args) + LENGTH_BYTES * (args.length + 2)
     if (mostBytes > ENCODED_BYTES / 2) return new ByteWriter(mostBytes)
     if (this.#encoded.length + mostBytes > ENCODED_BYTES) this.#encoded = new ByteWriter(ENCODED_BYTES)
     return this.#encoded
@@ -165,7 +159,7 @@ export class Relay {
     this.#readOrigins.push(origin)
     this.#readTags.push(tag)
     this.#readCommands.push(args)
-    this.#countReads(bytesOf(args))
+    this.#countReads(argumentBytes(args))
     return true
   }
 
@@ -366,7 +360,7 @@ export class Relay {
     this.#readTags = [...positions.map((at) => tags[at]!), ...this.#readTags]
     const left = positions.map((at) => commands[at]!)
     this.#readCommands = [...left, ...this.#readCommands]
-    this.#countReads(left.reduce((sum, args) => sum + bytesOf(args), 0))
+    this.#countReads(left.reduce((sum, args) => sum + argumentBytes(args), 0))
   }
 
   get #windowIsFull(): boolean {

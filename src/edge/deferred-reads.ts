@@ -4,6 +4,7 @@
  * memory only once somebody wants it.
  * PURE.
  */
+import { argumentBytes } from '../machine/reply.ts'
 import type { Arguments } from './front.ts'
 
 interface Deferred {
@@ -25,7 +26,7 @@ export class DeferredReads {
 
   add(tag: number, args: Arguments): void {
     this.#reads.push({ tag, args })
-    this.bytes += bytesOf(args)
+    this.bytes += argumentBytes(args)
   }
 
   /** The next ones to ask, where `asked` others are on their way. `ask`: false, it was not taken; then that is all. */
@@ -36,7 +37,7 @@ export class DeferredReads {
     while (asked + count < ASKED_AT_A_TIME && count < this.#reads.length) {
       const { tag, args } = this.#reads[count]!
       if (!ask(tag, args)) break
-      this.bytes -= bytesOf(args)
+      this.bytes -= argumentBytes(args)
       count++
     }
     this.#reads.splice(0, count)
@@ -47,5 +48,3 @@ export class DeferredReads {
     this.bytes = 0
   }
 }
-
-const bytesOf = (args: Arguments): number => args.reduce((sum, arg) => sum + arg.length, 0)

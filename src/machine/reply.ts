@@ -23,6 +23,12 @@ import { unreachable } from '../invariant.ts'
 /** The arguments of a command, its name first. */
 export type Arguments = readonly Uint8Array[]
 
+export function argumentBytes(args: Arguments): number {
+  let bytes = 0
+  for (const arg of args) bytes += arg.length
+  return bytes
+}
+
 export type Reply = null | number | bigint | string | Uint8Array | readonly Reply[] | TaggedReply
 
 export type TaggedReply =
