@@ -30,9 +30,10 @@ export function judge(
   // Where no checkpoint reaches the log, the entries between are as lost as any that rot took.
   let first = Math.min(log.first, covered + 1)
   let { next } = log
-  if (checkpoint !== null && covered > state.decided) {
-    // A checkpoint that is durable although the log does not know it yet: what it covers is decided.
-    state = { ...state, decided: checkpoint.index }
+  if (checkpoint !== null && (covered > state.decided || next <= covered)) {
+    // A checkpoint that is durable although the log does not know it yet: what it covers is decided. The log may know
+    // that much was decided and not have it, where rot took its end at an earlier start.
+    state = { ...state, decided: logIndex(Math.max(state.decided, covered)) }
     first = covered + 1
     entries = dropBelow(entries, first)
     if (state.configuration === null || checkpoint.configuration.id > state.configuration.id) {

@@ -4,6 +4,7 @@
  *
  * Beside them it keeps what the storage has called durable (`disk`, durable-word.ts).
  */
+import assert from 'node:assert/strict'
 import './inline-zstd.ts'
 import { CheckpointTransfer } from '../../src/checkpoint-transfer.ts'
 import {
@@ -259,6 +260,7 @@ export class ShellNode {
   async #join(life: number, storage: Storage, recovered: RecoveredLog): Promise<void> {
     const host = this.#host
     const machine = await restoreMachine(storage, host.settings.machine)
+    assert(machine.applied < recovered.first + recovered.entries.length, 'the log ends before the checkpoint')
     const configuration = recovered.state.configuration!
     const now = this.#monotonic()
     const replica = createReplica({

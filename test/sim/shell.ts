@@ -456,7 +456,7 @@ function onTheWire(message: PeerMessage): () => PeerMessage {
 export async function runShellSeed(
   seed: number,
   traceLines = 60,
-  simulation = new ShellSimulation(shellPlanOf(seed)),
+  simulation = new ShellSimulation(shellPlanOf(seed), Math.max(TRACE_LINES, traceLines)),
 ): Promise<Outcome> {
   let violation: Outcome['violation'] = null
   try {

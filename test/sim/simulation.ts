@@ -368,7 +368,11 @@ export interface Outcome {
 }
 
 /** Runs one seed; a violation of an invariant, or of one inside the core, is part of the outcome. */
-export function runSeed(seed: number, traceLines = 60, simulation = new Simulation(planOf(seed))): Outcome {
+export function runSeed(
+  seed: number,
+  traceLines = 60,
+  simulation = new Simulation(planOf(seed), Math.max(TRACE_LINES, traceLines)),
+): Outcome {
   let violation: Outcome['violation'] = null
   try {
     simulation.run()

@@ -31,7 +31,10 @@ const NOTHING: Omit<ReplayedLog, 'state' | 'first' | 'entries' | 'next'> = {
   tail: null,
 }
 
-/** A log with parts that rot took, below a checkpoint, above it and across its end. Gives how many ended in doubt. */
+/**
+ * A log with parts that rot took, below a checkpoint, above it and across its end, or with an end that it took at an
+ * earlier start. Gives how many ended in doubt.
+ */
 export function gapSweep(): number {
   let doubtful = 0
   for (let seed = 1; seed <= 2000; seed++) {
@@ -42,8 +45,10 @@ export function gapSweep(): number {
     const isLost = (index: number): boolean => lost.some(({ from, count }) => index >= from && index < from + count)
     const entries = sample.entries(1, last).filter(({ index }) => !isLost(index))
     const covered = upTo(last + 2)
-    const state = { ...EMPTY_STATE, decided: logIndex(upTo(last)), configuration: CONFIGURATION }
-    const log = { ...NOTHING, state, first: logIndex(1), entries, next: logIndex(last + 1) }
+    const doubtfulFrom = seed % 2 === 0 ? logIndex(last + 1) : null
+    const decided = upTo(last + (doubtfulFrom === null ? 0 : 4))
+    const state = { ...EMPTY_STATE, decided: logIndex(decided), configuration: CONFIGURATION }
+    const log = { ...NOTHING, state, first: logIndex(1), entries, next: logIndex(last + 1), doubtfulFrom }
     const checkpoint = { index: logIndex(covered), configuration: CONFIGURATION, start: logIndex(1) } as CheckpointInfo
     const recovered = judge(log, covered > 0 ? checkpoint : null, [], '/data', sample.VOLUME)
     const what = `seed ${seed}: first ${recovered.first}, checkpoint ${covered}`
@@ -52,6 +57,7 @@ export function gapSweep(): number {
     // What is not there is in the checkpoint, or in doubt.
     const end = recovered.first + recovered.entries.length
     assert(end > last || (recovered.doubtfulFrom ?? Infinity) <= end, what)
+    assert(end > covered, `${what}: the log ends before the checkpoint`)
     if (covered > state.decided) assert.equal(recovered.first, covered + 1, what)
     // It was told its configuration when it joined, and not where that began.
     assert.equal(recovered.state.configurationStart, covered > 0 ? 1 : 0, what)
