@@ -18,7 +18,7 @@ import {
 } from './consensus/replica.ts'
 import { isVoter } from './consensus/quorum.ts'
 import type { Settings } from './settings.ts'
-import { PeerNetwork } from './edge/peer.ts'
+import { PeerNetwork } from './edge/peer/network.ts'
 import { LokiError } from './errors.ts'
 import { Machine, MachineRestorer } from './machine/machine.ts'
 import { followSettings } from './membership.ts'

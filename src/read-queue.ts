@@ -4,8 +4,7 @@
  * All reads of a turn, those of other nodes included, are one group: the core confirms it once, and it is
  * answered from a state that has applied the group's index.
  */
-import type { Arguments } from './edge/front.ts'
-import { type Reply, coded, err, isError, replyBytes } from './machine/reply.ts'
+import { type Arguments, type Reply, coded, err, isError, replyBytes } from './machine/reply.ts'
 import type { TurnLimits } from './turn-ports.ts'
 import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
 

@@ -4,8 +4,8 @@ import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import { LIMITS } from '../src/config.ts'
 import { ADMIN_PATHS } from '../src/contract.ts'
-import { type AdminActions, createAdmin } from '../src/edge/admin.ts'
-import { createMetrics } from '../src/edge/metrics.ts'
+import { type AdminActions, createAdmin } from '../src/edge/admin/server.ts'
+import { createMetrics } from '../src/edge/admin/metrics.ts'
 
 const TOKEN = 'a token of sixteen characters or more'
 

@@ -2,9 +2,9 @@
 import type { Socket } from 'node:net'
 import { Duplex } from 'node:stream'
 import { expect, it } from 'vitest'
-import { OutputBudget } from '../src/edge/output-budget.ts'
-import { Answers } from '../src/edge/resp-answers.ts'
-import { RespEncoder } from '../src/edge/resp-encoder.ts'
+import { OutputBudget } from '../src/edge/resp/output-budget.ts'
+import { Answers } from '../src/edge/resp/answers.ts'
+import { RespEncoder } from '../src/edge/resp/encoder.ts'
 
 const MOST = 100_000
 const STALL = 200

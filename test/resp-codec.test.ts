@@ -1,9 +1,9 @@
 /** Decoder and encoder of the Redis protocol: every case whole, byte by byte and in random pieces. */
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Incoming } from '../src/edge/incoming.ts'
-import { AROUND_BYTES, ProtocolError, RespDecoder } from '../src/edge/resp-decoder.ts'
-import { RespEncoder } from '../src/edge/resp-encoder.ts'
+import { Incoming } from '../src/edge/resp/incoming.ts'
+import { AROUND_BYTES, ProtocolError, RespDecoder } from '../src/edge/resp/decoder.ts'
+import { RespEncoder } from '../src/edge/resp/encoder.ts'
 import type { Reply } from '../src/machine/reply.ts'
 
 const LIMITS = { maxValueBytes: 200_000, maxCommandBytes: 400_000 }

@@ -2,10 +2,7 @@
  * What an edge may ask of the node, and what it gets back. An edge turns bytes into commands and replies into
  * bytes; it knows nothing of consensus. PURE: types only.
  */
-import type { Reply } from '../machine/reply.ts'
-
-/** The arguments of a command, its name first. The bytes must stay as they are until the reply has come. */
-export type Arguments = readonly Uint8Array[]
+import type { Arguments, Reply } from '../machine/reply.ts'
 
 /** A connection. `tag` is the connection's own number for the command; replies may come in any order of tags. */
 export interface Origin {
@@ -20,13 +17,14 @@ export interface Origin {
   flush(): void
 }
 
+/** Of every command that is given to it the bytes must stay as they are until the reply has come. */
 export interface Front {
   /**
    * Takes a command that goes through the log. False: the inbox is full, nothing was taken, the edge answers
    * OVERLOADED. Commands of one origin are applied in the order in which they are taken.
    */
   write(origin: Origin, tag: number, command: Arguments): boolean
-  /** Takes a linearizable read. Its order against writes of the same origin is the edge's to keep (see resp.ts). */
+  /** Takes a linearizable read. Its order against writes of the same origin is the edge's to keep (see resp/connection.ts). */
   read(origin: Origin, tag: number, command: Arguments): boolean
   /**
    * Answers a read from this node's own state, now. Undefined: that state is behind something that this node has

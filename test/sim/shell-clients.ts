@@ -130,7 +130,7 @@ export class Connection implements Origin {
     // What a real connection writes to its socket here.
   }
 
-  /** The order of the edge (resp-connection.ts): false where the command has to wait. */
+  /** The order of the edge (resp/connection.ts): false where the command has to wait. */
   issue(isWrite: boolean, words: readonly string[], answered: Answered): boolean {
     const unansweredWrites = this.#hasUnansweredWrites
     if (this.pending.size >= DEPTH || (isWrite && this.pending.size > 0 && !unansweredWrites)) return false

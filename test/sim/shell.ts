@@ -11,7 +11,7 @@
 import { acceptQuorum, intactQuorum, prepareQuorum } from '../../src/consensus/quorum.ts'
 import { isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { SESSION_EXPIRY_MILLISECONDS } from '../../src/machine/sessions.ts'
-import { FrameDecoder, FrameWriter } from '../../src/edge/peer-frames.ts'
+import { FrameDecoder, FrameWriter } from '../../src/edge/peer/frames.ts'
 import type { Block } from '../../src/machine/entry.ts'
 import type { LokiError } from '../../src/errors.ts'
 import type { PeerMessage } from '../../src/turn-ports.ts'

@@ -2,9 +2,9 @@
  * CLUSTER and ROLE: the leader and its replicas in the words of Redis Cluster, one shard that holds every slot,
  * so that cluster-aware clients find the leader by themselves.
  */
-import { type Reply, err } from '../machine/reply.ts'
-import type { Arguments, Facts } from './front.ts'
-import { unknownSubcommand } from './resp-local.ts'
+import { type Arguments, type Reply, err } from '../../../machine/reply.ts'
+import type { Facts } from '../../front.ts'
+import { unknownSubcommand } from './local.ts'
 
 const SLOTS = 16_384
 const bulk = (text: string): Uint8Array => Buffer.from(text)

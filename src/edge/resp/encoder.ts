@@ -17,8 +17,8 @@
  *
  * Long bulk strings are not copied: `take` gives the pieces in order.
  */
-import { unreachable } from '../invariant.ts'
-import type { Reply, TaggedReply } from '../machine/reply.ts'
+import { unreachable } from '../../invariant.ts'
+import type { Reply, TaggedReply } from '../../machine/reply.ts'
 
 export type Protocol = 2 | 3
 

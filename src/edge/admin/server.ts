@@ -7,7 +7,7 @@ import { createHash, timingSafeEqual } from 'node:crypto'
 import type { Server, Socket } from 'node:net'
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Registry } from 'prom-client'
-import { LIMITS } from '../config.ts'
+import { LIMITS } from '../../config.ts'
 import {
   ADMIN_PATHS,
   type CheckpointResponse,
@@ -27,9 +27,9 @@ import {
   parseMemberRequest,
   parseResetRequest,
   parseTransferRequest,
-} from '../contract.ts'
-import { ERRORS, LokiError } from '../errors.ts'
-import { InvariantViolation } from '../invariant.ts'
+} from '../../contract.ts'
+import { ERRORS, LokiError } from '../../errors.ts'
+import { InvariantViolation } from '../../invariant.ts'
 
 export interface AdminActions {
   status(): NodeStatus

@@ -8,7 +8,7 @@
  *
  * Texts of errors are Redis's. After an error nothing more is decoded: the bytes that follow mean nothing.
  */
-import type { Arguments } from './front.ts'
+import type { Arguments } from '../../machine/reply.ts'
 import { Incoming } from './incoming.ts'
 
 export interface DecoderLimits {

@@ -6,13 +6,12 @@
  * much and one reply, and replies to what is in the log already. It is answered on when it has taken half.
  */
 import type { Socket } from 'node:net'
-import type { Reply } from '../machine/reply.ts'
+import type { Arguments, Reply } from '../../machine/reply.ts'
 import { DeferredReads } from './deferred-reads.ts'
-import type { Arguments } from './front.ts'
-import { Output } from './output.ts'
+import { Output } from '../output.ts'
 import type { Consumer, OutputBudget } from './output-budget.ts'
-import type { RespEncoder } from './resp-encoder.ts'
-import { ReplyQueue } from './resp-replies.ts'
+import type { RespEncoder } from './encoder.ts'
+import { ReplyQueue } from './reply-queue.ts'
 
 /** Replies of so many bytes are not kept until the end of the turn. */
 const EARLY_BYTES = 262_144

@@ -6,28 +6,28 @@
  * - A connection sees its own writes: a read behind unanswered writes goes through the log after them, and a
  *   write behind unanswered reads waits here until they are answered.
  * - Back-pressure: with too many unanswered commands, or too much output that the client does not take (see
- *   resp-answers.ts), nothing more is decoded or read, and reads that were taken in are deferred. What is in the log is
+ *   answers.ts), nothing more is decoded or read, and reads that were taken in are deferred. What is in the log is
  *   answered all the same: only a few commands whose answers may be large are there at a time.
  * - `drain`: everything that was read is answered, then the connection is closed; what a client sends after
  *   that is not executed. RESP cannot announce a close, so the end comes right behind a last answer, while the
  *   client has nothing more to send, or after a silence: a command and our end cross on the wire hardly ever.
  */
 import type { Socket } from 'node:net'
-import { LIMITS } from '../config.ts'
-import type { Command } from '../machine/command.ts'
-import { INTERNAL_PREFIX, arityFits, findCommand, unknownCommand } from '../machine/commands.ts'
-import { givesAndKeeps, wrongArity } from '../machine/command.ts'
-import { type Reply, err, isError } from '../machine/reply.ts'
-import type { Arguments, Front, Origin } from './front.ts'
+import { LIMITS } from '../../config.ts'
+import type { Command } from '../../machine/command.ts'
+import { INTERNAL_PREFIX, arityFits, findCommand, unknownCommand } from '../../machine/commands.ts'
+import { givesAndKeeps, wrongArity } from '../../machine/command.ts'
+import { type Arguments, type Reply, err, isError } from '../../machine/reply.ts'
+import type { Front, Origin } from '../front.ts'
 import { type Incoming, OVERLOADED, SKIPPED } from './incoming.ts'
-import { Answers, type AnswersShared } from './resp-answers.ts'
-import { ProtocolError, RespDecoder } from './resp-decoder.ts'
-import type { Protocol } from './resp-encoder.ts'
-import type { ReplyQueue } from './resp-replies.ts'
-import { answerLocally } from './resp-local.ts'
-import type { Clients } from './resp-local.ts'
+import { Answers, type AnswersShared } from './answers.ts'
+import { ProtocolError, RespDecoder } from './decoder.ts'
+import type { Protocol } from './encoder.ts'
+import type { ReplyQueue } from './reply-queue.ts'
+import { answerLocally } from './commands/local.ts'
+import type { Clients } from './commands/local.ts'
 import { Silence } from './silence.ts'
-import { type Queues, Transaction } from './resp-transaction.ts'
+import { type Queues, Transaction } from './transaction.ts'
 
 export interface ConnectionLimits {
   readonly maxValueBytes: number

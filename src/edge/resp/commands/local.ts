@@ -2,16 +2,16 @@
  * Commands that the edge answers itself: about the connection, the node, the cluster. Texts are those of Redis 7
  * where Redis has one.
  */
-import { type Command, NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from '../machine/command.ts'
-import { COMMANDS, INTERNAL_PREFIX, arityFits, findCommand, printable } from '../machine/commands.ts'
-import { globMatches } from '../machine/glob.ts'
-import { parseSafeInteger } from '../machine/numbers.ts'
-import { type Reply, OK, err } from '../machine/reply.ts'
-import { answerClient } from './resp-client.ts'
-import { answerCluster, answerRole } from './resp-cluster.ts'
-import type { Connection, ConnectionLimits } from './resp-connection.ts'
-import { REDIS_VERSION, infoText } from './resp-info.ts'
-import type { Arguments, Front } from './front.ts'
+import { type Command, NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from '../../../machine/command.ts'
+import { COMMANDS, INTERNAL_PREFIX, arityFits, findCommand, printable } from '../../../machine/commands.ts'
+import { globMatches } from '../../../machine/glob.ts'
+import { parseSafeInteger } from '../../../machine/numbers.ts'
+import { type Arguments, type Reply, OK, err } from '../../../machine/reply.ts'
+import { answerClient } from './client.ts'
+import { answerCluster, answerRole } from './cluster.ts'
+import type { Connection, ConnectionLimits } from '../connection.ts'
+import { REDIS_VERSION, infoText } from './info.ts'
+import type { Front } from '../../front.ts'
 
 /** The connections of a server. */
 export interface Clients extends Iterable<Connection> {

@@ -4,8 +4,7 @@
  * memory only once somebody wants it.
  * PURE.
  */
-import { argumentBytes } from '../machine/reply.ts'
-import type { Arguments } from './front.ts'
+import { type Arguments, argumentBytes } from '../../machine/reply.ts'
 
 interface Deferred {
   readonly tag: number

@@ -4,14 +4,13 @@
  * Commands that only the edge can answer (PING, CLIENT, …) keep their place: they are answered when EXEC's reply
  * comes, and put between the others' replies.
  */
-import { LIMITS } from '../config.ts'
-import type { ErrorCode } from '../errors.ts'
-import { type Command, givesAndKeeps } from '../machine/command.ts'
-import { VERSIONS_COMMAND } from '../machine/keys.ts'
-import { type ErrorReply, type Reply, coded, err, isError } from '../machine/reply.ts'
-import { type WatchedKey, encodeTransaction } from '../machine/transactions.ts'
-import type { Arguments } from './front.ts'
-import { AROUND_BYTES } from './resp-decoder.ts'
+import { LIMITS } from '../../config.ts'
+import type { ErrorCode } from '../../errors.ts'
+import { type Command, givesAndKeeps } from '../../machine/command.ts'
+import { VERSIONS_COMMAND } from '../../machine/keys.ts'
+import { type Arguments, type ErrorReply, type Reply, coded, err, isError } from '../../machine/reply.ts'
+import { type WatchedKey, encodeTransaction } from '../../machine/transactions.ts'
+import { AROUND_BYTES } from './decoder.ts'
 
 const bytesOf = (args: Arguments): number => args.reduce((sum, arg) => sum + arg.length + AROUND_BYTES, 0)
 

@@ -5,8 +5,8 @@
  * replies leave in the order of the commands, each once; what is to happen with a reply (another protocol, the
  * end of the connection) happens at its place in that order.
  */
-import { type Reply, replyBytes } from '../machine/reply.ts'
-import type { Protocol, RespEncoder } from './resp-encoder.ts'
+import { type Reply, replyBytes } from '../../machine/reply.ts'
+import type { Protocol, RespEncoder } from './encoder.ts'
 
 /** What happens when a reply leaves, beside its being written. */
 export type Departure = { readonly kind: 'protocol'; readonly protocol: Protocol } | { readonly kind: 'close' }

@@ -9,13 +9,13 @@
  */
 import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
 import { type Server, type Socket, createServer } from 'node:net'
-import { LIMITS } from '../config.ts'
-import { splitAddress } from '../contract.ts'
-import { LokiError } from '../errors.ts'
-import type { ClusterId, Member, NodeId, VolumeId } from '../vocabulary.ts'
-import { Output } from './output.ts'
-import { FrameDecoder, FrameWriter, type Hello, PROTOCOL, type PeerFrame } from './peer-frames.ts'
-import { acceptSharing, connectSharing } from './shared-reads.ts'
+import { LIMITS } from '../../config.ts'
+import { splitAddress } from '../../contract.ts'
+import { LokiError } from '../../errors.ts'
+import type { ClusterId, Member, NodeId, VolumeId } from '../../vocabulary.ts'
+import { Output } from '../output.ts'
+import { FrameDecoder, FrameWriter, type Hello, PROTOCOL, type PeerFrame } from './frames.ts'
+import { acceptSharing, connectSharing } from '../shared-reads.ts'
 
 type Payload = Extract<PeerFrame, { kind: 'consensus' | 'relay' }>
 

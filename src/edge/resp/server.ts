@@ -1,17 +1,17 @@
 /**
  * The port for Redis clients: RESP2 and RESP3 over TCP. Turns bytes into commands for the node (`Front`) and
- * replies into bytes. What a single connection guarantees is in resp-connection.ts.
+ * replies into bytes. What a single connection guarantees is in connection.ts.
  *
  * - At most `maxClients` connections; one more is told so in Redis's words and closed.
  * - `drain` answers everything that was read, then closes; nothing that was read is lost.
  */
 import { type Server, type Socket, createServer } from 'node:net'
-import type { Front } from './front.ts'
+import type { Front } from '../front.ts'
 import { Incoming } from './incoming.ts'
 import { type Consumer, type Log, OutputBudget } from './output-budget.ts'
-import { Connection, type ConnectionLimits, type Shared } from './resp-connection.ts'
-import { RespEncoder } from './resp-encoder.ts'
-import { acceptSharing } from './shared-reads.ts'
+import { Connection, type ConnectionLimits, type Shared } from './connection.ts'
+import { RespEncoder } from './encoder.ts'
+import { acceptSharing } from '../shared-reads.ts'
 
 export interface RespLimits {
   readonly maxClients: number

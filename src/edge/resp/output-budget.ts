@@ -1,12 +1,12 @@
 /**
  * What all clients of a node together have been answered and have not taken, bounded. What it takes for one connection
- * is in resp-answers.ts and deferred-reads.ts.
+ * is in answers.ts and deferred-reads.ts.
  *
  * - Above `mostBytes` the budget is tight: who has answers to take is answered, and taken from, no more until then.
  * - While it is tight, the client that has taken nothing for the longest time, and for `stallMilliseconds` at least, is
  *   cut off; above `mostBytes` by as much again the one with most to take, at once.
  */
-import { LokiError } from '../errors.ts'
+import { LokiError } from '../../errors.ts'
 
 /** A connection, as far as this is concerned. */
 export interface Consumer {

@@ -1,11 +1,10 @@
 /** CLIENT: what a connection may know and say about itself and the others. Texts are those of Redis 7. */
-import { NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from '../machine/command.ts'
-import { printable } from '../machine/commands.ts'
-import { parseSafeInteger } from '../machine/numbers.ts'
-import { type Reply, OK, err } from '../machine/reply.ts'
-import type { Arguments } from './front.ts'
-import type { Connection } from './resp-connection.ts'
-import { type LocalContext, isCleanName, unknownSubcommand } from './resp-local.ts'
+import { NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from '../../../machine/command.ts'
+import { printable } from '../../../machine/commands.ts'
+import { parseSafeInteger } from '../../../machine/numbers.ts'
+import { type Arguments, type Reply, OK, err } from '../../../machine/reply.ts'
+import type { Connection } from '../connection.ts'
+import { type LocalContext, isCleanName, unknownSubcommand } from './local.ts'
 
 const bulk = (text: string): Uint8Array => Buffer.from(text)
 const UNCLEAN_NAME = err('Client names cannot contain spaces, newlines or special characters.')

@@ -1,14 +1,14 @@
 /**
  * Commands of all clients of a node that are coming in and not whole, bounded. One may be as long as a command may be
- * (resp-decoder.ts), and a node has not as much memory as clients. What is short does not count.
+ * (decoder.ts), and a node has not as much memory as clients. What is short does not count.
  *
  * - While more than `mostBytes` are here, a command that grows is skipped: the rest of it is read and forgotten, and
  *   when it has come to its end it is refused.
  * - So that those who send nothing more do not keep the room for ever, the one that has been silent for longest, and
  *   for `stallMilliseconds` at least, is cut off then.
  */
-import { LokiError } from '../errors.ts'
-import { coded } from '../machine/reply.ts'
+import { LokiError } from '../../errors.ts'
+import { coded } from '../../machine/reply.ts'
 import type { Log } from './output-budget.ts'
 
 /** A connection, as far as this is concerned. */
