@@ -64,7 +64,13 @@ export function judge(
   const isAlone = configuration?.voters.every((voter) => voter.volume === volume) ?? true
   if (isAlone && gapFrom !== null) throw refusal(log, gapFrom, state, checkpointDamage, directory)
   // Who votes alone has promised to nobody but itself, and accepted what it holds.
-  const stateLostAt = isAlone || log.stateLostAt === null ? null : Math.max(log.stateLostAt, first)
+  const isStateLost = !isAlone && log.stateLostAt !== null
+  // The log is cut where the state is lost, and never below the checkpoint, which has what was decided there.
+  if (isStateLost && log.stateLostAt <= covered) {
+    first = covered + 1
+    entries = dropBelow(entries, first)
+  }
+  const stateLostAt = isStateLost ? Math.max(log.stateLostAt, first) : null
   const cuts = [gapFrom, stateLostAt].filter((index) => index !== null)
   const doubts = [...cuts, doubtAbove(log.doubtfulFrom, first - 1)].filter((index) => index !== null)
   return {

@@ -57,7 +57,12 @@ export class DurableWord {
     assert(order >= 0 || isCovered, `${who} a durable accepted ballot is lost`)
     // A frame that replaces the end of the log may have survived although nobody was told.
     const replaced = this.#handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
-    const upTo = Math.min(order === 0 ? lastIndex(log) : state.decided, ...replaced)
+    // Nor was chosen what is above the checkpoint of a later configuration than any that it accepted in.
+    const isOver =
+      recovered.first > state.decided + 1 &&
+      (recovered.state.configuration?.id ?? 0) >
+        Math.max(state.acceptedBallot.configuration, state.configuration?.id ?? 0)
+    const upTo = Math.min(order === 0 && !isOver ? lastIndex(log) : state.decided, ...replaced)
     for (const entry of log.entries) {
       if (entry.index > upTo || entry.index < recovered.first) continue
       const mine = recovered.entries[entry.index - recovered.first]
@@ -76,6 +81,8 @@ export class DurableWord {
     this.#hasForgotten ||= promiseLost
     const isKept = promiseLost || compareBallots(promise, this.#said) >= 0
     assert(isKept, `node ${this.#id} has forgotten a promise`)
+    // Nobody rests on what it had promised to itself, as a candidate, and has forgotten.
+    if (promiseLost) this.#said = this.#promised
     if (compareBallots(promise, this.#said) > 0) this.#said = promise
   }
 

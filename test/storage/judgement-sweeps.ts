@@ -48,7 +48,8 @@ export function gapSweep(): number {
     const doubtfulFrom = seed % 2 === 0 ? logIndex(last + 1) : null
     const decided = upTo(last + (doubtfulFrom === null ? 0 : 4))
     const state = { ...EMPTY_STATE, decided: logIndex(decided), configuration: CONFIGURATION }
-    const log = { ...NOTHING, state, first: logIndex(1), entries, next: logIndex(last + 1), doubtfulFrom }
+    const stateLostAt = upTo(3) === 0 ? logIndex(1 + upTo(last)) : null
+    const log = { ...NOTHING, state, first: logIndex(1), entries, next: logIndex(last + 1), doubtfulFrom, stateLostAt }
     const checkpoint = { index: logIndex(covered), configuration: CONFIGURATION, start: logIndex(1) } as CheckpointInfo
     const recovered = judge(log, covered > 0 ? checkpoint : null, [], '/data', sample.VOLUME)
     const what = `seed ${seed}: first ${recovered.first}, checkpoint ${covered}`
