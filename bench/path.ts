@@ -162,7 +162,7 @@ function connections(leader: PathNode, count: number): Client[] {
     maxPipelinedCommands: 10_000,
     maxOutputBytes: 1 << 26,
   }
-  const clients = { maxClients: count, size: count, delete: () => undefined, [Symbol.iterator]: () => [].values() }
+  const clients = { maxClients: count, size: count, [Symbol.iterator]: () => [].values() }
   const bounds = { mostBytes: Infinity, stallMilliseconds: Infinity }
   const budget = new OutputBudget(
     bounds,

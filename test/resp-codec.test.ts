@@ -186,6 +186,50 @@ describe('commands that come in beside others', () => {
   })
 })
 
+describe('who gives way to commands that come in', () => {
+  const sender = (silentSince: number, heldBytes = 100_000) => ({
+    heldBytes,
+    silentSince,
+    address: undefined,
+    isCutOff: false,
+    cutOff() {
+      this.isCutOff = true
+      this.heldBytes = 0
+    },
+  })
+
+  it('is who has been silent for longest, of those that hold something; one for each command that is skipped', () => {
+    const now = performance.now()
+    const all = [sender(now - 2000), sender(now - 4000, 0), sender(now - 3000), sender(now)]
+    const incoming = new Incoming({ mostBytes: 1, stallMilliseconds: 1000 }, () => all)
+    const cut = (): boolean[] => all.map(({ isCutOff }) => isCutOff)
+    incoming.skipped()
+    expect(cut()).toEqual([false, false, true, false])
+    incoming.skipped()
+    expect(cut()).toEqual([true, false, true, false])
+    incoming.skipped()
+    expect(cut()).toEqual([true, false, true, false])
+  })
+
+  it('is not looked for among all again before somebody may have been silent for long enough, and then it is', async () => {
+    let looks = 0
+    const one = sender(performance.now())
+    const senders = () => {
+      looks++
+      return [one]
+    }
+    const incoming = new Incoming({ mostBytes: 1, stallMilliseconds: 200 }, senders)
+    const skip = (): boolean => {
+      for (let i = 0; i < 1000; i++) incoming.skipped()
+      return one.isCutOff
+    }
+    skip()
+    // More than one: a machine that stood still for so long would have looked again.
+    expect(looks).toBeLessThan(500)
+    await expect.poll(skip, { timeout: 10_000 }).toBe(true)
+  })
+})
+
 describe('the encoder', () => {
   const encode = (reply: Reply, protocol: 2 | 3): string => {
     const encoder = new RespEncoder()

@@ -107,6 +107,24 @@ describe('tidy', () => {
     expect(wrong).toEqual([])
   })
 
+  it('no files of an edge, of the machine or of storage import each other in a circle', () => {
+    const imports = new Map(
+      all.map(({ path, imports }) => [path, imports.map((name) => normalize(join(dirname(path), name)))]),
+    )
+    const reachable = (from: string): Set<string> => {
+      const seen = new Set<string>()
+      const left = [...(imports.get(from) ?? [])]
+      for (let next = left.pop(); next !== undefined; next = left.pop()) {
+        if (seen.has(next)) continue
+        seen.add(next)
+        left.push(...(imports.get(next) ?? []))
+      }
+      return seen
+    }
+    const files = [...imports.keys()].filter((path) => ['edge', 'machine', 'storage'].includes(room(path)))
+    expect(files.filter((path) => reachable(path).has(path))).toEqual([])
+  })
+
   it('pure files touch no clock, chance, timer, promise or Node.js module', () => {
     const wrong: string[] = []
     for (const source of all.filter(({ path }) => isPure(path))) {

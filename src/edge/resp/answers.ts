@@ -30,7 +30,7 @@ export class Answers implements Consumer {
   readonly #deferred = new DeferredReads()
   readonly queue = new ReplyQueue()
   heldBytes = 0
-  tookAt = 0
+  silentSince = 0
   /** What was written ends the connection. */
   #ends = false
 
@@ -110,7 +110,7 @@ export class Answers implements Consumer {
   }
 
   #drained(): void {
-    this.tookAt = performance.now()
+    this.silentSince = performance.now()
     this.#output.drained()
     this.#account()
     this.#goOn()
@@ -119,14 +119,14 @@ export class Answers implements Consumer {
   #account(): void {
     const bytes = this.#unsentBytes + this.#deferred.bytes
     if (bytes === this.heldBytes) return
-    if (this.heldBytes === 0) this.tookAt = performance.now()
+    if (this.heldBytes === 0) this.silentSince = performance.now()
     this.#shared.budget.count(bytes - this.heldBytes)
     this.heldBytes = bytes
   }
 
   recount(): void {
     // A socket tells that it is empty only where it was full. What waits for another answer is not there to be taken.
-    if (this.#output.bytes === 0) this.tookAt = performance.now()
+    if (this.#output.bytes === 0) this.silentSince = performance.now()
     this.#account()
   }
 

@@ -6,28 +6,20 @@
  * - While it is tight, the client that has taken nothing for the longest time, and for `stallMilliseconds` at least, is
  *   cut off; above `mostBytes` by as much again the one with most to take, at once.
  */
-import { LokiError } from '../../errors.ts'
+import { type Holder, type Log, cutOff, longestSilent } from './holders.ts'
 
-/** A connection, as far as this is concerned. */
-export interface Consumer {
-  /** Bytes of answers that wait for it. */
-  readonly heldBytes: number
-  /** When it last took some of them, or had none to take (monotonic milliseconds). */
-  readonly tookAt: number
+/** A connection that holds answers; it is silent since it last took some of them, or had none to take. */
+export interface Consumer extends Holder {
   /** Looks at both as they are now: the last that a client takes is not told. */
   recount(): void
   /** The budget may not be tight any more. */
   goOn(): void
-  cutOff(): void
-  readonly address: string | undefined
 }
 
 export interface OutputBounds {
   readonly mostBytes: number
   readonly stallMilliseconds: number
 }
-
-export type Log = (message: string, fields: Record<string, unknown>) => void
 
 const LOOK_MILLISECONDS = 100
 
@@ -83,27 +75,19 @@ export class OutputBudget {
     for (const consumer of this.#consumers()) {
       if (consumer.heldBytes > (largest?.heldBytes ?? 0)) largest = consumer
     }
-    this.#cut(largest, 'all clients together have too much to take, and it has most')
+    if (largest) this.#cut(largest, 'all clients together have too much to take, and it has most')
     return largest !== null
   }
 
   #cutSlowest(): void {
-    let slowest: Consumer | null = null
-    for (const consumer of this.#consumers()) {
-      if (consumer.heldBytes > 0 && consumer.tookAt < (slowest?.tookAt ?? Infinity)) slowest = consumer
-    }
+    const slowest = longestSilent(this.#consumers())
     const { stallMilliseconds } = this.#bounds
-    if (slowest && performance.now() - slowest.tookAt > stallMilliseconds) {
-      this.#cut(slowest, `it has taken nothing for ${stallMilliseconds} ms while all have too much to take`)
-    }
+    if (slowest === null || performance.now() - slowest.silentSince <= stallMilliseconds) return
+    this.#cut(slowest, `it has taken nothing for ${stallMilliseconds} ms while all have too much to take`)
   }
 
-  #cut(consumer: Consumer | null, why: string): void {
-    if (!consumer) return
+  #cut(consumer: Consumer, why: string): void {
     this.cutOff++
-    const { heldBytes, address } = consumer
-    const { code, message } = new LokiError('CLIENT_TOO_SLOW', why)
-    this.#log('a client was cut off', { code, reason: message, bytes: heldBytes, address })
-    consumer.cutOff()
+    cutOff(consumer, 'CLIENT_TOO_SLOW', why, this.#log)
   }
 }

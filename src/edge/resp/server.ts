@@ -8,7 +8,9 @@
 import { type Server, type Socket, createServer } from 'node:net'
 import type { Front } from '../front.ts'
 import { Incoming } from './incoming.ts'
-import { type Consumer, type Log, OutputBudget } from './output-budget.ts'
+import type { Log } from './holders.ts'
+import { type Consumer, OutputBudget } from './output-budget.ts'
+import type { Client, Clients } from './client.ts'
 import { Connection, type ConnectionLimits, type Shared } from './connection.ts'
 import { RespEncoder } from './encoder.ts'
 import { acceptSharing } from '../shared-reads.ts'
@@ -72,6 +74,7 @@ export class RespServer {
       clients: this.#clients(limits.maxClients),
       queues: { queuedBytes: 0 },
       commandsProcessed: 0,
+      closed: (connection) => this.#closed(connection),
     }
     // Half-open: a client that has sent its last command still gets the answer.
     const allowHalfOpen = true
@@ -146,22 +149,27 @@ export class RespServer {
     if (this.#draining !== null) connection.drain()
   }
 
+  #closed(connection: Connection): void {
+    this.#connections.delete(connection)
+    if (this.#connections.size === 0) this.#whenEmpty?.()
+  }
+
   *#consumers(): Generator<Consumer> {
     for (const { answers } of this.#connections) yield answers
   }
 
-  #clients(maxClients: number): Shared['clients'] {
+  *#everyClient(): Generator<Client> {
+    for (const { client } of this.#connections) yield client
+  }
+
+  #clients(maxClients: number): Clients {
     const connections = this.#connections
     return {
       maxClients,
       get size() {
         return connections.size
       },
-      delete: (connection) => {
-        connections.delete(connection)
-        if (connections.size === 0) this.#whenEmpty?.()
-      },
-      [Symbol.iterator]: () => connections.values(),
+      [Symbol.iterator]: () => this.#everyClient(),
     }
   }
 }

@@ -10,7 +10,7 @@ export class Silence {
   readonly #then: () => void
   #timer: NodeJS.Timeout | null = null
 
-  /** `lastActiveAt`: on the clock of `Date.now`. */
+  /** `lastActiveAt`: in monotonic milliseconds. */
   constructor(lastActiveAt: () => number, then: () => void) {
     this.#lastActiveAt = lastActiveAt
     this.#then = then
@@ -23,7 +23,7 @@ export class Silence {
   /** Begins, or begins anew. Who has been silent for long needs no further patience. */
   await(): void {
     this.cancel()
-    const left = Math.max(0, this.#lastActiveAt() + QUIET_MILLISECONDS - Date.now())
+    const left = Math.max(0, this.#lastActiveAt() + QUIET_MILLISECONDS - performance.now())
     this.#timer = setTimeout(() => {
       // Timers run before sockets are read: after a freeze of this process a command may already be waiting there.
       setImmediate(() => setImmediate(() => this.#look()))
@@ -32,7 +32,7 @@ export class Silence {
 
   #look(): void {
     if (this.#timer === null) return
-    if (this.#lastActiveAt() + QUIET_MILLISECONDS > Date.now()) {
+    if (this.#lastActiveAt() + QUIET_MILLISECONDS > performance.now()) {
       this.await()
       return
     }

@@ -3,28 +3,27 @@ import { NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from '../../../machine/comma
 import { printable } from '../../../machine/commands.ts'
 import { parseSafeInteger } from '../../../machine/numbers.ts'
 import { type Arguments, type Reply, OK, err } from '../../../machine/reply.ts'
-import type { Connection } from '../connection.ts'
-import { type LocalContext, isCleanName, unknownSubcommand } from './local.ts'
+import type { Client } from '../client.ts'
+import { type LocalContext, bulk, isCleanName, unknownSubcommand } from './context.ts'
 
-const bulk = (text: string): Uint8Array => Buffer.from(text)
 const UNCLEAN_NAME = err('Client names cannot contain spaces, newlines or special characters.')
 
 export function answerClient(context: LocalContext, args: Arguments): Reply {
-  const { connection } = context
+  const { client } = context
   const sub = printable(args[1]!, 64).toLowerCase()
   const exactly = (count: number): boolean => args.length === count
   switch (sub) {
     case 'id':
-      return exactly(2) ? connection.id : wrongArity('client|id')
+      return exactly(2) ? client.id : wrongArity('client|id')
     case 'getname':
       if (!exactly(2)) return wrongArity('client|getname')
-      return connection.name === '' ? null : bulk(connection.name)
+      return client.name === '' ? null : bulk(client.name)
     case 'setname':
-      return exactly(3) ? setName(connection, args[2]!) : wrongArity('client|setname')
+      return exactly(3) ? setName(client, args[2]!) : wrongArity('client|setname')
     case 'setinfo':
-      return exactly(4) ? setInfo(connection, args) : wrongArity('client|setinfo')
+      return exactly(4) ? setInfo(client, args) : wrongArity('client|setinfo')
     case 'info':
-      return exactly(2) ? { kind: 'text', text: `${describeClient(connection)}\n` } : wrongArity('client|info')
+      return exactly(2) ? { kind: 'text', text: `${describeClient(client)}\n` } : wrongArity('client|info')
     case 'list':
       return list(context, args)
     case 'kill':
@@ -49,46 +48,44 @@ function reply(mode: string): Reply {
   return mode === 'ON' ? OK : SYNTAX_ERROR
 }
 
-function setName(connection: Connection, bytes: Uint8Array): Reply {
+function setName(client: Client, bytes: Uint8Array): Reply {
   const name = Buffer.from(bytes).toString('latin1')
   if (!isCleanName(name)) return UNCLEAN_NAME
-  connection.name = name
+  client.name = name
   return OK
 }
 
-function setInfo(connection: Connection, args: Arguments): Reply {
+function setInfo(client: Client, args: Arguments): Reply {
   const attribute = printable(args[2]!, 64).toLowerCase()
   const value = Buffer.from(args[3]!).toString('latin1')
   if (attribute !== 'lib-name' && attribute !== 'lib-ver') return err(`Unrecognized option '${attribute}'`)
   if (!isCleanName(value)) return err(`${attribute} cannot contain spaces, newlines or special characters.`)
-  if (attribute === 'lib-name') connection.libraryName = value
-  else connection.libraryVersion = value
+  if (attribute === 'lib-name') client.libraryName = value
+  else client.libraryVersion = value
   return OK
 }
 
-function describeClient(connection: Connection): string {
-  const { socket } = connection
-  const seconds = (since: number): number => Math.floor((Date.now() - since) / 1000)
+function describeClient(client: Client): string {
+  const { socket } = client
+  const seconds = (since: number): number => Math.floor((performance.now() - since) / 1000)
   return [
-    `id=${connection.id}`,
-    `addr=${addressOf(connection)}`,
+    `id=${client.id}`,
+    `addr=${client.address}`,
     `laddr=${socket.localAddress ?? ''}:${socket.localPort ?? 0}`,
-    `name=${connection.name}`,
-    `age=${seconds(connection.connectedAt)}`,
-    `idle=${seconds(connection.lastActiveAt)}`,
-    `flags=${connection.readonlyMode ? 'r' : 'N'}`,
+    `name=${client.name}`,
+    `age=${seconds(client.connectedAt)}`,
+    `idle=${seconds(client.lastActiveAt)}`,
+    `flags=${client.readonlyMode ? 'r' : 'N'}`,
     'db=0',
-    `multi=${connection.transaction.isOpen ? 0 : -1}`,
+    `multi=${client.transaction.isOpen ? 0 : -1}`,
     `obl=${socket.writableLength}`,
-    `cmd=${connection.lastCommand || 'NULL'}`,
+    `cmd=${client.lastCommand || 'NULL'}`,
     'user=default',
-    `lib-name=${connection.libraryName}`,
-    `lib-ver=${connection.libraryVersion}`,
-    `resp=${connection.protocol}`,
+    `lib-name=${client.libraryName}`,
+    `lib-ver=${client.libraryVersion}`,
+    `resp=${client.protocol}`,
   ].join(' ')
 }
-
-const addressOf = ({ socket }: Connection): string => `${socket.remoteAddress ?? ''}:${socket.remotePort ?? 0}`
 
 function list(context: LocalContext, args: Arguments): Reply {
   let wanted: Set<number> | null = null
@@ -101,20 +98,20 @@ function list(context: LocalContext, args: Arguments): Reply {
     } else if (option !== 'type' || args.length !== 4) return SYNTAX_ERROR
   }
   const lines: string[] = []
-  for (const connection of context.shared.clients) {
-    if (wanted === null || wanted.has(connection.id)) lines.push(`${describeClient(connection)}\n`)
+  for (const client of context.clients) {
+    if (wanted === null || wanted.has(client.id)) lines.push(`${describeClient(client)}\n`)
   }
   return { kind: 'text', text: lines.join('') }
 }
 
-/** CLIENT KILL address, or ID and ADDR as filters. A connection that ends itself gets its answer first. */
+/** CLIENT KILL address, or ID and ADDR as filters. A client that ends itself gets its answer first. */
 function kill(context: LocalContext, args: Arguments): Reply {
-  const victims = [...context.shared.clients].filter((client) => client !== context.connection)
+  const victims = [...context.clients].filter((client) => client !== context.client)
   if (args.length === 3) {
     const address = printable(args[2]!, 128)
-    const victim = victims.find((client) => addressOf(client) === address)
+    const victim = victims.find((client) => client.address === address)
     if (victim === undefined) return err('No such client')
-    victim.destroy()
+    victim.socket.destroy()
     return OK
   }
   if (args.length < 4 || args.length % 2 !== 0) return SYNTAX_ERROR
@@ -127,9 +124,9 @@ function kill(context: LocalContext, args: Arguments): Reply {
       chosen = chosen.filter((client) => client.id === id)
     } else if (filter === 'addr') {
       const address = printable(args[i + 1]!, 128)
-      chosen = chosen.filter((client) => addressOf(client) === address)
+      chosen = chosen.filter((client) => client.address === address)
     } else return SYNTAX_ERROR
   }
-  for (const client of chosen) client.destroy()
+  for (const client of chosen) client.socket.destroy()
   return chosen.length
 }

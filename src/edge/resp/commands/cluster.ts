@@ -4,10 +4,9 @@
  */
 import { type Arguments, type Reply, err } from '../../../machine/reply.ts'
 import type { Facts } from '../../front.ts'
-import { unknownSubcommand } from './local.ts'
+import { bulk, unknownSubcommand } from './context.ts'
 
 const SLOTS = 16_384
-const bulk = (text: string): Uint8Array => Buffer.from(text)
 
 type Node = Facts['members'][number]
 

@@ -3,32 +3,15 @@
  * where Redis has one.
  */
 import { type Command, NOT_AN_INTEGER, SYNTAX_ERROR, wrongArity } from '../../../machine/command.ts'
-import { COMMANDS, INTERNAL_PREFIX, arityFits, findCommand, printable } from '../../../machine/commands.ts'
+import { printable } from '../../../machine/commands.ts'
 import { globMatches } from '../../../machine/glob.ts'
 import { parseSafeInteger } from '../../../machine/numbers.ts'
 import { type Arguments, type Reply, OK, err } from '../../../machine/reply.ts'
 import { answerClient } from './client.ts'
 import { answerCluster, answerRole } from './cluster.ts'
-import type { Connection, ConnectionLimits } from '../connection.ts'
+import { answerCommand } from './command.ts'
+import { type LocalContext, bulk, isCleanName, unknownSubcommand, word } from './context.ts'
 import { REDIS_VERSION, infoText } from './info.ts'
-import type { Front } from '../../front.ts'
-
-/** The connections of a server. */
-export interface Clients extends Iterable<Connection> {
-  readonly size: number
-  readonly maxClients: number
-  delete(connection: Connection): void
-}
-
-export interface LocalContext {
-  readonly connection: Connection
-  readonly front: Front
-  readonly shared: { readonly clients: Clients; readonly limits: ConnectionLimits }
-}
-
-const bulk = (text: string): Uint8Array => Buffer.from(text)
-const word = (bytes: Uint8Array | undefined): string =>
-  bytes === undefined ? '' : Buffer.from(bytes).toString('latin1').toUpperCase()
 
 export function answerLocally(context: LocalContext, command: Command, args: Arguments): Reply {
   switch (command.name) {
@@ -47,12 +30,12 @@ export function answerLocally(context: LocalContext, command: Command, args: Arg
       return reset(context)
     case 'readonly':
     case 'readwrite':
-      context.connection.readonlyMode = command.name === 'readonly'
+      context.client.readonlyMode = command.name === 'readonly'
       return OK
     case 'client':
       return answerClient(context, args)
     case 'command':
-      return describeCommands(args)
+      return answerCommand(args)
     case 'config':
       return config(context, args)
     case 'info':
@@ -73,8 +56,8 @@ export function answerLocally(context: LocalContext, command: Command, args: Arg
 }
 
 function hello(context: LocalContext, args: Arguments): Reply {
-  const { connection, front } = context
-  let { protocol } = connection
+  const { client, front } = context
+  let { protocol } = client
   let name: string | null = null
   if (args.length > 1) {
     const version = parseSafeInteger(args[1]!)
@@ -95,14 +78,14 @@ function hello(context: LocalContext, args: Arguments): Reply {
       if (!isCleanName(name)) return err('Client names cannot contain spaces, newlines or special characters.')
     } else return err(`Syntax error in HELLO option '${printable(args[i]!, 64)}'`)
   }
-  connection.protocol = protocol
-  if (name !== null) connection.name = name
+  client.protocol = protocol
+  if (name !== null) client.name = name
   // Every node takes every command, so to a client each is a master; CLUSTER and ROLE tell who leads.
   const pairs: [Reply, Reply][] = [
     [bulk('server'), bulk('redis')],
     [bulk('version'), bulk(REDIS_VERSION)],
     [bulk('proto'), protocol],
-    [bulk('id'), connection.id],
+    [bulk('id'), client.id],
     [bulk('mode'), bulk('standalone')],
     [bulk('role'), bulk('master')],
     [bulk('modules'), []],
@@ -110,9 +93,6 @@ function hello(context: LocalContext, args: Arguments): Reply {
   ]
   return { kind: 'map', pairs }
 }
-
-/** Printable characters without spaces, as Redis asks for. */
-export const isCleanName = (name: string): boolean => /^[!-~]*$/.test(name)
 
 /** As a Redis without a password. */
 function auth(args: Arguments): Reply {
@@ -132,11 +112,11 @@ function select(args: Arguments): Reply {
   return index === 0 ? OK : err('DB index is out of range')
 }
 
-function reset({ connection }: LocalContext): Reply {
-  connection.transaction.reset()
-  connection.readonlyMode = false
-  connection.protocol = 2
-  connection.name = ''
+function reset({ client }: LocalContext): Reply {
+  client.transaction.reset()
+  client.readonlyMode = false
+  client.protocol = 2
+  client.name = ''
   return 'RESET'
 }
 
@@ -159,7 +139,7 @@ function time(): Reply {
 
 function info(context: LocalContext, args: Arguments): Reply {
   const sections = args.slice(1).map((section) => word(section).toLowerCase())
-  const { clients } = context.shared
+  const { clients } = context
   return { kind: 'text', text: infoText(context.front.facts(), sections, clients.size, clients.maxClients) }
 }
 
@@ -176,76 +156,13 @@ function config(context: LocalContext, args: Arguments): Reply {
     appendfsync: 'always',
     appendonly: 'yes',
     databases: '1',
-    maxclients: String(context.shared.clients.maxClients),
+    maxclients: String(context.clients.maxClients),
     'maxmemory-policy': 'noeviction',
-    'proto-max-bulk-len': String(context.shared.limits.maxValueBytes),
+    'proto-max-bulk-len': String(context.maxValueBytes),
     save: '',
     timeout: '0',
   }
   const patterns = args.slice(2).map((pattern) => Buffer.from(pattern).toString('latin1').toLowerCase())
   const names = Object.keys(settings).filter((name) => patterns.some((pattern) => globMatches(pattern, name)))
   return { kind: 'map', pairs: names.map((name) => [bulk(name), bulk(settings[name]!)]) }
-}
-
-const VISIBLE = COMMANDS.filter(({ name }) => !name.startsWith(INTERNAL_PREFIX))
-
-function describeCommands(args: Arguments): Reply {
-  if (args.length === 1) return VISIBLE.map(describe)
-  const named = (): (Command | null)[] => args.slice(2).map((name) => visible(name))
-  switch (word(args[1])) {
-    case 'COUNT':
-      return args.length === 2 ? VISIBLE.length : wrongArity('command|count')
-    case 'LIST':
-      return VISIBLE.map(({ name }) => bulk(name))
-    case 'INFO':
-      return args.length === 2
-        ? VISIBLE.map(describe)
-        : named().map((command) => (command === null ? null : describe(command)))
-    case 'DOCS': {
-      const wanted = args.length === 2 ? VISIBLE : named().filter((command) => command !== null)
-      return { kind: 'map', pairs: wanted.map((command) => [bulk(command.name), document(command)]) }
-    }
-    case 'GETKEYS':
-      return args.length === 2 ? wrongArity('command|getkeys') : keysOf(args.slice(2))
-    default:
-      return unknownSubcommand('COMMAND', args)
-  }
-}
-
-function visible(name: Uint8Array): Command | null {
-  const command = findCommand(name)
-  return command?.name.startsWith(INTERNAL_PREFIX) ? null : command
-}
-
-function describe(command: Command): Reply {
-  const [first, last, step] = command.keys
-  const categories = [
-    `@${command.group}`,
-    ...(command.kind === 'local' ? [] : [command.kind === 'write' ? '@write' : '@read']),
-  ]
-  return [bulk(command.name), command.arity, [...command.flags], first, last, step, categories, [], [], []]
-}
-
-function document(command: Command): Reply {
-  const pairs: [Reply, Reply][] = [
-    [bulk('summary'), bulk(command.summary)],
-    [bulk('group'), bulk(command.group)],
-  ]
-  return { kind: 'map', pairs }
-}
-
-function keysOf(args: Arguments): Reply {
-  const command = args.length === 0 ? null : visible(args[0]!)
-  if (command === null) return err('Invalid command specified')
-  const [first, last, step] = command.keys
-  if (first === 0) return err('The command has no key arguments')
-  if (!arityFits(command, args.length)) return err('Invalid number of arguments specified for command')
-  const end = last < 0 ? args.length + last : last
-  const keys: Reply[] = []
-  for (let i = first; i <= end && i < args.length; i += step) keys.push(args[i]!)
-  return keys
-}
-
-export function unknownSubcommand(command: string, args: Arguments): Reply {
-  return err(`unknown subcommand '${printable(args[1]!, 128)}'. Try ${command} HELP.`)
 }
