@@ -112,7 +112,8 @@ export function shellPlanOf(seed: number): ShellPlan {
         maxUndecidedBytes: random.pick([4000, 100_000])!,
         keepEntriesBytes: random.pick([0, 2000, 100_000])!,
         reconfigurationLagEntries: random.pick([0, 5, 50])!,
-        fetchSegmentEntries: random.pick([3, 20, 200])!,
+        // Who is outside fills the log with signs of life, and must be able to fetch those of all who are.
+        fetchSegmentEntries: Math.max(random.pick([3, 20, 200])!, sessions.isShort ? 20 : 0),
       },
       relay: {
         outstandingCommands: random.pick([8, 1000])!,
