@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest'
 import { ByteReader, ByteWriter } from '../src/bytes.ts'
 import { type Block, decodeBlock, decodeEntry, encodeBlock, encodeEntry } from '../src/machine/entry.ts'
-import { mayGrow } from '../src/machine/commands.ts'
+import { COMMANDS, findCommand, mayGrow } from '../src/machine/commands.ts'
 import { Machine } from '../src/machine/machine.ts'
 import { type Reply, decodeReply, encodeReply } from '../src/machine/reply.ts'
 import { type Configuration, configurationId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
@@ -415,6 +415,36 @@ describe('SCAN', () => {
     expect(d.read('SCAN', 'x')).toBe('ERR invalid cursor')
     expect(d.read('SCAN', '0', 'COUNT', '0')).toBe('ERR syntax error')
     expect(d.read('SCAN', '99999999999')).toEqual(['0', []])
+  })
+})
+
+describe('commands', () => {
+  const found = (name: string): string | null => findCommand(Buffer.from(name, 'latin1'))?.name ?? null
+
+  it('are found in any case', () => {
+    for (const { name } of COMMANDS) {
+      const mixed = Array.from(name, (letter, at) => (at % 2 === 0 ? letter.toUpperCase() : letter)).join('')
+      expect([name, name.toUpperCase(), mixed].map(found)).toEqual([name, name, name])
+    }
+  })
+
+  it('are not found under names that differ in any bit of any letter, but in case, or in length', () => {
+    const names = new Set(COMMANDS.map(({ name }) => name))
+    for (const { name } of COMMANDS) {
+      for (let at = 0; at < name.length; at++) {
+        for (let bit = 0; bit < 8; bit++) {
+          const bytes = Buffer.from(name, 'latin1')
+          bytes[at]! ^= 1 << bit
+          const other = bytes.toString('latin1').toLowerCase()
+          expect(findCommand(bytes)?.name ?? null).toBe(names.has(other) ? other : null)
+        }
+      }
+      for (const other of [name.slice(1), name.slice(0, -1), `${name}\0`, ` ${name}`]) {
+        expect(found(other)).toBe(names.has(other) ? other : null)
+      }
+    }
+    expect(found('')).toBe(null)
+    expect(found('x'.repeat(1000))).toBe(null)
   })
 })
 

@@ -4,7 +4,6 @@ import { HASH_COMMANDS } from './hashes.ts'
 import { KEY_COMMANDS } from './keys.ts'
 import { LIST_COMMANDS } from './lists.ts'
 import { LOCAL_COMMANDS } from './local-commands.ts'
-import { latin1 } from './packed.ts'
 import { type Arguments, type ErrorReply, err } from './reply.ts'
 import { SET_COMMANDS } from './sets.ts'
 import { STRING_COMMANDS } from './strings.ts'
@@ -25,17 +24,43 @@ export const COMMANDS: readonly Command[] = [
 
 const MAX_NAME_BYTES = 32
 
-const byName = new Map<string, Command>()
+interface Named {
+  /** In small letters. */
+  readonly letters: Uint8Array
+  readonly command: Command
+}
+
+const HASHES = 1024
+/**
+ * By a hash of the name. A name is looked up several times for each command, at every node: as bytes, because to make a
+ * string of them is dearer than all the rest.
+ */
+const byHash: readonly Named[][] = Array.from({ length: HASHES }, () => [])
 for (const command of COMMANDS) {
-  byName.set(command.name, command)
-  byName.set(command.name.toUpperCase(), command)
+  const letters = Buffer.from(command.name, 'latin1')
+  byHash[hashOf(letters)]!.push({ letters, command })
+}
+
+/** The same for small and for capital letters. */
+function hashOf(name: Uint8Array): number {
+  let hash = 0
+  for (let i = 0; i < name.length; i++) hash = (31 * hash + (name[i]! | 0x20)) & (HASHES - 1)
+  return hash
+}
+
+const small = (byte: number): number => (byte >= 0x41 && byte <= 0x5a ? byte | 0x20 : byte)
+
+function isNamed(letters: Uint8Array, name: Uint8Array): boolean {
+  if (letters.length !== name.length) return false
+  for (let i = 0; i < name.length; i++) if (letters[i] !== small(name[i]!)) return false
+  return true
 }
 
 /** The command of that name in any case, or null. */
 export function findCommand(name: Uint8Array): Command | null {
   if (name.length > MAX_NAME_BYTES) return null
-  const text = latin1(name)
-  return byName.get(text) ?? byName.get(text.toLowerCase()) ?? null
+  for (const { letters, command } of byHash[hashOf(name)]!) if (isNamed(letters, name)) return command
+  return null
 }
 
 /** Whether a command may make the data larger; a transaction does where one of its commands does. */
