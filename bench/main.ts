@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { measureKeys } from './keys.ts'
 import { type LoadOptions, runLoad } from './load.ts'
+import { describeMigration, measureMigration } from './migration.ts'
 import { measurePath } from './path.ts'
 import { measureOpenLoop } from './open.ts'
 import { type Peer, type PeerKind, etcd, lokikv, lokikvWithLeases, redis, redisWait } from './peers.ts'
@@ -226,6 +227,11 @@ async function showPath(): Promise<number> {
   return 0
 }
 
+async function showMigration(): Promise<number> {
+  for (const report of await measureMigration()) console.log(describeMigration(report))
+  return 0
+}
+
 async function showOpenLoop(seconds: number): Promise<number> {
   const report = await measureOpenLoop(seconds)
   const ratio = (report.p999Milliseconds / report.p50Milliseconds).toFixed(1)
@@ -246,6 +252,7 @@ async function showProfiles(options: BenchOptions): Promise<number> {
 const HELP = `npm run bench [-- peers] [options]: three nodes, one node, etcd and Redis side by side
 npm run bench -- keys: memory with a million keys, and how long a start with them takes, beside Redis
 npm run bench -- open: latencies at half of the peak rate for a minute, with checkpoints
+npm run bench -- migration: who sends what new nodes lack, when one node and when all are replaced
 npm run bench -- path: CPU time of our own code, in one process; means something on a busy machine, too
 npm run bench -- profile: CPU profiles and flame graphs of leader and follower under SET with 64 clients
 
@@ -290,6 +297,7 @@ async function main(argv: string[]): Promise<number> {
     if (what === 'peers') return comparePeers(options)
     if (what === 'keys') return (await measureKeys(Number(values.keys))).length > 0 ? 0 : 1
     if (what === 'open') return showOpenLoop(values.seconds === undefined ? 60 : Number(values.seconds))
+    if (what === 'migration') return showMigration()
     if (what === 'path') return showPath()
     if (what === 'profile') return showProfiles(options)
   }

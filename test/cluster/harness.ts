@@ -245,13 +245,17 @@ export class Cluster {
     })
   }
 
+  /** Changes the voters to the nodes 0 … size - 1. */
+  scale(size: number, beforeLeaving?: (node: NodeProcess) => Promise<void>): Promise<void> {
+    return this.become(this.nodes.slice(0, size), beforeLeaving)
+  }
+
   /**
-   * Changes the voters to the nodes 0 … size - 1, as the operator does: new nodes start, get ids from the leader,
-   * join as learners, then one reconfiguration; nodes that leave are stopped when the new configuration is complete.
+   * Changes the voters to these nodes, as the operator does: new nodes start, get ids from the leader, join as
+   * learners, then one reconfiguration; nodes that leave are stopped when the new configuration is complete.
    * `beforeLeaving` is called before a node that has left is stopped.
    */
-  async scale(size: number, beforeLeaving?: (node: NodeProcess) => Promise<void>): Promise<void> {
-    const wanted = this.nodes.slice(0, size)
+  async become(wanted: readonly NodeProcess[], beforeLeaving?: (node: NodeProcess) => Promise<void>): Promise<void> {
     const { status } = await this.leader()
     const voters: MemberJson[] = []
     for (const node of wanted) {
