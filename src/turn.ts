@@ -19,22 +19,22 @@ import { isVoter } from './consensus/quorum.ts'
 import { isShortOfRoom } from './consensus/room.ts'
 import type { Origin } from './edge/front.ts'
 import { Backlog } from './backlog.ts'
+import { CommandReplies } from './command-replies.ts'
 import { DecidedNotes } from './decided-notes.ts'
 import { type Frame, FramesInFlight } from './frames-in-flight.ts'
 import { unreachable } from './invariant.ts'
 import { Inbox } from './inbox.ts'
 import { LocalReads } from './local-reads.ts'
 import { LogClock } from './log-clock.ts'
-import type { SessionId, SystemCommand } from './machine/entry.ts'
+import type { Block, SystemCommand } from './machine/entry.ts'
 import type { Machine, ReplySink } from './machine/machine.ts'
 import type { Arguments, Reply } from './machine/reply.ts'
-import { OwedReplies } from './owed-replies.ts'
 import { ReadQueue, TurnOfReading } from './read-queue.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
 import type { PeerMessage, TurnLimits, TurnPorts } from './turn-ports.ts'
 import type { Configuration, Entry, LogIndex, NodeId, Room } from './vocabulary.ts'
-import { logIndex, nodeId } from './vocabulary.ts'
+import { logIndex } from './vocabulary.ts'
 import { WayToLeader } from './way-to-leader.ts'
 
 export class Turn {
@@ -59,10 +59,9 @@ export class Turn {
   appliedConfiguration: Configuration
   appliedConfigurationStart: LogIndex
 
-  readonly #owed: OwedReplies
+  readonly #replies: CommandReplies
   readonly #way: WayToLeader
   #resend = false
-  readonly #sink: ReplySink
 
   constructor(
     self: NodeId,
@@ -85,13 +84,9 @@ export class Turn {
     this.#backlog = new Backlog(limits)
     this.#local = new LocalReads(limits.staleReadsMostMilliseconds ?? 0)
     this.#local.show(replica.recordedDecided) // by an earlier start; a log that lost its end has to come up to it
-    this.#owed = new OwedReplies(limits.repliesBytes ?? Infinity, limits.replyMostBytes)
+    this.#replies = new CommandReplies(this, limits, () => this.#wake())
     this.#way = new WayToLeader(self)
     this.#decided = machine.applied
-    this.#sink = {
-      reply: (session, sequence, reply, duplicate) => this.#replied(session, sequence, reply, duplicate),
-      refused: (session, next) => this.#refused(session, next),
-    }
   }
 
   // ---- what arrives between turns -------------------------------------------------------------------------------
@@ -226,6 +221,7 @@ export class Turn {
   run(): void {
     this.#awake = false
     for (const event of this.#events.splice(0)) this.#step(event)
+    this.#inbox.applied(this.machine.applied)
     for (const { from, message } of this.#relayed.splice(0)) this.#relay(from, message)
     this.#speakForClients()
     this.#proposeWaiting()
@@ -235,7 +231,7 @@ export class Turn {
     this.#ports.flush()
     this.#apply()
     this.#answerReads()
-    this.#owed.release(this.machine.applied, (to, message) => this.#tell(to, message))
+    this.#replies.release((to, message) => this.#tell(to, message))
     this.relay.flush()
     this.#persist()
     this.#ports.flush()
@@ -294,7 +290,7 @@ export class Turn {
   }
 
   #leaderChanged(leader: NodeId | null): void {
-    if (leader !== this.self) this.#inbox.forgetBlocks()
+    this.#inbox.forgetBlocks()
     this.#way.leaderChanged(leader)
     this.#resend = true
     this.#ports.leaderChanged(leader)
@@ -313,13 +309,19 @@ export class Turn {
       for (const batch of this.relay.restart(now)) this.#speakRead(target, batch.id, batch.commands)
     }
     for (let next = this.relay.nextBlock(now); next; next = this.relay.nextBlock(now)) {
-      if (target === this.self) this.#inbox.admit(next.opens, next.block)
+      if (target === this.self) this.#admit(next.opens, next.block)
       else this.#tell(target, { kind: 'forward', opens: next.opens, block: next.block })
     }
     const alive = isVoter(this.appliedConfiguration, this.self) ? null : this.relay.keepAlive(now)
     if (alive) this.#tell(target, { kind: 'forward', opens: false, block: alive })
     const reads = this.relay.nextReads(now)
     if (reads) this.#speakRead(target, reads.id, reads.commands)
+  }
+
+  /** At the leader. */
+  #admit(opens: boolean, block: Block): void {
+    const rest = this.#replies.answerApplied(block)
+    if (rest !== null) this.#inbox.admit(opens, rest)
   }
 
   #speakRead(target: NodeId, id: number, commands: readonly Arguments[]): void {
@@ -335,7 +337,7 @@ export class Turn {
     switch (message.kind) {
       case 'forward':
         this.#notes.asked(from, this.#ports.now())
-        if (leaderOf(this.replica) === this.self) this.#inbox.admit(message.opens, message.block)
+        if (leaderOf(this.replica) === this.self) this.#admit(message.opens, message.block)
         else this.#redirect(from)
         break
       case 'read':
@@ -392,7 +394,8 @@ export class Turn {
   #proposeWaiting(): void {
     while (!this.#inbox.isEmpty && this.#takesProposals()) {
       const first = this.machine.commandsToLog(this.appliedConfiguration)
-      const payload = this.#inbox.nextEntry(this.#time(), first)
+      const index = logIndex(position(this.replica).index + 1)
+      const payload = this.#inbox.nextEntry(index, this.#time(), first)
       this.#step({ kind: 'propose', now: this.#ports.now(), payload })
     }
   }
@@ -415,7 +418,7 @@ export class Turn {
 
   #apply(): void {
     const entries = this.#backlog.slice(this.replica, this.machine.applied, this.#decided)
-    for (const entry of entries) this.#applyEntry(entry, this.#sink)
+    for (const entry of entries) this.#applyEntry(entry, this.#replies)
     const goesOn = this.#backlog.note(this.#decided - this.machine.applied)
     this.#events.push(...this.#backlog.release())
     if (goesOn || (entries.length > 0 && this.relay.hasMoreToSend)) this.#wake()
@@ -432,27 +435,6 @@ export class Turn {
     if (entry.kind === 'commands') return
     this.appliedConfiguration = entry.next
     this.appliedConfigurationStart = entry.index
-  }
-
-  /** A node answers its own clients; the leader answers nodes that may not apply, and repetitions. */
-  #replied(session: SessionId, sequence: number, reply: Reply, duplicate: boolean): void {
-    if (session.node === this.self) {
-      if (session.incarnation === this.relay.session.incarnation) this.relay.answer(sequence, reply)
-      return
-    }
-    if (!isLeader(this.replica)) return
-    if (!duplicate && this.appliedConfiguration.voters.some((voter) => voter.id === session.node)) return
-    this.#owed.owe(session, sequence, reply)
-  }
-
-  /** As for replies: voters meet it in the log themselves. */
-  #refused(session: SessionId, next: number): void {
-    if (session.node === this.self) {
-      this.relay.renew(session, next)
-      this.#wake()
-    } else if (isLeader(this.replica) && !isVoter(this.appliedConfiguration, nodeId(session.node))) {
-      this.#owed.end(session, next)
-    }
   }
 
   // ---- reads -----------------------------------------------------------------------------------------------------

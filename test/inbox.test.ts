@@ -1,55 +1,173 @@
-/** What waits at the leader: bounded, and never so that a block can never pass. */
-import { expect, it } from 'vitest'
+/** What waits at the leader: bounded, taken once, and never so that a block can never pass. */
+import { describe, expect, it } from 'vitest'
 import { Inbox } from '../src/inbox.ts'
 import { type Block, decodeEntry } from '../src/machine/entry.ts'
+import { logIndex } from '../src/vocabulary.ts'
 
-const block = (first: number, bytes: number): Block => ({
-  session: { node: 1, incarnation: 1 },
+const LIMITS = { entryBytes: 100_000, forwardedBytes: 100_000 }
+
+const block = (first: number, bytes: number, count = 1, incarnation = 1): Block => ({
+  session: { node: 1, incarnation },
   acknowledged: 0,
   first,
-  commands: [Buffer.alloc(bytes)],
+  commands: Array.from({ length: count }, () => Buffer.alloc(bytes)),
 })
-const numbers = (payload: Buffer): number[] => decodeEntry(payload).blocks.map(({ first }) => first)
+
+/** A leader of which only the inbox is there: its entries get the indices 1, 2, 3, … */
+class Leader {
+  readonly inbox: Inbox
+  #index = 0
+
+  constructor(limits: ConstructorParameters<typeof Inbox>[0] = LIMITS) {
+    this.inbox = new Inbox(limits)
+  }
+
+  send(...firsts: number[]): void {
+    for (const first of firsts) this.inbox.admit(false, block(first, 10))
+  }
+
+  /** First numbers of the blocks in the next entry. */
+  propose(): number[] {
+    return decodeEntry(this.inbox.nextEntry(logIndex(++this.#index), 0, [])).blocks.map(({ first }) => first)
+  }
+
+  /** Numbers of all commands in the next entry. */
+  proposeAll(): number[] {
+    const { blocks } = decodeEntry(this.inbox.nextEntry(logIndex(++this.#index), 0, []))
+    return blocks.flatMap(({ first, commands }) => commands.map((_, at) => first + at))
+  }
+
+  apply(index: number): void {
+    this.inbox.applied(logIndex(index))
+  }
+}
 
 it('leaves out what is above its bound, and takes it when there is room', () => {
-  const inbox = new Inbox({ entryBytes: 1000, forwardedBytes: 500 })
-  inbox.admit(false, block(1, 300))
-  inbox.admit(false, block(2, 300))
-  expect(numbers(inbox.nextEntry(0, []))).toEqual([1])
-  inbox.admit(false, block(2, 300))
-  expect(numbers(inbox.nextEntry(0, []))).toEqual([2])
-  expect(inbox.isEmpty).toBe(true)
-})
-
-it('takes a repetition of what waits only once, and anew when that was taken or forgotten', () => {
-  const inbox = new Inbox({ entryBytes: 25, forwardedBytes: 10_000 })
-  const send = (...firsts: number[]): void => {
-    for (const first of firsts) inbox.admit(false, block(first, 10))
-  }
-  send(1, 2, 3, 1, 2, 3, 4)
-  expect(numbers(inbox.nextEntry(0, []))).toEqual([1])
-  send(1, 2, 3, 4)
-  expect([2, 3, 4, 1].map(() => numbers(inbox.nextEntry(0, [])))).toEqual([[2], [3], [4], [1]])
-  expect(inbox.isEmpty).toBe(true)
-  send(1, 2)
-  inbox.forgetBlocks()
-  send(1)
-  expect(numbers(inbox.nextEntry(0, []))).toEqual([1])
-})
-
-it('lets in what was left out in the middle, and another start of the same node', () => {
-  const inbox = new Inbox({ entryBytes: 100_000, forwardedBytes: 100_000 })
-  for (const first of [1, 5, 1, 2, 3, 4, 5]) inbox.admit(false, block(first, 10))
-  inbox.admit(false, { ...block(1, 10), session: { node: 1, incarnation: 2 } })
-  // Behind the gap 5 is refused where it stands; its repetition, behind 4, is not.
-  expect(numbers(inbox.nextEntry(0, []))).toEqual([1, 5, 1, 2, 3, 4, 5, 1])
+  const leader = new Leader({ entryBytes: 1000, forwardedBytes: 500 })
+  leader.inbox.admit(false, block(1, 300))
+  leader.inbox.admit(false, block(2, 300))
+  expect(leader.propose()).toEqual([1])
+  leader.inbox.admit(false, block(2, 300))
+  expect(leader.propose()).toEqual([2])
+  expect(leader.inbox.isEmpty).toBe(true)
 })
 
 it('takes a block that is larger than its bound by itself: left out, it would be sent again for ever', () => {
-  const inbox = new Inbox({ entryBytes: 1000, forwardedBytes: 500 })
-  inbox.admit(false, block(1, 800))
-  inbox.admit(false, block(2, 10))
-  expect(numbers(inbox.nextEntry(0, []))).toEqual([1])
-  inbox.admit(false, block(2, 10))
-  expect(numbers(inbox.nextEntry(0, []))).toEqual([2])
+  const leader = new Leader({ entryBytes: 1000, forwardedBytes: 500 })
+  leader.inbox.admit(false, block(1, 800))
+  leader.inbox.admit(false, block(2, 10))
+  expect(leader.propose()).toEqual([1])
+  leader.inbox.admit(false, block(2, 10))
+  expect(leader.propose()).toEqual([2])
+})
+
+describe('a repetition', () => {
+  it('is taken only once while it waits, or is proposed and not applied', () => {
+    const leader = new Leader({ entryBytes: 25, forwardedBytes: 10_000 })
+    leader.send(1, 2, 3, 1, 2, 3, 4)
+    expect(leader.propose()).toEqual([1])
+    leader.send(1, 2, 3, 4, 5)
+    expect([2, 3, 4, 5].map(() => leader.propose())).toEqual([[2], [3], [4], [5]])
+    expect(leader.inbox.isEmpty).toBe(true)
+    for (let times = 0; times < 1000; times++) leader.send(1, 2, 3, 4, 5)
+    expect(leader.inbox.isEmpty).toBe(true)
+  })
+
+  it('is taken anew when the entry that had it is applied, whatever came of it', () => {
+    const leader = new Leader()
+    leader.send(1)
+    leader.propose()
+    leader.send(2)
+    leader.propose()
+    leader.apply(1)
+    leader.send(1, 2)
+    expect(leader.propose()).toEqual([1, 2])
+    leader.send(1, 2)
+    leader.apply(2)
+    leader.send(1, 2)
+    expect(leader.inbox.isEmpty).toBe(true)
+    leader.apply(3)
+    leader.send(2)
+    expect(leader.propose()).toEqual([2])
+  })
+
+  it('is taken anew where the leader has changed: the log may have been cut', () => {
+    const leader = new Leader()
+    leader.send(1, 2)
+    leader.propose()
+    leader.send(3)
+    leader.inbox.forgetBlocks()
+    expect(leader.inbox.isEmpty).toBe(true)
+    leader.send(1, 2, 3)
+    expect(leader.propose()).toEqual([1, 2, 3])
+  })
+
+  it('of which some is new: that is taken', () => {
+    const leader = new Leader()
+    leader.inbox.admit(false, block(1, 10, 3))
+    leader.inbox.admit(false, block(2, 10, 4))
+    expect(leader.proposeAll()).toEqual([1, 2, 3, 4, 5])
+    leader.inbox.admit(false, block(1, 10, 6))
+    expect(leader.proposeAll()).toEqual([6])
+    leader.apply(1)
+    leader.inbox.admit(false, block(4, 10, 4))
+    // 4 and 5 were refused, or their answer was lost: who asks again is the judge of that.
+    expect(leader.proposeAll()).toEqual([4, 5, 6, 7])
+  })
+
+  it('of another start of the same node is none', () => {
+    const leader = new Leader()
+    leader.send(1, 2)
+    leader.propose()
+    leader.inbox.admit(false, block(1, 10, 1, 2))
+    expect(leader.propose()).toEqual([1])
+  })
+})
+
+describe('behind a gap', () => {
+  it('what comes is refused where it stands: it is taken again behind what was missing', () => {
+    const leader = new Leader()
+    leader.send(1, 5, 1, 2, 3, 4, 5)
+    expect(leader.propose()).toEqual([1, 5, 2, 3, 4, 5])
+    leader.send(9, 6, 7, 8)
+    leader.propose()
+    leader.send(9)
+    expect(leader.propose()).toEqual([9])
+  })
+
+  it('where the first of all was missing, everything is taken again behind it', () => {
+    const leader = new Leader()
+    leader.send(5, 6)
+    expect(leader.propose()).toEqual([5, 6])
+    leader.send(3, 4, 5, 6)
+    expect(leader.propose()).toEqual([3, 4, 5, 6])
+  })
+})
+
+it('any mixture of losses, repetitions and slow entries (seed 5): every command is applied, and the log has few twice', () => {
+  // A machine that applies in order only, and a node that sends everything unanswered again, long before the answer.
+  let state = 5
+  const chance = (one: number): boolean => (state = (state * 48_271) % 2_147_483_647) % one === 0
+  const leader = new Leader({ entryBytes: 200, forwardedBytes: 20_000 })
+  const log: number[][] = []
+  let [applied, next, asked, carried] = [0, 1, 1, 0]
+  for (let turn = 0; turn < 20_000; turn++) {
+    if (asked - next < 200) asked++
+    for (let first = turn % 40 === 0 ? next : asked - 1; first < asked; first++) {
+      if (!chance(5000)) leader.send(first)
+    }
+    if (chance(2000)) leader.inbox.forgetBlocks()
+    if (!leader.inbox.isEmpty) log.push(leader.proposeAll())
+    // The last 30 entries are not decided yet.
+    for (; applied < log.length - 30; applied++) {
+      for (const number of log[applied]!) {
+        carried++
+        if (number === next) next++
+      }
+    }
+    leader.apply(applied)
+  }
+  expect(next).toBeGreaterThan(15_000)
+  expect(asked - next).toBeLessThanOrEqual(200)
+  expect(carried / next).toBeLessThan(1.2)
 })

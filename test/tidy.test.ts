@@ -64,6 +64,8 @@ const PURE_ROOMS = [
   'turn',
   'turn-ports',
   'inbox',
+  'commands-under-way',
+  'command-replies',
   'backlog',
   'frames-in-flight',
   'local-reads',

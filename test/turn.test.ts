@@ -5,7 +5,7 @@ import { parseSettings } from '../src/settings.ts'
 import type { Message } from '../src/consensus/messages.ts'
 import { createReplica } from '../src/consensus/replica.ts'
 import { ByteWriter } from '../src/bytes.ts'
-import { encodeCommand } from '../src/machine/entry.ts'
+import { decodeEntry, encodeCommand } from '../src/machine/entry.ts'
 import { Machine } from '../src/machine/machine.ts'
 import type { Reply } from '../src/machine/reply.ts'
 import type { Member } from '../src/member.ts'
@@ -16,6 +16,7 @@ import { Relay } from '../src/relay.ts'
 import type { PeerMessage, TurnLimits } from '../src/turn-ports.ts'
 import { Turn } from '../src/turn.ts'
 import {
+  type Ballot,
   type Configuration,
   type LogRecord,
   type NodeId,
@@ -333,22 +334,30 @@ describe('reads of the own state', () => {
   })
 })
 
-it('a leader that has lost its quorum keeps a read that is asked again and again once, for however long', () => {
-  const bench = new Bench(1, configuration(1, [1, 2, 3]))
-  const hear = (message: Message): void => {
-    bench.turn.receive(nodeId(2), { kind: 'consensus', message })
+/** Elected by node 2, whose log is empty, the node of `bench` leads; what node 2 says to it. */
+function elected(bench: Bench) {
+  const hear = (message: Message, from = 2): void => {
+    bench.turn.receive(nodeId(from), { kind: 'consensus', message })
     bench.settle()
   }
   const zero = logIndex(0)
   const reply = { kind: 'heartbeat-reply', configuration: configurationId(1), happy: false } as const
-  for (let round = 1; bench.turn.replica.leadership === null && round < 10; round++) {
+  const isCandidate = (): boolean => bench.turn.replica.leadership?.phase === 'prepare'
+  for (let round = 1; !isCandidate() && round < 10; round++) {
     bench.pass(310)
-    hear({ ...reply, round: bench.turn.replica.election.round, ballot: ZERO_BALLOT, leader: ZERO_BALLOT })
+    const { round: asked } = bench.turn.replica.election
+    hear({ ...reply, round: asked, ballot: bench.turn.replica.promise, leader: bench.turn.replica.promise })
   }
   const { ballot } = bench.turn.replica.leadership!
   const log = { decided: zero, accepted: zero, doubtfulFrom: zero, base: logIndex(1), entries: [] }
   hear({ kind: 'promise', ballot, acceptedBallot: ZERO_BALLOT, ...log })
   expect(bench.turn.status.role).toBe('leader')
+  return { ballot, hear }
+}
+
+it('a leader that has lost its quorum keeps a read that is asked again and again once, for however long', () => {
+  const bench = new Bench(1, configuration(1, [1, 2, 3]))
+  elected(bench)
   for (let second = 0; second < 600; second++) {
     if (second % 8 === 0) bench.hear(3, { kind: 'read', id: 7, commands: [command('GET', 'k')] })
     if (second === 3) bench.turn.read(bench.origin, 1, command('GET', 'k'))
@@ -548,5 +557,87 @@ describe('a leader', () => {
     bench.hear(2, { kind: 'read', id: 1, commands: [command('GET', 'a'), command('GET', 'a')] })
     const [, message] = bench.said('read-replies')[0]!
     expect((message as Extract<RelayMessage, { kind: 'read-replies' }>).replies).toHaveLength(1)
+  })
+})
+
+describe('commands that are sent again', () => {
+  const three = configuration(1, [1, 2, 3])
+  /** How often each command is in the log: by its number. */
+  const inLog = (bench: Bench): number[] => {
+    const times: number[] = []
+    for (const entry of bench.turn.replica.log.entries) {
+      if (entry.kind !== 'commands') continue
+      for (const { first, commands } of decodeEntry(entry.payload).blocks) {
+        for (let at = 0; at < commands.length; at++) times[first + at] = (times[first + at] ?? 0) + 1
+      }
+    }
+    return times.slice(1)
+  }
+  const accepted = (bench: Bench, ballot: Ballot): Message => {
+    return { kind: 'accepted', ballot, index: logIndex(bench.turn.replica.log.entries.length) }
+  }
+
+  it('go into the log of a leader that cannot decide once, for however long, and its own too', () => {
+    const bench = new Bench(1, three)
+    const { ballot, hear } = elected(bench)
+    for (const key of ['x', 'y']) bench.turn.write(bench.origin, 1, command('INCR', key))
+    for (let second = 0; second < 100; second++) {
+      bench.hear(3, incrementing(3, 1, 1, 'a', 'b', 'c'))
+      bench.hear(3, incrementing(3, 1, 3, 'c', 'd'))
+      bench.pass(1000)
+    }
+    // Two of its own, and four of the other.
+    expect(inLog(bench)).toEqual([2, 2, 1, 1])
+    hear(accepted(bench, ballot))
+    expect(bench.turn.machine.nextSequence({ node: 3, incarnation: 1 })).toBe(5)
+    expect(bench.replies).toHaveLength(2)
+  })
+
+  it('are answered from memory when they were applied, also to a voter, and are in the log no more often', () => {
+    const bench = new Bench(1, three)
+    const { ballot, hear } = elected(bench)
+    bench.hear(3, incrementing(3, 1, 1, 'a', 'a'))
+    hear(accepted(bench, ballot))
+    // The voter answers its clients itself, when it applies.
+    expect(bench.said('replies')).toEqual([])
+    bench.hear(3, incrementing(3, 1, 1, 'a', 'a', 'a'))
+    const session = { node: 3, incarnation: 1 }
+    const replies = [1, 2].map((sequence) => ({ sequence, reply: sequence }))
+    expect(bench.said('replies')).toMatchObject([[3, { session, replies }]])
+    expect(inLog(bench)).toEqual([1, 1, 1])
+    hear(accepted(bench, ballot))
+    expect(bench.turn.machine.read(command('GET', 'a'))).toEqual(Buffer.from('3'))
+  })
+
+  it('are proposed again by a leader that was deposed, lost them from its log, and leads again', () => {
+    const bench = new Bench(1, three)
+    const { ballot: first, hear } = elected(bench)
+    const block = incrementing(3, 1, 1, 'a', 'b')
+    bench.hear(3, block)
+    expect(inLog(bench)).toEqual([1, 1])
+    const zero = logIndex(0)
+    const ballot = { ...first, n: first.n + 1, node: nodeId(2) }
+    hear({ kind: 'prepare', ballot, decided: zero, acceptedBallot: ZERO_BALLOT, accepted: zero })
+    hear({ kind: 'accept-sync', ballot, decided: zero, base: logIndex(1), entries: [] })
+    expect(inLog(bench)).toEqual([])
+    const { ballot: again } = elected(bench)
+    bench.hear(3, block)
+    expect(inLog(bench)).toEqual([1, 1])
+    hear(accepted(bench, again))
+    expect(bench.turn.machine.nextSequence({ node: 3, incarnation: 1 })).toBe(3)
+  })
+
+  it('wait while nothing can be proposed, and are proposed once when it can', () => {
+    const bench = new Bench(1, three)
+    const { ballot, hear } = elected(bench)
+    hear(accepted(bench, ballot), 3)
+    hear(accepted(bench, ballot))
+    bench.turn.transfer(nodeId(3))
+    for (let times = 0; times < 5; times++) bench.hear(3, incrementing(3, 1, 1, 'a', 'b'))
+    expect(inLog(bench)).toEqual([])
+    bench.turn.disconnected(nodeId(3))
+    bench.settle()
+    for (let times = 0; times < 5; times++) bench.hear(3, incrementing(3, 1, 1, 'a', 'b'))
+    expect(inLog(bench)).toEqual([1, 1])
   })
 })

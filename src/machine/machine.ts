@@ -142,6 +142,11 @@ export class Machine {
     return findSession(this.#state.sessions, session)?.next ?? null
   }
 
+  /** The reply to a command that was applied; undefined: it is not remembered (any more). */
+  remembered(session: SessionId, sequence: number): Reply | undefined {
+    return findSession(this.#state.sessions, session)?.replies.get(sequence)
+  }
+
   /** When the next key is due, possibly in the past; null: no key is. An entry at or after that time removes it. */
   nextExpiryMilliseconds(): number | null {
     return this.#state.store.nextExpiry()

@@ -50,8 +50,8 @@ export const SHELL_MUTATIONS: readonly Mutation[] = [
   shell('a local read goes back behind what was shown', 'local-reads', 'if (applied < this.#shown) return false', ''),
   shell(
     'nodes outside the configuration get no replies',
-    'turn',
-    'if (!isLeader(this.replica)) return\n    if (!dup',
+    'command-replies',
+    'if (!isLeader(replica)) return\n    if (!dup',
     'return\n    if (!dup',
   ),
   shell(
@@ -71,6 +71,18 @@ export const SHELL_MUTATIONS: readonly Mutation[] = [
     'relay',
     '    this.#nextToSend = this.#base + this.#head\n    this.#inFlightBytes = 0\n',
     '    this.#nextToSend = this.#base + this.#head\n    this.#inFlightBytes = 0\n    this.#slots.reverse()\n',
+  ),
+  shell(
+    'a leader that was deposed believes that what it proposed is on its way',
+    'commands-under-way',
+    '    this.#chains.clear()\n',
+    '',
+  ),
+  shell(
+    'what was refused counts as proposed for ever',
+    'commands-under-way',
+    'stretches.findIndex((stretch) => stretch.index > index)',
+    '0 * index',
   ),
   shell('the session is not opened', 'relay', 'opens: !this.#opened, block', 'opens: false, block'),
   shell(
@@ -122,7 +134,7 @@ export const SHELL_MUTATIONS: readonly Mutation[] = [
     'if (message.session.incarnation !== this.relay.session.incarnation) break',
     '',
   ),
-  shell('nobody is told that its session has ended', 'turn', 'this.#owed.end(session, next)', 'void next'),
+  shell('nobody is told that its session has ended', 'command-replies', 'this.#owed.end(session, next)', 'void next'),
   shell(
     'sessions end by something that is not in the log',
     'machine/machine',

@@ -12,7 +12,7 @@ import { acceptQuorum, intactQuorum, prepareQuorum } from '../../src/consensus/q
 import { isLeader, statusOf } from '../../src/consensus/replica.ts'
 import { SESSION_EXPIRY_MILLISECONDS } from '../../src/machine/sessions.ts'
 import { FrameDecoder, FrameWriter } from '../../src/edge/peer/frames.ts'
-import type { Block } from '../../src/machine/entry.ts'
+import { type Block, decodeEntry } from '../../src/machine/entry.ts'
 import type { LokiError } from '../../src/errors.ts'
 import type { PeerMessage } from '../../src/turn-ports.ts'
 import { type Configuration, type Member, type NodeId, type VolumeId, logIndex } from '../../src/vocabulary.ts'
@@ -45,6 +45,9 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   readonly #hashes = new Map<number, { readonly hash: string; readonly by: NodeId }>()
   /** By session: what follows the last command that was sent on. */
   readonly #sentOf = new Map<string, number>()
+  /** The same of what is decided, of so many entries. */
+  readonly #decidedOf = new Map<string, number>()
+  #counted = 0
   #volumes = 0
   sessionsMayEnd: boolean
   #peaceAt = Infinity
@@ -103,15 +106,25 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     const read = this.#shellPlan.wire ? onTheWire(message) : () => message
     this.transmit(node.id, to, message.message, (target) => target.receive(node.id, read()))
     const { kind } = message.message
-    if (message.kind === 'relay' && message.message.kind === 'forward') this.#forwards(node, message.message.block)
+    if (message.kind === 'relay' && message.message.kind === 'forward')
+      this.#countAgain('blocks sent again', this.#sentOf, message.message.block)
     if (kind === 'promise' || kind === 'take-over' || kind === 'accept-sync') this.faults.happens(node)
   }
 
-  /** Counts the blocks that a node sends again. */
-  #forwards(node: ShellNode, { session, first, commands }: Block): void {
-    const next = this.#sentOf.get(`${node.id}.${session.incarnation}`) ?? 0
-    if (first < next) this.count('blocks sent again')
-    this.#sentOf.set(`${node.id}.${session.incarnation}`, Math.max(next, first + commands.length))
+  #countAgain(what: string, nextOf: Map<string, number>, { session, first, commands }: Block): void {
+    const name = `${session.node}.${session.incarnation}`
+    const next = nextOf.get(name) ?? 0
+    if (first < next && commands.length > 0) this.count(what)
+    nextOf.set(name, Math.max(next, first + commands.length))
+  }
+
+  #countDecided(): void {
+    for (; this.#counted < this.checker.decided.length; this.#counted++) {
+      const entry = this.checker.decided[this.#counted]!
+      if (entry.kind !== 'commands') continue
+      for (const block of decodeEntry(entry.payload).blocks)
+        this.#countAgain('blocks decided twice', this.#decidedOf, block)
+    }
   }
 
   stir(): void {
@@ -154,6 +167,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
       this.checker.decides(node, decided, [...this.nodes.values()])
       node.decided = decided
       this.checker.completes(node)
+      this.#countDecided()
     }
     if (machine.applied > node.applied) this.#applied(node)
     if (decided - machine.applied > (this.settings.turn.unappliedEntries ?? Infinity)) this.count('turns behind')
