@@ -34,9 +34,12 @@ export function onPrepare(replica: Replica, from: NodeId, message: Prepare): voi
     if (replica.phase !== 'recover' && replica.phase !== 'promised') return
     // A Promise may carry much, and of many that stood in line (a process was frozen, a link slow) the first answer does.
     // What comes may not be taken where there is no room, and is asked for no more than now and then.
-    const { promisedAt, now, options } = replica
+    const { promisedAt, now, options, fetch, known } = replica
     const since = now - promisedAt
     if (replica.phase === 'promised' && since < options.resendMilliseconds / 2) return
+    // This leader has said what to fetch first, and asks on: who has promised takes nothing of what was fetched.
+    const isFetching = replica.phase === 'recover' && fetch.goal > known
+    if (isFetching && since < 2 * options.electionTimeoutMilliseconds) return
     if (!takesEntries(replica) && since < options.electionTimeoutMilliseconds) return
   } else if (isBound(replica, from)) {
     return holdPrepare(replica, from, message)
