@@ -2,13 +2,15 @@
  * `npm run sim -- --seeds 1000 [--shell] [--from 1] [--trace 60] [--stop]`: runs seeds and prints what broke, with the
  * line that reproduces it. `SEED=7 npm run sim`: that seed only, exactly as it was, with its trace. `--shell`: whole
  * nodes (storage, machine and the shell's turn) with clients, in place of the consensus core alone. `--variations`:
- * variations on the golden stories; of one that fails the shortest story that does is shown.
+ * variations on the golden stories; of one that fails the shortest story that does is shown. `--starts`: one real storage
+ * that is killed, damaged and started again and again.
  */
 import { parseArgs } from 'node:util'
 import { planOf } from './plan.ts'
 import { runShellSeed } from './shell.ts'
 import { shellPlanOf } from './shell-plan.ts'
 import { runSeed } from './simulation.ts'
+import { runStarts } from './starts.ts'
 import { runVariation, shortest } from './variation.ts'
 
 function vary(first: number, count: number, stop: boolean): number {
@@ -27,6 +29,22 @@ function vary(first: number, count: number, stop: boolean): number {
   return failed > 0 ? 1 : 0
 }
 
+/** A seed that was asked for by itself shows its trace. */
+async function startAgain(first: number, count: number, lines: number): Promise<number> {
+  const counts: Record<string, number> = {}
+  let failed = 0
+  for (let seed = first; seed < first + count; seed++) {
+    const outcome = await runStarts(seed, lines)
+    for (const [what, times] of Object.entries(outcome.counts)) counts[what] = (counts[what] ?? 0) + times
+    if (outcome.violation !== null && ++failed <= 5) console.log(outcome.trace)
+    if (outcome.violation !== null) console.log(`seed ${seed}: ${outcome.violation}`)
+    if (outcome.violation !== null) console.log(`  again: SEED=${seed} npm run sim -- --starts`)
+    else if (count === 1) console.log(outcome.trace)
+  }
+  console.log(`${count} seeds, ${failed} failed`, counts)
+  return failed > 0 ? 1 : 0
+}
+
 const { values } = parseArgs({
   options: {
     seeds: { type: 'string', default: '200' },
@@ -35,6 +53,7 @@ const { values } = parseArgs({
     stop: { type: 'boolean', default: false },
     shell: { type: 'boolean', default: false },
     variations: { type: 'boolean', default: false },
+    starts: { type: 'boolean', default: false },
   },
 })
 const only = process.env.SEED
@@ -43,6 +62,10 @@ const count = only === undefined ? Number(values.seeds) : 1
 const lines = Number(values.trace)
 if (values.variations) {
   process.exitCode = vary(first, count, values.stop)
+  process.exit()
+}
+if (values.starts) {
+  process.exitCode = await startAgain(first, count, lines)
   process.exit()
 }
 const started = performance.now()

@@ -61,7 +61,8 @@ export class SimNode {
   /** Rate of its monotonic clock. */
   clockRate = 1
   readonly id: NodeId
-  readonly disk: DurableLog
+  /** Another one where the real log of a start takes its place (start-node.ts). */
+  disk: DurableLog
   readonly #host: Host
   readonly #options: Partial<Options>
   #pending: LogRecord[] = []

@@ -1,0 +1,84 @@
+/**
+ * What a start may find (starts.ts): everything that was called durable and is not in doubt, and nothing that
+ * contradicts it; a log without a gap that reaches the newest checkpoint; a doubt that only consensus ends.
+ */
+import assert from 'node:assert/strict'
+import { lastIndex, sameEntry } from '../../src/consensus/log.ts'
+import { type LogRecord, type NodeId, type RecoveredLog, compareBallots } from '../../src/vocabulary.ts'
+import type { DurableLog } from './durable-log.ts'
+
+/** What the life before has left. */
+export interface Left {
+  /** What was called durable. */
+  readonly log: DurableLog
+  /** Given to storage, and not called durable. */
+  readonly handed: readonly LogRecord[]
+  /** The newest checkpoint that was called durable. */
+  readonly checkpoint: number
+  /** Something was damaged since. */
+  readonly isDamaged: boolean
+}
+
+/** `checkpoint`: the newest one that the start has found whole; 0: none. */
+export function compareStart(self: NodeId, who: string, was: Left, found: RecoveredLog, checkpoint: number): void {
+  const { state, first, entries, doubtfulFrom } = found
+  const end = first + entries.length
+  entries.forEach((entry, at) => assert.equal(entry.index, first + at, `${who} the log has a gap`))
+  assert(first <= checkpoint + 1, `${who} the log begins at ${first}, behind the checkpoint of ${checkpoint}`)
+  assert(end > checkpoint, `${who} the log ends at ${end - 1}, before the checkpoint of ${checkpoint}`)
+  assert(Math.min(state.decided, end - 1) >= checkpoint, `${who} what the checkpoint of ${checkpoint} has is decided`)
+  const isKnown = doubtfulFrom === null || doubtfulFrom >= first
+  assert(isKnown, `${who} in doubt from ${doubtfulFrom} on, and the log begins at ${first}`)
+  if (!was.isDamaged) compareUndamaged(who, was, found, checkpoint)
+  compareDoubt(who, was, found, checkpoint)
+  comparePromises(self, who, was, found)
+  compareEntries(who, was, found)
+}
+
+function compareUndamaged(who: string, was: Left, found: RecoveredLog, checkpoint: number): void {
+  const { state, doubtfulFrom, promiseLost = false } = found
+  assert(checkpoint >= was.checkpoint, `${who} checkpoint ${was.checkpoint} is lost`)
+  assert(state.decided >= was.log.image.state.decided, `${who} decided goes back to ${state.decided}`)
+  assert(doubtfulFrom === null || was.log.doubtfulFrom !== null, `${who} it has lost what nothing took`)
+  assert(!promiseLost || was.log.promiseLost, `${who} promises are lost that nothing took`)
+}
+
+/** It lasts, from where it was on or from before that, until consensus has said that it is over. */
+function compareDoubt(who: string, { log, handed }: Left, found: RecoveredLog, checkpoint: number): void {
+  const { doubtfulFrom, promiseLost = false } = found
+  const isEnded = handed.some(({ kind }) => kind === 'doubt-over' || kind === 'accept-sync')
+  if (log.doubtfulFrom === null || isEnded) return
+  assert(doubtfulFrom !== null, `${who} the doubt from ${log.doubtfulFrom} on is forgotten`)
+  const most = Math.max(log.doubtfulFrom, checkpoint + 1)
+  assert(doubtfulFrom <= most, `${who} the doubt was from ${log.doubtfulFrom} on, and is from ${doubtfulFrom} on`)
+  assert(promiseLost || !log.promiseLost, `${who} that promises may be lost is forgotten`)
+}
+
+function comparePromises(self: NodeId, who: string, { log, isDamaged }: Left, found: RecoveredLog): void {
+  const { state, first, promiseLost = false } = found
+  const { image } = log
+  // Who votes alone has promised to nobody but itself, and accepted what it holds.
+  const isAlone = state.configuration?.voters.every(({ id }) => id === self) ?? true
+  const isLost = isDamaged && (isAlone || promiseLost)
+  const isKept = compareBallots(state.promise, image.state.promise) >= 0
+  assert(isKept || isLost, `${who} a promise is lost`)
+  const isAccepted = compareBallots(state.acceptedBallot, image.state.acceptedBallot) >= 0
+  // As durable-word.ts: of what was accepted in that ballot this node has answered for nothing above the checkpoint.
+  const isCovered = isDamaged && first > lastIndex(image.log)
+  assert(isAccepted || isLost || isCovered, `${who} an accepted ballot is lost`)
+}
+
+function compareEntries(who: string, { log, handed }: Left, found: RecoveredLog): void {
+  const { state, first, entries, doubtfulFrom } = found
+  const { image } = log
+  const isSame = compareBallots(state.acceptedBallot, image.state.acceptedBallot) === 0
+  // A frame that replaces the end of the log may have survived although nobody was told.
+  const replaced = handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
+  const known = isSame ? lastIndex(image.log) : image.state.decided
+  const upTo = Math.min(known, (doubtfulFrom ?? Infinity) - 1, ...replaced)
+  for (const entry of image.log.entries) {
+    if (entry.index > upTo || entry.index < first) continue
+    const mine = entries[entry.index - first]
+    assert(mine !== undefined && sameEntry(mine, entry), `${who} durable entry ${entry.index} is lost`)
+  }
+}
