@@ -137,7 +137,10 @@ interface BenchOptions {
   readonly etcd: string | undefined
 }
 
-/** All peers, one after the other in each round; every peer keeps running, but idle. */
+/**
+ * All peers, one after the other in each round. All are there all the time, and all but the one that is measured stand
+ * still: ten idle processes with heartbeats and timers take a part of two processors, and of their caches.
+ */
 async function comparePeers(options: BenchOptions): Promise<number> {
   const all: readonly PeerKind[] = [lokikv(3), lokikvWithLeases, lokikv(1), etcd(options.etcd), redisWait, redis]
   const kinds = all.filter(({ name }) => options.peers.some((part) => name.includes(part)))
@@ -161,11 +164,14 @@ async function comparePeers(options: BenchOptions): Promise<number> {
         warmUpSeconds: 0,
         ...load,
       })
+      peer.freeze()
     }
     for (const one of cases) {
       for (let round = 1; round <= options.rounds; round++) {
         for (const peer of peers.filter((each) => isFor(one, each))) {
+          await peer.thaw()
           const run = await measure(peer, one, options.seconds)
+          peer.freeze()
           runs.push(run)
           const errors = Object.keys(run.errors).length === 0 ? '' : `  ERRORS ${JSON.stringify(run.errors)}`
           console.log(`${one.name}, round ${round}: ${peer.name}: ${run.perSecond} a second${errors}`)

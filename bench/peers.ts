@@ -27,6 +27,10 @@ export interface Peer {
   cpuMilliseconds(): number
   /** Memory that each of its processes holds, in bytes. */
   residentBytes(): readonly number[]
+  /** All its processes stand still: they use nothing of the machine while another one is measured. */
+  freeze(): void
+  /** They go on; done when it answers again. The leader may be another one. */
+  thaw(): Promise<void>
   /** kill -9 of all its processes, and starts them again on what they left; does not wait until they answer. */
   restart(): Promise<void>
   stop(): Promise<void>
@@ -52,6 +56,10 @@ function residentOf(pid: number): number {
   return Number(match?.[1] ?? 0) * 1024
 }
 
+function signal(pids: readonly number[], name: 'SIGSTOP' | 'SIGCONT'): void {
+  for (const pid of pids) process.kill(pid, name)
+}
+
 const sum = (pids: readonly number[], of: (pid: number) => number): number =>
   pids.reduce((total, pid) => total + of(pid), 0)
 
@@ -70,17 +78,24 @@ export const lokikv = (
       })
       try {
         await cluster.bootstrap(size)
-        const { node, status } = await cluster.leader()
+        let { node: leader, status } = await cluster.leader()
         const { running } = cluster
         const pids = (): number[] => running.map((each) => each.pid)
         return {
           name,
           version: status.version,
-          target: `${node.client.host}:${node.client.port}`,
+          get target() {
+            return `${leader.client.host}:${leader.client.port}`
+          },
           allTargets: running.map((each) => `${each.client.host}:${each.client.port}`),
           load: {},
           cpuMilliseconds: () => sum(pids(), cpuOf),
           residentBytes: () => pids().map(residentOf),
+          freeze: () => signal(pids(), 'SIGSTOP'),
+          thaw: async () => {
+            signal(pids(), 'SIGCONT')
+            leader = (await cluster.leader()).node
+          },
           restart: async () => {
             await Promise.all(running.map((each) => each.kill9()))
             await Promise.all(running.map((each) => each.start()))
@@ -137,16 +152,24 @@ class Daemons {
     await rm(this.folder, { recursive: true, force: true })
   }
 
-  /** The peer that these are. */
-  peer(name: string, version: string, target: string, load: Peer['load']): Peer {
+  /** The peer that these are; `findTarget` gives its target, also after it stood still. */
+  async peer(name: string, version: string, findTarget: () => Promise<string>, load: Peer['load']): Promise<Peer> {
+    let target = await findTarget()
     return {
       name,
       version,
-      target,
+      get target() {
+        return target
+      },
       allTargets: [],
       load,
       cpuMilliseconds: () => sum(this.pids, cpuOf),
       residentBytes: () => this.pids.map(residentOf),
+      freeze: () => signal(this.pids, 'SIGSTOP'),
+      thaw: async () => {
+        signal(this.pids, 'SIGCONT')
+        target = await findTarget()
+      },
       restart: () => this.restart(),
       stop: () => this.stop(),
     }
@@ -192,11 +215,12 @@ const redisWith = (replicas: number): PeerKind => {
       const daemons = await Daemons.create('redis')
       const port = await startRedis(daemons)
       for (let left = replicas; left > 0; left--) await startRedis(daemons, '--replicaof', '127.0.0.1', String(port))
-      await eventually('the replicas are there', async () => {
-        const info = textOf(await ask(port, 'INFO', 'replication')) ?? ''
-        return info.split('state=online').length - 1 === replicas
-      })
-      return daemons.peer(name, version, `127.0.0.1:${port}`, replicas === 0 ? {} : { waitReplicas: 1 })
+      const findTarget = (): Promise<string> =>
+        eventually('the replicas are there', async () => {
+          const info = textOf(await ask(port, 'INFO', 'replication')) ?? ''
+          return info.split('state=online').length - 1 === replicas ? `127.0.0.1:${port}` : null
+        })
+      return daemons.peer(name, version, findTarget, replicas === 0 ? {} : { waitReplicas: 1 })
     },
   }
 }
@@ -222,16 +246,18 @@ export const etcd = (given: string | undefined): PeerKind => ({
       urls.push('--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer, '--initial-cluster', cluster)
       daemons.start(binary, ['--name', `n${at}`, '--data-dir', join(daemons.folder, `n${at}`), ...urls])
     }
-    const leader = await eventually('etcd has a leader', async () => {
-      for (const { client } of ports) {
-        const answer = await fetch(`${client}/v3/maintenance/status`, { method: 'POST', body: '{}' })
-        const status = (await answer.json()) as { header?: { member_id?: string }; leader?: string }
-        if (status.leader !== undefined && status.leader === status.header?.member_id) return client
-      }
-      return null
-    })
+    const findTarget = (): Promise<string> =>
+      eventually('etcd has a leader', async () => {
+        for (const { client } of ports) {
+          const answer = await fetch(`${client}/v3/maintenance/status`, { method: 'POST', body: '{}' })
+          const status = (await answer.json()) as { header?: { member_id?: string }; leader?: string }
+          const isLeader = status.leader !== undefined && status.leader === status.header?.member_id
+          if (isLeader) return client.slice('http://'.length)
+        }
+        return null
+      })
     const version = versionOf(binary, /Version: (\S+)/) ?? 'unknown'
-    return daemons.peer('etcd, 3 nodes', version, leader.slice('http://'.length), { protocol: 'etcd' })
+    return daemons.peer('etcd, 3 nodes', version, findTarget, { protocol: 'etcd' })
   },
 })
 
