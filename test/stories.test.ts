@@ -1,6 +1,7 @@
 /**
  * The golden stories of the consensus core (test/scripts): each file is its own snapshot. Those in `found` were found by
- * variations on those in `consensus`, and are not varied again: which variation a seed makes must stay as it is.
+ * variations on those in `consensus`, or by a simulator, and are not varied again: which variation a seed makes must stay
+ * as it is.
  * `UPDATE=1 npx vitest run test/stories.test.ts` writes them anew; read the difference before you keep it.
  */
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs'

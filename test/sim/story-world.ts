@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import type { Effect } from '../../src/consensus/events.ts'
+import { slice } from '../../src/consensus/log.ts'
 import type { Message } from '../../src/consensus/messages.ts'
 import { acceptsCheckpoint } from '../../src/consensus/replica.ts'
 import type { LogRecord, NodeId } from '../../src/vocabulary.ts'
@@ -135,6 +136,26 @@ export class StoryWorld implements Host {
       this.reads.set(node.id, String(effect.index))
     } else if (effect.kind === 'read-failed') this.reads.set(node.id, 'failed')
     else if (effect.kind === 'need-checkpoint') this.#bring(node, effect.index, effect.from)
+    else if (effect.kind === 'read-log') this.#readBack(node, effect)
+  }
+
+  /** Applies what a start has found decided; the core says so with its first step. */
+  replay(node: SimNode): void {
+    const { decided } = node.replica!
+    if (decided <= node.applied) return
+    this.checker!.decides(node, decided, [...this.nodes.values()])
+    node.applied = decided
+  }
+
+  /** It comes at once. */
+  #readBack(node: SimNode, { to, from, upTo }: Extract<Effect, { readonly kind: 'read-log' }>): void {
+    const { incarnation } = node
+    const { first, image } = node.disk
+    const entries = from < first ? [] : slice(image.log, from, upTo, node.replica!.options.maxBatchBytes)
+    this.#later.push(() => {
+      if (!node.up || node.incarnation !== incarnation) return
+      node.step({ kind: 'log-read', now: this.at(node), to, from, entries, first })
+    })
   }
 
   /** The checkpoint that is asked for comes at once, where a node in reach has it. */

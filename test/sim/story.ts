@@ -17,6 +17,7 @@
  *   (start takes `name=value` and `1.name=value`, options of the core)   fill 1 200      show flight | show migration
  *   rot 2 3 | rot 2 entries (a crash; the last three records are lost, or what came with the last AcceptSync and later)
  *   rot 2 log 1            (all but the first entry is)
+ *   trim 2                 (what it has applied leaves its memory; it reads its log: `readsLog=1`)
  *   checkpoint 1           delete 2                         show            messages on | messages off | decided off
  *   loss 10 seed 3         (of 100 messages so many are lost, on every link)   disorder 3 (they overtake each other)
  *   peace                  (nothing is in the way of anybody any more: all that is to be done must be done)
@@ -222,6 +223,8 @@ export class Story extends StoryWorld {
         return this.arrive(words[0]!)
       case 'checkpoint':
         return this.#checkpoint(this.#node(words[0]))
+      case 'trim':
+        return this.#trim(this.#node(words[0]))
       default:
         assert.fail(`no such command: ${command}`)
     }
@@ -235,6 +238,13 @@ export class Story extends StoryWorld {
     const index = logIndex(node.applied)
     node.disk.truncateHead({ index, configuration: since.configuration, start: logIndex(since.start) })
     node.step({ kind: 'trim', now: this.at(node), index })
+  }
+
+  /** After a start, too, before anything else: the shell applies by itself what the log says is decided. */
+  #trim(node: SimNode): void {
+    can(node.up && node.replica!.options.readsLog, `node ${node.id} does not read its log`)
+    this.replay(node)
+    node.step({ kind: 'trim', now: this.at(node), index: logIndex(node.applied) })
   }
 
   /** Both ends of a connection are told; messages go on, over another one or the next. */
