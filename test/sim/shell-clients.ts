@@ -199,10 +199,10 @@ export class Clients {
       this.#world.count('answers of non-voters')
   }
 
-  /** Commands without an answer, on connections that are open. */
-  get waiting(): readonly string[] {
+  /** Commands without an answer, on connections that are open, of nodes of which something is expected. */
+  waiting(isExpected: (node: ShellNode) => boolean): readonly string[] {
     return this.#connections.flatMap((connection) =>
-      connection?.isOpen
+      connection?.isOpen && isExpected(connection.node)
         ? [...connection.pending.values()].map(({ what }) => `${connection.name}@${connection.node.id}: ${what}`)
         : [],
     )

@@ -184,6 +184,11 @@ export class ShellNode {
     platter.capacity = kind === 'full' ? platter.used() + count : Infinity
   }
 
+  /** Its machine has ended, at a step beside the log, and the process has not noticed. */
+  get isBeyondItsEnd(): boolean {
+    return this.#platter.crashed
+  }
+
   /** Damage, while the node is down; says what. */
   damage(random: Random): string | null {
     return this.phase === 'down' ? damageDisk(random, this.#platter, this.#disk?.written ?? []) : null

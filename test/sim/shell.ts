@@ -389,7 +389,10 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   }
 
   override makePeace(): void {
-    for (const node of this.nodes.values()) node.trouble('none', 0)
+    for (const node of this.nodes.values()) {
+      node.trouble('none', 0)
+      if (node.up && node.isBeyondItsEnd) this.crash(node)
+    }
     super.makePeace()
     this.#peaceAt = this.now
   }
@@ -416,7 +419,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
       const wanted = statusOf(leader.replica!).reconfiguration?.voters ?? []
       if (wanted.some((id) => this.nodes.get(id)?.phase === 'refused')) leader.turn!.withdraw()
     }
-    const isServed = this.clients.waiting.length === 0
+    const isServed = this.clients.waiting(this.#knowsAnyone).length === 0
     if (voters.length === 0 || !isServed || !voters.every((node) => node.up)) return false
     return voters.every((node) => {
       const status = statusOf(node.replica!)
@@ -430,13 +433,17 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
     // A node that left before may know of nobody who is still there: its members were deleted since.
     const { id } = this.checker.configuration
     const last = this.random.pick(this.upNodes.filter((node) => statusOf(node.replica!).configuration.id === id))!
-    yield* this.expectSoon(() => this.clients.readAll(last) && this.isSettled())
+    yield* this.expectSoon(() => last.up && this.clients.readAll(last) && this.isSettled())
     for (const node of this.upNodes) if (node.applied === this.checker.decided.length) this.#compareHash(node)
     this.clients.judge(this.plan.rates.clock === 0)
   }
 
+  /** A node outside may know of members that were all deleted since: a person, or the operator, sends its clients away. */
+  readonly #knowsAnyone = (node: ShellNode): boolean =>
+    node.turn === null || node.turn.appliedConfiguration.voters.some(({ id }) => !this.gone.has(id))
+
   waits(): string {
-    const { waiting } = this.clients
+    const waiting = this.clients.waiting(this.#knowsAnyone)
     return `; ${waiting.length} commands without an answer: ${waiting.slice(0, 5).join('; ')}`
   }
 
