@@ -61,6 +61,14 @@ const cases: [name: string, bytes: string, commands: string[][], error: string |
   ['quotes', `SET k "a b\\n\\x41\\"" 'it\\'s \\n'\r\n`, [['SET', 'k', 'a b\nA"', "it's \\n"]], null],
   ['inline and framed', `PING\r\n${frame(['PING'])}PING\r\n`, [['PING'], ['PING'], ['PING']], null],
   ['empty and negative counts', `*0\r\n*-1\r\n${frame(['PING'])}`, [['PING']], null],
+  [
+    'lengths with zeros before them',
+    '*0000000001\r\n$00000004\r\nPING\r\n*01\r\n$0000004\r\nPING\r\n',
+    [['PING'], ['PING']],
+    null,
+  ],
+  ['lengths before LF alone', '*1\n$4\nPING\r\n', [['PING']], null],
+  ['CR inside a length', '*1\r1\r\n$4\r\nPING\r\n', [], 'invalid multibulk length'],
   ['no length', '*1\r\n$\r\n', [], 'invalid bulk length'],
   ['no number', '*a\r\n', [], 'invalid multibulk length'],
   ['a huge number', '*99999999999\r\n', [], 'invalid multibulk length'],
@@ -260,6 +268,23 @@ describe('the encoder', () => {
   it.each(replies)('%o', (reply, resp2, resp3) => {
     expect(encode(reply, 2)).toBe(resp2)
     expect(encode(reply, 3)).toBe(resp3)
+  })
+
+  it('writes any number as its digits', () => {
+    const numbers = fc.oneof(
+      fc.maxSafeInteger(),
+      fc.integer({ min: 0, max: 15 }).map((digits) => 10 ** digits - 1),
+    )
+    fc.assert(
+      fc.property(numbers, (number) => {
+        expect(encode(number, 2)).toBe(`:${number}\r\n`)
+      }),
+      { numRuns: 500, seed: 7 },
+    )
+    for (const number of [0, -0, 10, 99, 100, 2 ** 53 - 1, 2 ** 53]) expect(encode(number, 3)).toBe(`:${number}\r\n`)
+    for (const size of [0, 9, 10, 16, 17, 99, 100, 1000]) {
+      expect(encode(Buffer.alloc(size, 'x'), 2)).toBe(`$${size}\r\n${'x'.repeat(size)}\r\n`)
+    }
   })
 
   it('keeps the order of small and large pieces', () => {

@@ -31,6 +31,9 @@ const LARGE_BYTES = 65_536
 /** About what an argument takes beside its bytes. */
 export const AROUND_BYTES = 128
 
+/** Of most lengths; they are read without looking for the end of the line first. */
+const SHORT_DIGITS = 7
+
 const CR = 0x0d
 const LF = 0x0a
 const STAR = 0x2a
@@ -230,6 +233,28 @@ export class RespDecoder {
 
   /** The number on the line whose first byte is its mark; null: the line is not whole. */
   #readLength(tooLong: string, invalid: string): number | null {
+    const short = this.#readShortLength()
+    return short < 0 ? this.#readAnyLength(tooLong, invalid) : short
+  }
+
+  /** Nearly every such line: a few digits, CR and LF, all of them here. -1: it is another. */
+  #readShortLength(): number {
+    const buffer = this.#buffer
+    const first = this.#offset + 1
+    const end = Math.min(first + SHORT_DIGITS, buffer.length - 2)
+    let at = first
+    let value = 0
+    for (; at < end; at++) {
+      const digit = buffer[at]! - 0x30
+      if (digit < 0 || digit > 9) break
+      value = value * 10 + digit
+    }
+    if (at === first || at > buffer.length - 2 || buffer[at] !== CR || buffer[at + 1] !== LF) return -1
+    this.#offset = at + 2
+    return value
+  }
+
+  #readAnyLength(tooLong: string, invalid: string): number | null {
     const end = this.#lineEnd(tooLong)
     if (end < 0) return null
     const buffer = this.#buffer

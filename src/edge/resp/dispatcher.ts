@@ -24,7 +24,7 @@ export interface Line extends Origin {
   stop(): void
 }
 
-interface Asked {
+interface Held {
   readonly command: Command
   readonly args: Arguments
 }
@@ -41,7 +41,7 @@ export class Dispatcher {
   readonly #transaction: Transaction
   readonly #queue: ReplyQueue
   /** A command that waits for some before it, see `#mustWait`. */
-  #held: Asked | null = null
+  #held: Held | null = null
   /** Whether the node takes commands: asked once for all that is taken in at a time. */
   #ready: ReturnType<Front['ready']> | null = null
 
@@ -65,7 +65,7 @@ export class Dispatcher {
 
   /** Whether it need not wait any more. */
   get canGoOn(): boolean {
-    return this.#held === null || !this.#mustWait(this.#held)
+    return this.#held === null || !this.#mustWait(this.#held.command, this.#held.args)
   }
 
   /** With what is held. */
@@ -74,7 +74,7 @@ export class Dispatcher {
     this.#held = null
     if (held === null) return
     if (held.command.name === 'exec') this.#exec(held.command)
-    else this.#submit(held)
+    else this.#submit(held.command, held.args)
   }
 
   /** The connection is gone. */
@@ -173,9 +173,8 @@ export class Dispatcher {
 
   #takeOn(command: Command, args: Arguments): void {
     if (command.kind === 'read' && this.#answerStale(args)) return
-    const asked = { command, args }
-    if (this.#mustWait(asked)) this.#held = asked
-    else this.#submit(asked)
+    if (this.#mustWait(command, args)) this.#held = { command, args }
+    else this.#submit(command, args)
   }
 
   #answerStale(args: Arguments): boolean {
@@ -189,21 +188,20 @@ export class Dispatcher {
   }
 
   /** A write for the reads before it; who asks for much of the log for others that do. */
-  #mustWait(asked: Asked): boolean {
-    if (asked.command.kind !== 'read' && this.#queue.unansweredReads > 0) return true
-    return this.#queue.expectedLargeBytes >= LIMITS.largeInLogBytes && this.#answersLarge(asked)
+  #mustWait(command: Command, args: Arguments): boolean {
+    if (command.kind !== 'read' && this.#queue.unansweredReads > 0) return true
+    return this.#queue.expectedLargeBytes >= LIMITS.largeInLogBytes && this.#answersLarge(command, args)
   }
 
-  #answersLarge({ command, args }: Asked): boolean {
+  #answersLarge(command: Command, args: Arguments): boolean {
     if (command.kind === 'read') return this.#queue.unansweredWrites > 0
     return command.name === 'exec' ? this.#transaction.answersLarge : givesAndKeeps(command.name, args)
   }
 
   /** Hands a command to the node: a write, and a read behind writes, through the log. */
-  #submit(asked: Asked): void {
-    const { command, args } = asked
+  #submit(command: Command, args: Arguments): void {
     const throughLog = command.kind !== 'read' || this.#queue.unansweredWrites > 0
-    const tag = this.#queue.open(throughLog ? (this.#answersLarge(asked) ? 'large' : 'write') : 'read')
+    const tag = this.#queue.open(throughLog ? (this.#answersLarge(command, args) ? 'large' : 'write') : 'read')
     this.#hand(this.#line, tag, args, throughLog)
   }
 
@@ -241,9 +239,8 @@ export class Dispatcher {
   }
 
   #exec(command: Command): void {
-    const asked = { command, args: EXEC_ARGUMENTS }
-    if (this.#transaction.isOpen && this.#mustWait(asked)) {
-      this.#held = asked
+    if (this.#transaction.isOpen && this.#mustWait(command, EXEC_ARGUMENTS)) {
+      this.#held = { command, args: EXEC_ARGUMENTS }
       return
     }
     const way = this.#transaction.answersLarge ? 'large' : 'write'

@@ -28,6 +28,13 @@ const LARGE_BYTES = 16_384
 const CHUNK_BYTES = 16_384
 
 const OK_BYTES = Buffer.from('+OK\r\n')
+const LINE_END = Buffer.from('\r\n')
+const NULL_BYTES = Buffer.from('_\r\n')
+const NULL_BULK_BYTES = Buffer.from('$-1\r\n')
+const DOLLAR = 0x24
+const COLON = 0x3a
+/** Bytes up to so many are copied here: a call of the system's own copy is dearer. */
+const SHORT_BYTES = 16
 
 export class RespEncoder {
   /** Filled once, piece behind piece: sockets may still hold what lies before `#start`. */
@@ -47,8 +54,9 @@ export class RespEncoder {
 
   reply(reply: Reply, protocol: Protocol): void {
     if (reply === 'OK') this.#raw(OK_BYTES)
-    else if (reply === null) this.#ascii(protocol === 3 ? '_\r\n' : '$-1\r\n')
+    else if (reply === null) this.#raw(protocol === 3 ? NULL_BYTES : NULL_BULK_BYTES)
     else if (typeof reply === 'string') this.#ascii(`+${oneLine(reply)}\r\n`)
+    else if (typeof reply === 'number' && reply >= 0 && Number.isSafeInteger(reply)) this.#head(COLON, reply)
     else if (typeof reply === 'number' || typeof reply === 'bigint') this.#ascii(`:${reply}\r\n`)
     else if (reply instanceof Uint8Array) this.#bulk(reply)
     else if (Array.isArray(reply)) this.#items('*', reply as readonly Reply[], protocol)
@@ -97,20 +105,34 @@ export class RespEncoder {
   }
 
   #bulk(bytes: Uint8Array): void {
-    this.#ascii(`$${bytes.length}\r\n`)
+    this.#head(DOLLAR, bytes.length)
     if (bytes.length >= LARGE_BYTES) {
       this.#cut()
       this.#pieces.push(bytes)
     } else {
       this.#raw(bytes)
     }
-    this.#ascii('\r\n')
+    this.#raw(LINE_END)
   }
 
   #raw(bytes: Uint8Array): void {
     this.#reserve(bytes.length)
-    this.#buffer.set(bytes, this.#length)
+    if (bytes.length > SHORT_BYTES) this.#buffer.set(bytes, this.#length)
+    else for (let at = 0; at < bytes.length; at++) this.#buffer[this.#length + at] = bytes[at]!
     this.#length += bytes.length
+  }
+
+  /** A mark and a number that is not negative, without a text of them: most replies begin so. */
+  #head(mark: number, count: number): void {
+    let digits = 1
+    for (let rest = count; rest >= 10; rest = Math.floor(rest / 10)) digits++
+    this.#reserve(1 + digits + LINE_END.length)
+    this.#buffer[this.#length++] = mark
+    this.#length += digits
+    for (let at = this.#length, rest = count; digits > 0; digits--, rest = Math.floor(rest / 10)) {
+      this.#buffer[--at] = 0x30 + (rest % 10)
+    }
+    this.#raw(LINE_END)
   }
 
   /** Characters below 128 only. */
