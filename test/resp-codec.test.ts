@@ -2,7 +2,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Incoming } from '../src/edge/resp/incoming.ts'
-import { AROUND_BYTES, ProtocolError, RespDecoder } from '../src/edge/resp/decoder.ts'
+import { AROUND_BYTES, RespDecoder } from '../src/edge/resp/decoder.ts'
+import { ProtocolError } from '../src/edge/resp/inline.ts'
 import { RespEncoder } from '../src/edge/resp/encoder.ts'
 import type { Reply } from '../src/machine/reply.ts'
 

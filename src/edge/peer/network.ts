@@ -7,14 +7,14 @@
  * volume id; a frame is delivered whole or not at all; frames of one connection arrive in order. No guarantee
  * across connections: consensus repairs loss, doubling and reordering.
  */
-import { createHmac, randomBytes, timingSafeEqual } from 'node:crypto'
+import { randomBytes } from 'node:crypto'
 import { type Server, type Socket, createServer } from 'node:net'
 import { LIMITS } from '../../config.ts'
 import { splitAddress } from '../../contract.ts'
 import { LokiError } from '../../errors.ts'
 import type { ClusterId, Member, NodeId, VolumeId } from '../../vocabulary.ts'
-import { Output } from '../output.ts'
-import { FrameDecoder, FrameWriter, type Hello, PROTOCOL, type PeerFrame } from './frames.ts'
+import { Connection } from './connection.ts'
+import { type Hello, PROTOCOL, type PeerFrame } from './frames.ts'
 import { acceptSharing, connectSharing } from '../shared-reads.ts'
 
 type Payload = Extract<PeerFrame, { kind: 'consensus' | 'relay' }>
@@ -48,52 +48,6 @@ const SILENCE_MILLISECONDS = 5000
 const REDIAL_LEAST_MILLISECONDS = 20
 const REFUSAL_LOG_MILLISECONDS = 10_000
 const REDIAL_MOST_MILLISECONDS = 500
-
-/** One connection: handshake, then frames. */
-class Connection {
-  readonly socket: Socket
-  readonly dialled: boolean
-  readonly writer = new FrameWriter()
-  readonly decoder = new FrameDecoder(LIMITS.peerHandshakeBytes)
-  readonly ownHello: Buffer
-  otherHello: Buffer | null = null
-  other: Hello | null = null
-  peer: NodeId | null = null
-  heardAt = performance.now()
-  /** When it was last told that a large frame moves. */
-  movedAt = -Infinity
-  readonly output: Output
-  dirty = false
-  /** Largest write since the socket had taken everything: one frame may be larger than what may wait. */
-  #largestBytes = 0
-
-  constructor(socket: Socket, dialled: boolean, hello: Hello) {
-    this.socket = socket
-    this.dialled = dialled
-    this.output = new Output(socket)
-    this.ownHello = this.writer.hello(hello)
-  }
-
-  flush(): void {
-    this.dirty = false
-    const { socket, writer, output } = this
-    if (writer.length === 0 || socket.destroyed) return
-    const bytes = writer.view()
-    this.#largestBytes = Math.max(output.bytes === 0 ? 0 : this.#largestBytes, bytes.length)
-    output.write([bytes])
-    // What the system took at once is not looked at again: its memory serves for the next frames.
-    writer.clear(output.bytes === 0)
-  }
-
-  get isBehind(): boolean {
-    return this.output.bytes + this.writer.length > LIMITS.peerBehindBytes
-  }
-
-  /** Bytes that the other side has not taken, beside one write that may be as large as it must. */
-  get waitingBytes(): number {
-    return this.output.bytes + this.writer.length - this.#largestBytes
-  }
-}
 
 interface Dial {
   readonly member: Member
@@ -221,8 +175,9 @@ export class PeerNetwork {
   // ---- one connection ----------------------------------------------------------------------------------------------
 
   #open(socket: Socket, dialled: boolean): Connection {
-    const { cluster, node, volume } = this.#options
-    const connection = new Connection(socket, dialled, { ...PROTOCOL, cluster, node, volume, nonce: randomBytes(16) })
+    const { cluster, node, volume, token } = this.#options
+    const hello = { ...PROTOCOL, cluster, node, volume, nonce: randomBytes(16) }
+    const connection = new Connection(socket, dialled, hello, token)
     if (!dialled) this.#makeRoom()
     this.#all.add(connection)
     socket.setNoDelay(true)
@@ -305,8 +260,7 @@ export class PeerNetwork {
     if (connection.socket.destroyed) return
     switch (frame.kind) {
       case 'hello':
-        if (connection.other) throw new LokiError('FRAME_MALFORMED', 'a second hello')
-        this.#greeted(connection, frame.hello, frame.bytes)
+        connection.greeted(frame.hello, frame.bytes)
         break
       case 'proof':
         this.#proved(connection, frame.proof)
@@ -341,32 +295,8 @@ export class PeerNetwork {
     this.#options.log(message, fields)
   }
 
-  #proof(prover: 'dialler' | 'listener', own: Buffer, other: Buffer): Buffer {
-    return createHmac('sha256', this.#options.token).update(prover).update(own).update(other).digest()
-  }
-
-  #greeted(connection: Connection, hello: Hello, bytes: Buffer): void {
-    connection.other = hello
-    connection.otherHello = bytes
-    if (hello.lowest > PROTOCOL.highest || hello.highest < PROTOCOL.lowest) {
-      throw new LokiError(
-        'PROTOCOL_VERSION',
-        `the peer speaks versions ${hello.lowest} to ${hello.highest}, this node ${PROTOCOL.lowest} to ${PROTOCOL.highest}`,
-      )
-    }
-    const role = connection.dialled ? 'dialler' : 'listener'
-    connection.writer.proof(this.#proof(role, connection.ownHello, bytes))
-    connection.flush()
-  }
-
   #proved(connection: Connection, proof: Buffer): void {
-    const { other, otherHello } = connection
-    if (!other || !otherHello || connection.peer !== null) throw new LokiError('FRAME_MALFORMED', 'proof out of order')
-    const role = connection.dialled ? 'listener' : 'dialler'
-    const expected = this.#proof(role, otherHello, connection.ownHello)
-    if (proof.length !== expected.length || !timingSafeEqual(proof, expected)) {
-      throw new LokiError('UNAUTHORIZED', "the peer does not have this cluster's token")
-    }
+    const other = connection.checkProof(proof)
     this.#admit(other)
     connection.peer = other.node
     connection.decoder.limit = LIMITS.peerFrameBytes
