@@ -12,30 +12,8 @@ import { bytesOf, fits, slice } from './log.ts'
 import type { DecidedEntries, FetchDecided, NoLongerHere } from './messages.ts'
 import { isLearner, isVoter } from './quorum.ts'
 import { takesEntries } from './room.ts'
-import { type Replica, isInSight, isLeading, learn, replaceByCheckpoint, send, votes } from './state.ts'
-
-/** How many bytes of entries went to nodes that asked, and came from whom: since this process began. */
-export interface Migration {
-  sentBytes: number
-  readonly receivedBytes: Map<NodeId, number>
-}
-
-export interface Fetch {
-  /** The largest index that is known to be decided somewhere. */
-  goal: number
-  /** Nodes that are known to be ahead, beside the members of the configuration. */
-  hinted: Set<NodeId>
-  pending: Map<NodeId, { readonly from: number; readonly upTo: number; readonly at: number }>
-  buffered: Map<number, readonly Entry[]>
-  bufferedBytes: number
-  /** Sources that did not answer, and until when they are not asked. */
-  avoided: Map<NodeId, number>
-  polledAt: number
-  turn: number
-  /** A leader wants this node as a voter: poll often. */
-  invitedUntil: number
-  askedCheckpointAt: number
-}
+import { learn, replaceByCheckpoint, send } from './changes.ts'
+import { type Fetch, type Replica, isInSight, isLeading, votes } from './state.ts'
 
 export const createFetch = (): Fetch => ({
   goal: 0,

@@ -22,16 +22,10 @@
  *
  * It may learn what is decided from anyone, as ever (catch-up.ts): that is true whatever it has lost.
  */
-import { type Ballot, type NodeId, compareBallots } from '../vocabulary.ts'
+import { type NodeId, compareBallots } from '../vocabulary.ts'
 import type { AskPromise, TellPromise } from './messages.ts'
-import { type Replica, peers, persist, promise, requestPrepare, send, votes } from './state.ts'
-
-/** What the others have promised, as far as they have answered. */
-export interface Recall {
-  readonly heard: Set<NodeId>
-  floor: Ballot
-  askedAt: number
-}
+import { persist, promise, requestPrepare, send } from './changes.ts'
+import { type Replica, peers, votes } from './state.ts'
 
 /** Whether this voter may have promised something that it does not know, and has not heard of all others yet. */
 export const isForgetful = (replica: Replica): boolean => replica.recall !== null

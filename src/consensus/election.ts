@@ -19,34 +19,8 @@ import { isBound } from './leases.ts'
 import type { HeartbeatReply, HeartbeatRequest } from './messages.ts'
 import { acceptQuorum, isVoter, prepareQuorum } from './quorum.ts'
 import { hearRoom } from './room.ts'
-import { type Replica, isLeading, peers, send, votes } from './state.ts'
-
-export interface Election {
-  /** This node's own ballot; n = 0 until it takes over in this process. */
-  own: Ballot
-  /** The largest elected ballot it knows of in this configuration. */
-  leader: Ballot
-  /** Who was to lead this configuration when it began; 0: not known. */
-  readonly agreed: NodeId
-  happy: boolean
-  round: number
-  startedAt: number
-  /** How long a round lasts: an election timeout, or less while this voter is in a hurry. */
-  roundMilliseconds: number
-  /** The round under way was judged before its time, because everybody within reach had answered. */
-  judged: boolean
-  hurriedAt: number
-  /** The last round was judged without the answer of a leader that was heard of in another way. */
-  excused: boolean
-  /** The leader that made this voter happy until its connection was closed; null: none. */
-  suspect: NodeId | null
-  lastTick: number
-  replies: Map<NodeId, HeartbeatReply>
-  /** Rounds in a row in which a voter could not follow this leader because it has promised more to somebody. */
-  outbidRounds: number
-  /** The ballot in which this node was seen to lead. */
-  led: Ballot | null
-}
+import { send } from './changes.ts'
+import { type Election, type Replica, isLeading, peers, votes } from './state.ts'
 
 const QUICK_ROUND_LEAST_MILLISECONDS = 20
 

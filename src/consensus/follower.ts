@@ -12,16 +12,8 @@ import { fits, lastIndex, slice } from './log.ts'
 import type { AcceptDecide, AcceptSync, Beacon, CatchUp, Decide, Prepare, TakeOver } from './messages.ts'
 import { mayTakeOver, stepDown, takeOver } from './leader.ts'
 import { takesEntries, takesSync } from './room.ts'
-import {
-  type Replica,
-  appendEntries,
-  hearDecided,
-  peers,
-  promise,
-  replaceSuffix,
-  requestPrepare,
-  send,
-} from './state.ts'
+import { appendEntries, hearDecided, promise, replaceSuffix, requestPrepare, send } from './changes.ts'
+import { type Replica, peers } from './state.ts'
 
 export function onPrepare(replica: Replica, from: NodeId, message: Prepare): void {
   // In doubt about its promises it makes none; it asks for Prepare again when it knows them.
@@ -50,6 +42,14 @@ export function onPrepare(replica: Replica, from: NodeId, message: Prepare): voi
   }
   replica.phase = 'promised'
   sendPromise(replica, from, message)
+}
+
+/** After every event: whether the lease is over for which a candidate was kept waiting. */
+export function answerHeld(replica: Replica): void {
+  const held = replica.heldPrepare
+  if (held === null || isBound(replica, held.from)) return
+  replica.heldPrepare = null
+  onPrepare(replica, held.from, held.message)
 }
 
 /** A refusal reveals a promise; that it may not be durable yet harms nobody. */

@@ -6,76 +6,25 @@
  * - Entries leave before the leader's own sync; the leader counts itself only when storage has confirmed.
  */
 import { invariant } from '../invariant.ts'
-import {
-  type Ballot,
-  type Entry,
-  type LogIndex,
-  type NodeId,
-  compareBallots,
-  logIndex,
-  sameBallot,
-} from '../vocabulary.ts'
+import { type Ballot, type Entry, type NodeId, compareBallots, logIndex, sameBallot } from '../vocabulary.ts'
 import { hint } from './catch-up.ts'
-import { type Lease, createLease, isBound, releaseLease } from './leases.ts'
+import { createLease, isBound, releaseLease } from './leases.ts'
 import { bytesOf, entryBytes, entryAt, fits, lastIndex, slice } from './log.ts'
 import type { Accepted, NotAccepted, Promise_, Resend } from './messages.ts'
 import { acceptQuorum, intactQuorum, isVoter, prepareQuorum, reachedBy } from './quorum.ts'
 import { confirmReads, failReads, restartReads } from './reads.ts'
 import { mayLeadWithoutRoom, mostUndecidedBytes } from './room.ts'
+import { advanceDecided, appendEntries, promise, rejoinAnew, replaceSuffix, send } from './changes.ts'
 import {
+  type Leadership,
+  type Progress,
   type Replica,
-  advanceDecided,
-  appendEntries,
   isInSight,
   isLeading,
   peers,
   pendingConfiguration,
-  promise,
-  rejoinAnew,
-  replaceSuffix,
-  send,
   votes,
 } from './state.ts'
-import type { Configuration } from '../vocabulary.ts'
-
-/** How far the leader knows one voter to be. */
-interface Progress {
-  /** `unknown`: needs Prepare. `syncing`: AcceptSync is on its way. `replicating`: holds a prefix of our log. */
-  state: 'unknown' | 'syncing' | 'replicating'
-  /** Accepted in this ballot, durably, up to here; and when it said so last. */
-  acked: number
-  acceptedAt: number
-  /** Next entry to send. */
-  next: number
-  inFlightBytes: number
-  /** The decided index it was last told. */
-  decidedSent: number
-  /** When Prepare, or the beacon, last went out. */
-  sentAt: number
-}
-
-export interface Leadership {
-  readonly ballot: Ballot
-  phase: 'prepare' | 'accept'
-  readonly since: number
-  /** The configuration before agreed on this leader: the other members may still be on their way into this one. */
-  readonly agreed: boolean
-  readonly promises: Map<NodeId, Promise_>
-  readonly progress: Map<NodeId, Progress>
-  /** (accepted ballot, last index) of the log that was adopted. */
-  adopted: { readonly ballot: Ballot; readonly index: LogIndex }
-  /** Nothing chosen in a smaller ballot is above this. */
-  adoptedEnd: LogIndex
-  /** Decided in this ballot. Followers hear of no more, see `tally`. */
-  decided: LogIndex
-  undecidedBytes: number
-  readonly lease: Lease
-  transfer: { readonly to: NodeId; readonly since: number; toldAt: number } | null
-  /** A change of membership whose new voters are still catching up. */
-  reconfiguration: { readonly next: Configuration; invitedAt: number } | null
-  /** How far nodes say they are that are not voters yet: what they hold decided. */
-  readonly reports: Map<NodeId, number>
-}
 
 /** The log of a node in doubt may lack what is decided (doubt.ts), and one that has granted a lease waits for its end. */
 export const mayTakeOver = (replica: Replica): boolean =>

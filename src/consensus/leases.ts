@@ -27,35 +27,16 @@
 import type { NodeId } from '../vocabulary.ts'
 import { compareBallots, nodeId, sameBallot } from '../vocabulary.ts'
 import type { Milliseconds } from './events.ts'
-import { onPrepare } from './follower.ts'
 import type { LeaseGrant, LeaseRelease, LeaseRequest, Prepare } from './messages.ts'
 import { acceptQuorum, reachedBy } from './quorum.ts'
-import { confirmReads } from './reads.ts'
-import { type Replica, isLeading, peers, pendingConfiguration, send } from './state.ts'
+import { send } from './changes.ts'
+import { type Grant, type Lease, type Replica, isLeading, peers, pendingConfiguration } from './state.ts'
 
 /** The rate of no clock is wrong by more than this. Quartz is a hundred times better; a broken clock is not. */
 export const CLOCK_RATE_ERROR = 0.05
 
 /** Questions in one lease: so many may be lost. */
 const REQUESTS_PER_LEASE = 4
-
-/** What a voter has granted, to whom, and until when; and who waits for the end of it. */
-export interface Grant {
-  /** Only this node may be promised something; 0: nobody. */
-  readonly holder: NodeId
-  /** When the holder sent the question, by its clock. */
-  readonly sent: number
-  readonly until: Milliseconds
-}
-
-/** The leader's side. Times are its own clock's, rounded down. */
-export interface Lease {
-  askedAt: Milliseconds
-  /** Grants of questions from this time or before do not count. */
-  releasedAt: number
-  /** The newest question that each follower has granted. */
-  readonly granted: Map<NodeId, number>
-}
 
 const BEFORE_START = Infinity
 
@@ -95,7 +76,6 @@ export function holdsLease(replica: Replica): boolean {
 
 /** Asks again in time. A question promises nothing. */
 export function tickLease(replica: Replica): void {
-  answerHeld(replica)
   const milliseconds = duration(replica)
   if (milliseconds === 0 || !isLeading(replica) || pendingConfiguration(replica) !== null) return
   const { lease, transfer, ballot } = replica.leadership!
@@ -110,7 +90,6 @@ export function onLeaseGrant(replica: Replica, from: NodeId, message: LeaseGrant
   const { granted, releasedAt } = replica.leadership!.lease
   if (message.sent <= releasedAt) return
   granted.set(from, Math.max(message.sent, granted.get(from) ?? 0))
-  confirmReads(replica)
 }
 
 /** A transfer begins: from here on this leader asks a quorum for each read, and its followers are free. */
@@ -144,21 +123,13 @@ export function onLeaseRelease(replica: Replica, from: NodeId, message: LeaseRel
   const { grant, promise } = replica
   if (grant.holder !== from || !sameBallot(promise, message.ballot) || grant.sent > message.sent) return
   replica.grant = NO_GRANT
-  answerHeld(replica)
 }
 
-/** A candidate asks while another holds a lease: it is answered when that is over. The largest ballot stays. */
+/** A candidate asks while another holds a lease: it is answered when that is over (follower.ts). The largest ballot stays. */
 export function holdPrepare(replica: Replica, from: NodeId, message: Prepare): void {
   const { heldPrepare } = replica
   if (heldPrepare !== null && compareBallots(heldPrepare.message.ballot, message.ballot) > 0) return
   replica.heldPrepare = { from, message }
-}
-
-function answerHeld(replica: Replica): void {
-  const held = replica.heldPrepare
-  if (held === null || isBound(replica, held.from)) return
-  replica.heldPrepare = null
-  onPrepare(replica, held.from, held.message)
 }
 
 /**

@@ -15,15 +15,8 @@ import { compareBallots, logIndex, sameBallot, type LogIndex, type NodeId } from
 import { holdsLease } from './leases.ts'
 import type { ReadAck, ReadProbe } from './messages.ts'
 import { acceptQuorum } from './quorum.ts'
-import { type Replica, isLeading, peers, pendingConfiguration, send } from './state.ts'
-
-export interface PendingRead {
-  readonly id: number
-  index: LogIndex
-  sentAt: number
-  acks: Set<NodeId>
-  confirmed: boolean
-}
+import { send } from './changes.ts'
+import { type PendingRead, type Replica, isLeading, peers, pendingConfiguration } from './state.ts'
 
 const readIndex = (replica: Replica): LogIndex => logIndex(Math.max(replica.known, replica.leadership?.adoptedEnd ?? 0))
 

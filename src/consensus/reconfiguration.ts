@@ -16,18 +16,8 @@ import { entryAt, lastIndex, sameConfiguration } from './log.ts'
 import type { Invite, Message, Sealed } from './messages.ts'
 import { isLearner, isVoter, prepareQuorum } from './quorum.ts'
 import { failReads } from './reads.ts'
-import {
-  type Replica,
-  enterConfiguration,
-  holdsPrefix,
-  isInSight,
-  isLeading,
-  peers,
-  pendingConfiguration,
-  requestPrepare,
-  send,
-  votes,
-} from './state.ts'
+import { enterConfiguration, requestPrepare, send } from './changes.ts'
+import { type Replica, holdsPrefix, isInSight, isLeading, peers, pendingConfiguration, votes } from './state.ts'
 
 /** Begins a change; again and again the same one is no new one. Not the leader, or another one under way: nothing. */
 export function onReconfigure(replica: Replica, next: Configuration): void {

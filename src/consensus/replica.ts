@@ -29,7 +29,7 @@ import { createElection, onDisconnected, onHeartbeatReply, onHeartbeatRequest, o
 import { settleElection, tickElection } from './election.ts'
 import type { Effect, Event, Milliseconds, Position } from './events.ts'
 import { onAcceptDecide, onAcceptSync, onBeacon, onCatchUp, onDecide, onPrepare, onTakeOver } from './follower.ts'
-import { sayAccepted, tickFollower } from './follower.ts'
+import { answerHeld, sayAccepted, tickFollower } from './follower.ts'
 import {
   appendAsLeader,
   endTransfer,
@@ -56,9 +56,9 @@ import {
   onWithdraw,
 } from './reconfiguration.ts'
 import { startDecided, tickReconfiguration } from './reconfiguration.ts'
-import { DEFAULT_OPTIONS, type Options, type Replica, advanceDecided, isLeading, recordDecided } from './state.ts'
-import { requestPrepare, takePersisted, votes } from './state.ts'
 import { leaderOf } from './status.ts'
+import { advanceDecided, recordDecided, requestPrepare, takePersisted } from './changes.ts'
+import { type Options, type Replica, DEFAULT_OPTIONS, isLeading, votes } from './state.ts'
 
 export { acceptsCheckpoint, acceptsProposals, DEFAULT_OPTIONS }
 export { isShortOfRoom } from './room.ts'
@@ -208,6 +208,7 @@ function settle(replica: Replica): void {
     replica.early = null
     if (early.message.ballot.configuration === replica.configuration.id) route(replica, early.from, early.message)
   }
+  answerHeld(replica)
   tryAdopt(replica)
   settleElection(replica)
   tickTransfer(replica)

@@ -1,32 +1,12 @@
 /**
- * The state of a replica, and the few acts on it that every part of the core shares. PURE.
- *
- * What must be durable is changed here only, each change together with its `persist` effect, so that the
- * order of effects is the order in which things became true.
+ * What a replica is: its options, its state with that of each part of the core, and the questions that all of them ask
+ * of it. Changes are made in changes.ts and in the part that owns the field. PURE.
  */
-import { invariant } from '../invariant.ts'
-import {
-  type Ballot,
-  type Configuration,
-  type Entry,
-  type LogIndex,
-  type LogRecord,
-  type NodeId,
-  compareBallots,
-  logIndex,
-  sameBallot,
-  type Room,
-} from '../vocabulary.ts'
-import type { Fetch, Migration } from './catch-up.ts'
-import type { Recall } from './doubt.ts'
-import type { Election } from './election.ts'
-import type { Effect, Milliseconds, Position } from './events.ts'
-import type { Leadership } from './leader.ts'
-import type { Grant } from './leases.ts'
-import { type Log, append, createLog, entryAt, lastIndex, sameEntry, slice, truncateFrom } from './log.ts'
-import type { Message, Prepare } from './messages.ts'
+import type { Ballot, Configuration, Entry, LogIndex, NodeId, Room } from '../vocabulary.ts'
+import type { Effect, Milliseconds } from './events.ts'
+import type { Log } from './log.ts'
+import type { HeartbeatReply, Prepare, Promise_ } from './messages.ts'
 import { isVoter } from './quorum.ts'
-import type { PendingRead } from './reads.ts'
 
 export interface Options {
   /** A heartbeat round; a leader that is out of sight for one to two of them is replaced. */
@@ -62,6 +42,128 @@ export const DEFAULT_OPTIONS: Options = {
   readsLog: false,
   reconfigurationLagEntries: 256,
   fetchSegmentEntries: 512,
+}
+
+/** How many bytes of entries went to nodes that asked, and came from whom: since this process began. */
+export interface Migration {
+  sentBytes: number
+  readonly receivedBytes: Map<NodeId, number>
+}
+
+export interface Fetch {
+  /** The largest index that is known to be decided somewhere. */
+  goal: number
+  /** Nodes that are known to be ahead, beside the members of the configuration. */
+  hinted: Set<NodeId>
+  pending: Map<NodeId, { readonly from: number; readonly upTo: number; readonly at: number }>
+  buffered: Map<number, readonly Entry[]>
+  bufferedBytes: number
+  /** Sources that did not answer, and until when they are not asked. */
+  avoided: Map<NodeId, number>
+  polledAt: number
+  turn: number
+  /** A leader wants this node as a voter: poll often. */
+  invitedUntil: number
+  askedCheckpointAt: number
+}
+
+/** What the others have promised, as far as they have answered. */
+export interface Recall {
+  readonly heard: Set<NodeId>
+  floor: Ballot
+  askedAt: number
+}
+
+export interface Election {
+  /** This node's own ballot; n = 0 until it takes over in this process. */
+  own: Ballot
+  /** The largest elected ballot it knows of in this configuration. */
+  leader: Ballot
+  /** Who was to lead this configuration when it began; 0: not known. */
+  readonly agreed: NodeId
+  happy: boolean
+  round: number
+  startedAt: number
+  /** How long a round lasts: an election timeout, or less while this voter is in a hurry. */
+  roundMilliseconds: number
+  /** The round under way was judged before its time, because everybody within reach had answered. */
+  judged: boolean
+  hurriedAt: number
+  /** The last round was judged without the answer of a leader that was heard of in another way. */
+  excused: boolean
+  /** The leader that made this voter happy until its connection was closed; null: none. */
+  suspect: NodeId | null
+  lastTick: number
+  replies: Map<NodeId, HeartbeatReply>
+  /** Rounds in a row in which a voter could not follow this leader because it has promised more to somebody. */
+  outbidRounds: number
+  /** The ballot in which this node was seen to lead. */
+  led: Ballot | null
+}
+
+/** What a voter has granted, to whom, and until when; and who waits for the end of it. */
+export interface Grant {
+  /** Only this node may be promised something; 0: nobody. */
+  readonly holder: NodeId
+  /** When the holder sent the question, by its clock. */
+  readonly sent: number
+  readonly until: Milliseconds
+}
+
+/** The leader's side. Times are its own clock's, rounded down. */
+export interface Lease {
+  askedAt: Milliseconds
+  /** Grants of questions from this time or before do not count. */
+  releasedAt: number
+  /** The newest question that each follower has granted. */
+  readonly granted: Map<NodeId, number>
+}
+
+/** How far the leader knows one voter to be. */
+export interface Progress {
+  /** `unknown`: needs Prepare. `syncing`: AcceptSync is on its way. `replicating`: holds a prefix of our log. */
+  state: 'unknown' | 'syncing' | 'replicating'
+  /** Accepted in this ballot, durably, up to here; and when it said so last. */
+  acked: number
+  acceptedAt: number
+  /** Next entry to send. */
+  next: number
+  inFlightBytes: number
+  /** The decided index it was last told. */
+  decidedSent: number
+  /** When Prepare, or the beacon, last went out. */
+  sentAt: number
+}
+
+export interface Leadership {
+  readonly ballot: Ballot
+  phase: 'prepare' | 'accept'
+  readonly since: number
+  /** The configuration before agreed on this leader: the other members may still be on their way into this one. */
+  readonly agreed: boolean
+  readonly promises: Map<NodeId, Promise_>
+  readonly progress: Map<NodeId, Progress>
+  /** (accepted ballot, last index) of the log that was adopted. */
+  adopted: { readonly ballot: Ballot; readonly index: LogIndex }
+  /** Nothing chosen in a smaller ballot is above this. */
+  adoptedEnd: LogIndex
+  /** Decided in this ballot. Followers hear of no more, see `tally`. */
+  decided: LogIndex
+  undecidedBytes: number
+  readonly lease: Lease
+  transfer: { readonly to: NodeId; readonly since: number; toldAt: number } | null
+  /** A change of membership whose new voters are still catching up. */
+  reconfiguration: { readonly next: Configuration; invitedAt: number } | null
+  /** How far nodes say they are that are not voters yet: what they hold decided. */
+  readonly reports: Map<NodeId, number>
+}
+
+export interface PendingRead {
+  readonly id: number
+  index: LogIndex
+  sentAt: number
+  acks: Set<NodeId>
+  confirmed: boolean
 }
 
 /**
@@ -144,167 +246,6 @@ export interface Replica {
   announced: { leader: NodeId | null; ballot: Ballot }
 }
 
-export function send(replica: Replica, to: NodeId, message: Message, when: 'now' | 'after-sync'): void {
-  replica.effects.push({ kind: 'send', to, message, afterSync: when === 'after-sync' })
-}
-
-export function persist(replica: Replica, record: LogRecord): void {
-  replica.effects.push({ kind: 'persist', record })
-}
-
-/** Writes down what is decided, along with something that is written anyway or after a while of silence. */
-export function recordDecided(replica: Replica): void {
-  if (replica.recordedDecided >= replica.decided) return
-  replica.recordedDecided = replica.decided
-  replica.recordedAt = replica.now
-  persist(replica, { kind: 'decided', index: replica.decided })
-}
-
-/** Promises `ballot`. What depends on it may leave after the next sync only. */
-export function promise(replica: Replica, ballot: Ballot): void {
-  invariant(compareBallots(ballot, replica.promise) > 0, 'a promise never goes back')
-  replica.promise = ballot
-  // In another ballot the log may be replaced above what is decided here.
-  replica.known = replica.decided
-  rejoinAnew(replica)
-  persist(replica, { kind: 'promise', ballot })
-}
-
-/**
- * It had rejoined with what it adopted, or with the log of a leader that was out of date, perhaps: the next leader may
- * have adopted less, and may know of more.
- */
-export function rejoinAnew(replica: Replica): void {
-  if (replica.decided < (replica.rejoinedAt ?? 0)) replica.rejoinedAt = null
-}
-
-export function appendEntries(replica: Replica, entries: readonly Entry[]): void {
-  if (entries.length === 0) return
-  recordDecided(replica)
-  append(replica.log, entries)
-  persist(replica, { kind: 'entries', entries })
-}
-
-/**
- * One atomic act: the accepted ballot becomes `ballot`, and the log from `from` on becomes `entries`. What is
- * there already is left alone, so that a usual change of leader replaces nothing.
- */
-export function replaceSuffix(replica: Replica, ballot: Ballot, from: LogIndex, entries: readonly Entry[]): void {
-  const log = replica.log
-  let base: number = from
-  let skip = 0
-  while (skip < entries.length) {
-    const mine = entryAt(log, base)
-    if (base > replica.decided && (mine === undefined || !sameEntry(mine, entries[skip]!))) break
-    base++
-    skip++
-  }
-  base = Math.max(base, replica.decided + 1)
-  invariant(base <= lastIndex(log) + 1, `a suffix from ${base} leaves a gap after ${lastIndex(log)}`)
-  const rest = entries.slice(skip)
-  recordDecided(replica)
-  truncateFrom(log, base)
-  append(log, rest)
-  // What was learned, and is not durable, is gone with the rest: what takes its place is not known to be decided. This
-  // leader may be out of date, or of a configuration that is over. It is learned again.
-  replica.known = logIndex(Math.min(replica.known, base - 1))
-  expectNoMore(replica)
-  replica.acceptedBallot = ballot
-  replica.durable = logIndex(Math.min(replica.durable, base - 1))
-  replica.generation++
-  persist(replica, { kind: 'accept-sync', ballot, base: logIndex(base), entries: rest })
-}
-
-/** What is gone from the log was not decided: nobody waits for it to be. */
-function expectNoMore(replica: Replica): void {
-  if (replica.rejoinedAt !== null) replica.rejoinedAt = logIndex(Math.min(replica.rejoinedAt, lastIndex(replica.log)))
-}
-
-/**
- * Takes entries that are decided, contiguous, the first one no later than `known + 1`. Only a suffix that
- * contradicts them is dropped: it cannot have been chosen, and neither can anything behind it.
- */
-export function learn(replica: Replica, entries: readonly Entry[]): void {
-  const last = entries.at(-1)
-  if (last === undefined || last.index <= replica.known) return
-  const fresh = entries.filter((entry) => entry.index > replica.known)
-  invariant(fresh[0]!.index === replica.known + 1, 'learned entries join what is known')
-  const at = fresh.findIndex((entry) => {
-    const mine = entryAt(replica.log, entry.index)
-    return mine === undefined || !sameEntry(mine, entry)
-  })
-  if (at >= 0) {
-    const rest = fresh.slice(at)
-    if (rest[0]!.index === lastIndex(replica.log) + 1) appendEntries(replica, rest)
-    else replaceSuffix(replica, replica.acceptedBallot, rest[0]!.index, rest)
-  }
-  replica.known = last.index
-  advanceDecided(replica)
-}
-
-/** Hears that everything up to `index` of the log that is followed is decided. */
-export function hearDecided(replica: Replica, index: number): void {
-  const known = Math.min(index, lastIndex(replica.log))
-  if (known > replica.known) replica.known = logIndex(known)
-  advanceDecided(replica)
-}
-
-/** Lets `decided` follow what is known and durable, and tells the shell. */
-export function advanceDecided(replica: Replica): void {
-  const index = logIndex(Math.min(replica.known, replica.durable))
-  if (index <= replica.decided) return
-  replica.decided = index
-  replica.effects.push({ kind: 'decided', index })
-}
-
-/** Starts configuration `configuration` here: in force from the entry after `start`. */
-export function enterConfiguration(replica: Replica, configuration: Configuration, start: LogIndex): void {
-  recordDecided(replica)
-  replica.configuration = configuration
-  replica.configurationStart = start
-  persist(replica, { kind: 'configuration', configuration, start })
-  replica.effects.push({ kind: 'configuration-changed', configuration, start })
-}
-
-/**
- * A checkpoint up to `index` takes the place of the log up to there. What was accepted above it stays, in one
- * atomic act (records of one step go to storage as one frame): it may have been chosen, and this copy may
- * count. Only where the checkpoint belongs to a later configuration is there nothing to keep: of an earlier
- * one everything is decided, and covered.
- */
-export function replaceByCheckpoint(
-  replica: Replica,
-  index: LogIndex,
-  configuration: Configuration,
-  start: LogIndex,
-): void {
-  const later = configuration.id > replica.configuration.id
-  const kept = later ? [] : slice(replica.log, index + 1, lastIndex(replica.log), Infinity)
-  replica.log = createLog(logIndex(index + 1), kept)
-  expectNoMore(replica)
-  replica.known = index
-  replica.decided = index
-  replica.durable = index
-  replica.recordedDecided = index
-  replica.lookedThrough = index
-  replica.generation++
-  if (replica.doubtfulFrom !== null) replica.doubtfulFrom = logIndex(Math.max(replica.doubtfulFrom, index + 1))
-  persist(replica, { kind: 'installed', index, configuration, start })
-  if (kept.length > 0) persist(replica, { kind: 'entries', entries: kept })
-}
-
-/** Takes note of what storage has confirmed; false where it says nothing about the log as it is now. */
-export function takePersisted(replica: Replica, position: Position): boolean {
-  if (compareBallots(position.promise, replica.durablePromise) > 0) replica.durablePromise = position.promise
-  if (position.generation !== replica.generation || !sameBallot(position.acceptedBallot, replica.acceptedBallot)) {
-    return false
-  }
-  const moved = position.index > replica.durable || !sameBallot(replica.durableBallot, replica.acceptedBallot)
-  replica.durable = logIndex(Math.max(replica.durable, position.index))
-  replica.durableBallot = replica.acceptedBallot
-  return moved
-}
-
 /** The other voters of the current configuration. */
 export const peers = (replica: Replica): NodeId[] =>
   replica.configuration.voters.map((member) => member.id).filter((id) => id !== replica.self)
@@ -336,11 +277,3 @@ export function isInSight(replica: Replica, id: NodeId): boolean {
 }
 
 export const isLeading = (replica: Replica): boolean => replica.leadership?.phase === 'accept'
-
-/** Asks for Prepare: one node, or all voters. Depends on nothing that is not durable: no sync. */
-export function requestPrepare(replica: Replica, from: readonly NodeId[]): void {
-  replica.lastPrepareRequest = replica.now
-  for (const to of from) {
-    send(replica, to, { kind: 'prepare-request', configuration: replica.configuration.id }, 'now')
-  }
-}

@@ -38,10 +38,10 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
     'if (!isEnough(replica, leadership)) return\n',
     '',
   ),
-  core('a promise is not written down', 'state', "  persist(replica, { kind: 'promise', ballot })\n", ''),
+  core('a promise is not written down', 'changes', "  persist(replica, { kind: 'promise', ballot })\n", ''),
   core(
     'a new ballot and the suffix that comes with it are two writes',
-    'state',
+    'changes',
     '  const rest = entries.slice(skip)\n  recordDecided(replica)\n',
     '  const rest = entries.slice(skip)\n  recordDecided(replica)\n' +
       "  const old = logIndex(lastIndex(log) + 1)\n  persist(replica, { kind: 'accept-sync', ballot, base: old, entries: [] })\n",
@@ -63,7 +63,7 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
   ),
   core(
     'a confirmation that is out of date counts',
-    'state',
+    'changes',
     'position.generation !== replica.generation || ',
     '',
     'out-of-date-sync',
@@ -112,7 +112,7 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
   ),
   core(
     'a checkpoint costs what was accepted above it',
-    'state',
+    'changes',
     'const kept = later ? [] : ',
     'const kept = true ? [] : ',
     'suffix-above-checkpoint',
@@ -186,7 +186,7 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
   ),
   core(
     'what took the place of something learned counts as decided',
-    'state',
+    'changes',
     'replica.known = logIndex(Math.min(replica.known, base - 1))',
     'replica.known = logIndex(Math.min(replica.known, lastIndex(log)))',
     'late-promise',
@@ -223,13 +223,13 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
   ),
   core(
     'what is learned is not compared with what is there',
-    'state',
+    'changes',
     'return mine === undefined || !sameEntry(mine, entry)',
     'return mine === undefined',
   ),
   core(
     'a suffix that contradicts the leader stays',
-    'state',
+    'changes',
     '!sameEntry(mine, entries[skip]!)',
     'mine.kind === undefined',
   ),
@@ -270,7 +270,7 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
   ),
   core(
     'a node waits for what a checkpoint took away',
-    'state',
+    'changes',
     'createLog(logIndex(index + 1), kept)\n  expectNoMore(replica)\n',
     'createLog(logIndex(index + 1), kept)\n',
     'checkpoint-readiness',
@@ -360,7 +360,7 @@ export const CORE_MUTATIONS: readonly Mutation[] = [
   ),
   core(
     'what is decided is believed beyond the log',
-    'state',
+    'changes',
     'const index = logIndex(Math.min(replica.known, replica.durable))',
     'const index = replica.known',
   ),
