@@ -9,6 +9,7 @@
  * `aside-<old id>`, not deleted. Order of a first start: WAL stamp, checkpoint stamp, meta. So a WAL volume
  * with a stamp, no meta and no log is a first start that was cut short, and is gone on with.
  */
+import { dirname } from 'node:path'
 import { crc32 } from 'node:zlib'
 import { LokiError } from '../errors.ts'
 import { type VolumeId, isHexId, volumeId } from '../vocabulary.ts'
@@ -72,8 +73,8 @@ export async function inspectVolumes(
       volume,
       fresh: true,
       stamp: async () => {
-        await disk.makeDirectory(walDirectory)
-        await disk.makeDirectory(checkpointDirectory)
+        await makeVolume(disk, walDirectory)
+        await makeVolume(disk, checkpointDirectory)
         if (checkpointStamp !== null) await moveAside(disk, checkpointDirectory, checkpointNames, checkpointStamp)
         await publishFile(disk, walDirectory, STAMP_FILE, encodeStamp('wal', volume))
         await publishFile(disk, checkpointDirectory, STAMP_FILE, encodeStamp('checkpoints', volume))
@@ -91,7 +92,7 @@ export async function inspectVolumes(
       volume: walStamp,
       fresh: true,
       stamp: async () => {
-        await disk.makeDirectory(checkpointDirectory)
+        await makeVolume(disk, checkpointDirectory)
         await publishFile(disk, checkpointDirectory, STAMP_FILE, encodeStamp('checkpoints', walStamp))
       },
     }
@@ -103,6 +104,12 @@ export async function inspectVolumes(
     )
   }
   return { volume: walStamp, fresh: !hasMeta, stamp: () => Promise.resolve() }
+}
+
+/** Its name is durable when it returns, also where a process that was killed has made it and did not come to that. */
+async function makeVolume(disk: Disk, directory: string): Promise<void> {
+  await disk.makeDirectory(directory)
+  await disk.syncDirectory(dirname(directory))
 }
 
 async function readStamp(disk: Disk, directory: string, role: Role): Promise<VolumeId | null> {

@@ -304,8 +304,8 @@ export async function killSweep({ steps, options = {} }: History, fault: 'crash'
   const count = new Count()
   for (let at = 1; ; at++) {
     const disk = new SimulatedDisk()
-    // They are volumes: there before the first process.
-    for (const volume of ['/data/wal', '/data/checkpoints']) await disk.makeDirectory(volume)
+    // Of the volumes only what they are in is there before the first process.
+    await disk.makeDirectory('/data')
     const first = disk.steps
     if (fault === 'crash') disk.crashAt = first + at
     else disk.failAt = first + at
