@@ -7,10 +7,20 @@ import { damageDisk } from './disk-damage.ts'
 import type { Random } from './random.ts'
 import type { Written } from './timed-disk.ts'
 
+/** Of a segment of the sweep. */
+const HEADER_BYTES = 512
+
 export function damageStart(random: Random, platter: SimulatedDisk, written: readonly Written[]): string | null {
   const kinds = [logAgain, logAgain, header, header, gone, checkpoint, checkpoint, logAndCheckpoint, meta]
   const kind = random.chance(0.5) ? damageDisk : random.pick(kinds)!
-  return kind(random, platter, written)
+  const segments = segmentsOf(platter)
+  const only = segments.length === 1 ? platter.peek(segments[0]!) : null
+  const what = kind(random, platter, written)
+  if (only === null || random.chance(0.05)) return what
+  // Where the header of the only segment is rotten, there is no start any more: not too often.
+  const isWhole = platter.peek(segments[0]!)!.subarray(0, HEADER_BYTES).equals(only.subarray(0, HEADER_BYTES))
+  if (!isWhole) platter.poke(segments[0]!, only)
+  return what
 }
 
 const segmentsOf = (platter: SimulatedDisk): string[] => platter.paths().filter((path) => path.endsWith('.wal'))
@@ -32,11 +42,8 @@ function logAgain(random: Random, platter: SimulatedDisk): string | null {
   return found.every((one) => one === null) ? null : found.join(' and ')
 }
 
-/** Where it is the only one, there is no start without it. */
-function header(random: Random, platter: SimulatedDisk): string | null {
-  const segments = segmentsOf(platter)
-  return segments.length > 1 || random.chance(0.1) ? flip(random, platter, random.pick(segments), 60) : null
-}
+const header = (random: Random, platter: SimulatedDisk): string | null =>
+  flip(random, platter, random.pick(segmentsOf(platter)), 60)
 
 /** Never the newest segment: what was there only that one says. */
 function gone(random: Random, platter: SimulatedDisk): string | null {

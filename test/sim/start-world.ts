@@ -90,11 +90,16 @@ export abstract class StartWorld implements StartHost {
     this.#segmentBytes = random.pick([4096, 4096, 16_384, 1 << 20])!
     this.damageChance = random.pick([0, 0.3, 0.6])!
     this.#checkpointChance = random.pick([0, 0.03, 0.1, 0.2])!
-    this.#changeChance = random.pick([0, 0, 0.01, 0.04])!
     const founders = random.pick([[1, 2], [1, 2], [1, 2, 3], [1, 2, 3], [2], [2, 3]])!
+    this.#changeChance = random.pick(founders.includes(SELF) ? [0, 0.01, 0.04] : [0.04, 0.1])!
     const genesis = this.#configurationOf(1, founders, [])
     this.checker = new Checker(genesis)
     this.settling = new Settling<SimNode>(this, (leader) => this.#propose(leader))
+  }
+
+  /** The members of the first configuration begin. */
+  found(): void {
+    const genesis = this.checker.configuration
     for (const { id } of genesis.voters) this.#bring(id, genesis)
   }
 
@@ -153,7 +158,7 @@ export abstract class StartWorld implements StartHost {
       const subject = new StartNode(id, volumeOf(id), configuration, this.#segmentBytes, this.#options, this)
       this.subject = subject
       this.nodes.set(id, subject.core)
-      return subject.start()
+      return this.begin()
     }
     const node = new SimNode(id, new DurableLog({ ...EMPTY_STATE, configuration }), this, this.#options)
     this.nodes.set(id, node)
@@ -365,6 +370,7 @@ export abstract class StartWorld implements StartHost {
 
   // ---- the life of the node: starts.ts ----------------------------------------------------------------------------
 
+  abstract begin(): void
   abstract started(node: StartNode): void
   abstract refused(node: StartNode, error: LokiError): void
   abstract died(node: StartNode, why: string): void

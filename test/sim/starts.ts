@@ -69,29 +69,29 @@ export class Starts extends StartWorld {
     }
     const { life } = node
     this.schedule.after(random.next() * random.pick([5, 80])!, () => {
-      if (life === node.life && node.phase === 'down') this.#begin()
+      if (life === node.life && node.phase === 'down') this.begin()
     })
   }
 
   /** Its process begins; it may not come far. */
-  #begin(): void {
+  begin(): void {
     const node = this.subject!
     node.start()
     if (this.peace) return
     const { random } = this
     const { platter } = node
     const far = platter.steps + random.integer(1, random.pick([12, 40, 120])!)
-    if (random.chance(0.4)) platter.crashAt = far
+    if (random.chance(0.3)) platter.crashAt = far
     else if (random.chance(0.1)) platter.failAt = far
-    else this.#lieInWait(platter)
+    this.#lieInWait(platter)
   }
 
   /** The end comes a few steps behind one that something else on the disk has to follow. */
   #lieInWait(platter: SimulatedDisk): void {
     const { random } = this
     platter.onStep = (step) => {
-      const isNear = step.startsWith('rename') && random.chance(step.includes('receiving') ? 0.5 : 0.1)
-      if (isNear && platter.crashAt === Infinity) platter.crashAt = platter.steps + random.integer(1, 6)
+      const isNear = step.startsWith('rename') && random.chance(step.includes('receiving') ? 0.6 : 0.05)
+      if (isNear) platter.crashAt = Math.min(platter.crashAt, platter.steps + random.integer(1, 6))
     }
   }
 
@@ -108,13 +108,14 @@ export class Starts extends StartWorld {
       if (kind !== 2) network.block(id, alone)
       if (alone === SELF) this.subject?.lost(id)
     }
-    this.schedule.after(30 + random.next() * 200, () => this.#cut())
+    this.schedule.after(30 + random.next() * random.pick([100, 500])!, () => this.#cut())
   }
 
   // ---- the run ---------------------------------------------------------------------------------------------------
 
   async run(): Promise<void> {
     const { random } = this
+    this.found()
     this.schedule.after(100, () => this.#cut())
     const lives = random.integer(2, 9)
     for (let life = 0; life < lives; life++) {
