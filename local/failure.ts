@@ -3,7 +3,6 @@
  * of Kubernetes itself (k8s.io/apimachinery/pkg/api/errors and util/validation/field). PURE.
  */
 import type { Fields } from './objects.ts'
-import type { Resource } from './resources.ts'
 
 /** One error of one field, as in `details.causes`. */
 export interface FieldError {
@@ -42,7 +41,12 @@ export class Failure extends Error {
   }
 }
 
-type Named = Pick<Resource, 'group' | 'plural' | 'kind'>
+/** Of a resource (resources.ts). */
+interface Named {
+  readonly group: string
+  readonly plural: string
+  readonly kind: string
+}
 
 const details = (resource: Named, name: string): Fields => ({
   ...(name === '' ? {} : { name }),
@@ -51,7 +55,7 @@ const details = (resource: Named, name: string): Fields => ({
 })
 
 /** `lokiclusters.lokikv.dev`, `pods` */
-export const qualified = (resource: Pick<Resource, 'group' | 'plural'>): string =>
+export const qualified = (resource: Pick<Named, 'group' | 'plural'>): string =>
   resource.group === '' ? resource.plural : `${resource.plural}.${resource.group}`
 
 export const notFound = (resource: Named, name: string): Failure =>

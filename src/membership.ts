@@ -8,25 +8,32 @@ import { isVoter, majority, prepareQuorum, quorumProblem } from './consensus/quo
 import type { ConfigurationRequest, MemberJson, MemberRequest } from './contract.ts'
 import type { MemberResponse, TransferRequest } from './contract.ts'
 import { LokiError } from './errors.ts'
-import type { Member } from './member.ts'
 import type { Settings } from './settings.ts'
-import type { Configuration, ConfigurationOptions, Member as MemberOf, NodeId } from './vocabulary.ts'
+import type { Turn } from './turn.ts'
+import type { Configuration, ConfigurationOptions, Member, NodeId } from './vocabulary.ts'
 import { configurationId, nodeId, optionsOf, sameOptions, volumeId } from './vocabulary.ts'
+
+/** What a change needs of this node (member.ts). */
+export interface Changeable {
+  readonly turn: Turn
+  readonly isLeader: boolean
+  readonly settings: Settings
+}
 
 const ALLOT_MILLISECONDS = 5000
 
-export const toMember = (member: MemberJson): MemberOf => ({
+export const toMember = (member: MemberJson): Member => ({
   id: nodeId(member.id),
   volume: volumeId(member.volumeId),
   address: member.address,
 })
 
-function expectLeader(member: Member): void {
+function expectLeader(member: Changeable): void {
   if (member.isLeader) return
   throw new LokiError('NOT_LEADER', `the leader is node ${member.turn.status.leader ?? 'none'}`)
 }
 
-function expectConfiguration(member: Member, expected: number): void {
+function expectConfiguration(member: Changeable, expected: number): void {
   const current = member.turn.status.configuration.id
   if (current === expected) return
   throw new LokiError('CONFIGURATION_CHANGED', `configuration ${current} is in force, ${expected} was expected`)
@@ -38,12 +45,12 @@ function sameIds(a: readonly NodeId[], b: readonly NodeId[]): boolean {
 }
 
 /** A cluster has one genesis: who is a member refuses another list of founders. Throws `IDENTITY_CONFLICT`. */
-export function expectGenesis(member: Member, { id: wanted, voters: founders }: Configuration): void {
+export function expectGenesis(member: Changeable, { id: wanted, voters: founders }: Configuration): void {
   // It is asked to join, and has.
   if (wanted !== 1) return
   const { machine, status } = member.turn
   const { id: current, voters } = status.configuration
-  const isFounder = (one: MemberOf): boolean => voters.some(({ id, volume }) => id === one.id && volume === one.volume)
+  const isFounder = (one: Member): boolean => voters.some(({ id, volume }) => id === one.id && volume === one.volume)
   const isSame =
     current === 1
       ? founders.length === voters.length && founders.every(isFounder)
@@ -54,7 +61,7 @@ export function expectGenesis(member: Member, { id: wanted, voters: founders }: 
 }
 
 /** The node id of a volume: the one it has, or the next one, decided by the log. */
-export async function allotId(member: Member, request: MemberRequest): Promise<MemberResponse> {
+export async function allotId(member: Changeable, request: MemberRequest): Promise<MemberResponse> {
   expectLeader(member)
   const volume = volumeId(request.volumeId)
   member.turn.propose({ kind: 'allot-id', volume })
@@ -81,7 +88,7 @@ function wantedOptions(settings: Settings, voters: number): ConfigurationOptions
  * are in sight nothing is under way: it would wait for those that may never come back, and keep out the change that
  * replaces them.
  */
-export function followSettings(member: Member): void {
+export function followSettings(member: Changeable): void {
   const { configuration, configurationComplete, reconfiguration, transferTo, progress } = member.turn.status
   if (!member.isLeader || !configurationComplete || transferTo !== null) return
   const { id, voters, learners } = configuration
@@ -97,7 +104,7 @@ export function followSettings(member: Member): void {
 }
 
 /** Begins a change, or does nothing where it is under way or done. */
-export function reconfigure(member: Member, request: ConfigurationRequest): void {
+export function reconfigure(member: Changeable, request: ConfigurationRequest): void {
   expectLeader(member)
   const { configuration: current, reconfiguration: running } = member.turn.status
   const voters = request.voters.map(toMember)
@@ -127,7 +134,7 @@ export function reconfigure(member: Member, request: ConfigurationRequest): void
 }
 
 /** Does nothing where nothing is under way. */
-export function withdraw(member: Member): void {
+export function withdraw(member: Changeable): void {
   expectLeader(member)
   const running = member.turn.status.reconfiguration
   if (running?.state === 'proposed') {
@@ -136,7 +143,7 @@ export function withdraw(member: Member): void {
   member.turn.withdraw()
 }
 
-export function transfer(member: Member, request: TransferRequest): void {
+export function transfer(member: Changeable, request: TransferRequest): void {
   if (member.turn.status.leader === request.to) return
   expectLeader(member)
   expectConfiguration(member, request.expectedConfigurationId)
