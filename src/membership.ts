@@ -18,6 +18,8 @@ export interface Changeable {
   readonly turn: Turn
   readonly isLeader: boolean
   readonly settings: Settings
+  /** These will be dialled, and may dial. */
+  expect(members: readonly Member[]): void
 }
 
 const ALLOT_MILLISECONDS = 5000
