@@ -246,7 +246,7 @@ export class RespDecoder {
       if (digit < 0 || digit > 9) break
       value = value * 10 + digit
     }
-    if (at === first || at > buffer.length - 2 || buffer[at] !== CR || buffer[at + 1] !== LF) return -1
+    if (at === first || buffer[at] !== CR || buffer[at + 1] !== LF) return -1
     this.#offset = at + 2
     return value
   }
