@@ -75,7 +75,11 @@ function compareEntries(who: string, { log, handed }: Left, found: RecoveredLog)
   // A frame that replaces the end of the log may have survived although nobody was told.
   const replaced = handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
   const known = isSame ? lastIndex(image.log) : image.state.decided
-  const upTo = Math.min(known, (doubtfulFrom ?? Infinity) - 1, ...replaced)
+  // Behind a checkpoint of a configuration that the log does not know, nothing that an earlier one accepted was chosen.
+  const next = state.configuration?.id ?? 0
+  const isOver = next > (image.state.configuration?.id ?? 0) && image.state.acceptedBallot.configuration < next
+  const behind = isOver ? first - 1 : Infinity
+  const upTo = Math.min(known, (doubtfulFrom ?? Infinity) - 1, behind, ...replaced)
   for (const entry of image.log.entries) {
     if (entry.index > upTo || entry.index < first) continue
     const mine = entries[entry.index - first]

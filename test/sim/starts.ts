@@ -155,11 +155,17 @@ export class Starts extends StartWorld {
       if (node?.phase === 'refused') return
       if (this.now > bound) throw new Violation('it does not come back')
       await this.until(this.now + 15)
-      if (this.now > bound - SETTLE_MILLISECONDS / 2 && isLeftToAPerson(this, this.damaged)) {
-        return this.count('left to a person')
-      }
+      if (this.now > bound - SETTLE_MILLISECONDS / 2 && this.#isStuck()) return this.count('left to a person')
     }
     this.count('came back')
+  }
+
+  /** What docs/SPEC.md leaves to a person: what only voters of a configuration have lost, above all. */
+  #isStuck(): boolean {
+    if (isLeftToAPerson(this, this.damaged)) return true
+    const { voters } = this.checker.configuration
+    const isAlone = voters.length === 1 && voters[0]!.id === SELF
+    return isAlone && this.damaged !== null && (this.subject?.core.replica?.doubtfulFrom ?? null) !== null
   }
 
   #isBack(): boolean {
