@@ -12,6 +12,9 @@ type Answer = Extract<RelayMessage, { kind: 'manifest' | 'chunk' }>
 
 const ANSWER_MILLISECONDS = 3000
 const CHUNKS_IN_FLIGHT = 4
+/** A voter that has just promised takes no checkpoint, but soon. */
+const ACCEPT_MILLISECONDS = 100
+const ACCEPT_TRIES = 10
 /** A chunk may be as large as the largest value; a network that is slower than this is too slow for it. */
 const SLOWEST_BYTES_PER_MILLISECOND = 1024
 
@@ -71,13 +74,16 @@ export class CheckpointTransfer {
   /**
    * Fetches a checkpoint of at least `index` from one of `peers`; it is durable and published when this
    * returns its index. Null: none of them has one, or none answered whole; ask again later. `accepts` is asked
-   * once more when all is here, before it replaces anything.
+   * when all is here, a few times, before it replaces anything. One that is here already is not fetched again: it was
+   * published, and could not be taken at that moment.
    */
   async fetch(
     index: LogIndex,
     peers: readonly NodeId[],
     accepts: (head: CheckpointHead) => boolean,
   ): Promise<LogIndex | null> {
+    const { checkpoint } = this.#ports.storage
+    if (checkpoint !== null && checkpoint.index >= index) return checkpoint.index
     for (const peer of peers) {
       try {
         const found = await this.#fetchFrom(peer, index, accepts)
@@ -123,9 +129,17 @@ export class CheckpointTransfer {
       missing.length = 0
       await Promise.allSettled(fetches)
     }
-    if (!accepts(receiver.info)) return null
+    for (let tries = 1; !accepts(receiver.info); tries++) {
+      if (tries === ACCEPT_TRIES) return null
+      await this.#pause(ACCEPT_MILLISECONDS)
+    }
     await receiver.commit()
     return manifest.index
+  }
+
+  #pause(milliseconds: number): Promise<void> {
+    const after = this.#ports.after ?? timer
+    return new Promise((resolve) => void after(milliseconds, resolve))
   }
 
   /** No connection to this peer is left: it answers nothing any more. */

@@ -15,6 +15,7 @@ it('a source that sends a damaged chunk is left before the next one is asked', a
   const open: { to: NodeId; message: RelayMessage }[] = []
   let attempt = 0
   const storage = {
+    checkpoint: null,
     receive: () => {
       const name = `attempt ${++attempt}`
       return Promise.resolve({
@@ -61,6 +62,7 @@ it('a source that sends a damaged chunk is left before the next one is asked', a
 it('a chunk has time according to its size, and a source that is lost is left at once', async () => {
   const patience: number[] = []
   const storage = {
+    checkpoint: null,
     receive: () =>
       Promise.resolve({
         info: { chunks: [{ bytes: 1024 }, { bytes: 512 * 1024 * 1024 }] },
@@ -92,4 +94,37 @@ it('a chunk has time according to its size, and a source that is lost is left at
   // Ten minutes for half a gigabyte, four at a time, are less than a slow network needs.
   expect(Math.max(...patience)).toBeGreaterThan(600_000)
   expect(Math.min(...patience)).toBeLessThan(10_000)
+})
+
+it('what was fetched waits until it may be taken, is not fetched again, and is given up in the end', async () => {
+  const asked: string[] = []
+  let commits = 0
+  const storage: { checkpoint: unknown; receive: unknown } = {
+    checkpoint: null,
+    receive: () => Promise.resolve({ info: {}, missing: () => [], commit: () => Promise.resolve(commits++) }),
+  }
+  const transfer: CheckpointTransfer = new CheckpointTransfer({
+    storage: storage as Storage,
+    log: () => undefined,
+    send: (to, message) => {
+      asked.push(`${message.kind} of ${to}`)
+      const manifest = { kind: 'manifest', index: INDEX, manifest: new Uint8Array() } as const
+      setImmediate(() => void transfer.receive(to, manifest))
+    },
+    after: (milliseconds, act) => {
+      // An answer has seconds, and comes; a pause is over at once.
+      if (milliseconds < 1000) setImmediate(act)
+      return () => undefined
+    },
+  })
+  let refusals = 3
+  expect(await transfer.fetch(INDEX, [nodeId(2)], () => refusals-- === 0)).toBe(INDEX)
+  expect({ asked, commits }).toEqual({ asked: ['fetch-manifest of 2'], commits: 1 })
+  expect(await transfer.fetch(INDEX, [nodeId(2)], () => false)).toBeNull()
+  expect(commits).toBe(1)
+  // Published, and not taken: a newer one that a peer has by now would be fetched from its beginning.
+  storage.checkpoint = { index: INDEX }
+  asked.length = 0
+  expect(await transfer.fetch(logIndex(INDEX - 1), [nodeId(2)], () => false)).toBe(INDEX)
+  expect(asked).toEqual([])
 })
