@@ -122,7 +122,8 @@ export class Starts extends StartWorld {
       await this.until(this.now + random.integer(40, 400))
       if (this.subject === null) continue
       if (this.subject.phase === 'refused') return
-      this.#end()
+      // The last one may go on: what it was told while others were out of reach must do it no harm, either.
+      if (life < lives - 1 || random.chance(0.6)) this.#end()
     }
     await this.until(this.now + 1)
     await this.#makePeace()
