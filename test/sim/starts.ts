@@ -7,6 +7,7 @@
  * comes back, votes, and its doubt is over, or it was refused with a code. Everything follows from the seed.
  */
 import './inline-zstd.ts'
+import assert from 'node:assert/strict'
 import { isVoter } from '../../src/consensus/quorum.ts'
 import type { LokiError } from '../../src/errors.ts'
 import type { SimulatedDisk } from '../storage/simulated-disk.ts'
@@ -19,6 +20,9 @@ import { ELECTION_MILLISECONDS, SELF, StartWorld } from './start-world.ts'
 const SETTLE_MILLISECONDS = 300 * ELECTION_MILLISECONDS
 
 export class Starts extends StartWorld {
+  /** It came back: a further start has nothing to doubt. */
+  #isHealed = false
+
   // ---- the life of the node --------------------------------------------------------------------------------------
 
   started(node: StartNode): void {
@@ -29,6 +33,7 @@ export class Starts extends StartWorld {
     if (core.replica!.promiseLost) this.count('starts with promises lost')
     if (core.replica!.doubtfulFrom !== null && this.damaged === null)
       throw new Violation('it has lost what nothing took')
+    if (core.replica!.doubtfulFrom !== null && this.#isHealed) throw new Violation('it came back and is in doubt again')
     this.checker.starts(core)
     this.tick(core)
   }
@@ -57,7 +62,7 @@ export class Starts extends StartWorld {
     node.kill(isKilled ? null : () => (random.chance(0.2) ? random.next() : random.chance(kept) ? 1 : 0))
     this.note(SELF, isKilled ? 'KILLED' : 'CRASH')
     this.count('ends')
-    if (!isKilled && random.chance(this.damageChance)) {
+    if (!isKilled && !this.peace && random.chance(this.damageChance)) {
       const what = damageStart(random, node.platter, node.written)
       if (what !== null) {
         this.note(SELF, `ROT ${what}`)
@@ -151,14 +156,30 @@ export class Starts extends StartWorld {
         this.settling.missing = peer.id
       } else this.startPeer(peer)
     }
+    if (!(await this.#comesBack())) return
+    this.count('came back')
+    // What has come back is on its disk.
+    if (node === null || !isVoter(this.checker.configuration, SELF)) return
+    this.#isHealed = true
+    this.#end()
+    await this.until(this.now + 1)
+    assert(await this.#comesBack(), 'it came back once')
+    this.count('came back again')
+  }
+
+  /** False: it is refused, or left to a person. */
+  async #comesBack(): Promise<boolean> {
     const bound = this.now + SETTLE_MILLISECONDS
     while (!this.#isBack()) {
-      if (node?.phase === 'refused') return
+      if (this.subject?.phase === 'refused') return false
       if (this.now > bound) throw new Violation('it does not come back')
       await this.until(this.now + 15)
-      if (this.now > bound - SETTLE_MILLISECONDS / 2 && this.#isStuck()) return this.count('left to a person')
+      if (this.now > bound - SETTLE_MILLISECONDS / 2 && this.#isStuck()) {
+        this.count('left to a person')
+        return false
+      }
     }
-    this.count('came back')
+    return true
   }
 
   /** What docs/SPEC.md leaves to a person: what only voters of a configuration have lost, above all. */
@@ -180,8 +201,8 @@ export class Starts extends StartWorld {
     if (node !== null && node.phase !== 'up') return false
     if (!this.settling.isDone) return false
     if (node === null || !isVoter(this.checker.configuration, SELF)) return true
-    const { doubtfulFrom, recall } = node.core.replica!
-    return doubtfulFrom === null && recall === null
+    const { replica, disk } = node.core
+    return replica!.doubtfulFrom === null && replica!.recall === null && disk.doubtfulFrom === null
   }
 }
 
