@@ -145,10 +145,10 @@ export class Starts extends StartWorld {
       node.platter.onStep = () => {}
       if (node.platter.crashed && node.phase !== 'down') this.#end()
     }
-    const isWhole = this.damaged === null
+    const isWhole = this.damaged === null || this.#isWell
     for (const peer of this.nodes.values()) {
       if (peer.id === SELF) continue
-      // Where nothing was lost, one voter may be away that the others do not need.
+      // Where nothing is lost, or no more, one voter may be away that the others do not need.
       const isSpare = isVoter(this.checker.configuration, peer.id) && mayLack(this, peer.id, new Set())
       if (isWhole && this.away === null && this.random.chance(0.4) && isSpare) {
         this.away = peer.id
@@ -190,6 +190,12 @@ export class Starts extends StartWorld {
     return isAlone && this.damaged !== null && (this.subject?.core.replica?.doubtfulFrom ?? null) !== null
   }
 
+  /** It is there, and in no doubt, nor is its disk. */
+  get #isWell(): boolean {
+    const { replica, disk } = this.subject!.core
+    return replica !== null && replica.doubtfulFrom === null && replica.recall === null && disk.doubtfulFrom === null
+  }
+
   #isBack(): boolean {
     const node = this.subject
     if (this.away !== null && !mayLack(this, this.away, new Set())) {
@@ -201,8 +207,7 @@ export class Starts extends StartWorld {
     if (node !== null && node.phase !== 'up') return false
     if (!this.settling.isDone) return false
     if (node === null || !isVoter(this.checker.configuration, SELF)) return true
-    const { replica, disk } = node.core
-    return replica!.doubtfulFrom === null && replica!.recall === null && disk.doubtfulFrom === null
+    return this.#isWell
   }
 }
 
