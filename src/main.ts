@@ -2,10 +2,10 @@
 /** argv, signals, start and stop of a node; nothing else. */
 import { flushCompileCache } from 'node:module'
 import pino from 'pino'
-import { tuneCollector } from './collector.ts'
+import { tuneCollector } from './node/collector.ts'
 import { readConfig } from './config.ts'
 import { LokiError, explain } from './errors.ts'
-import { Node, VERSION } from './node.ts'
+import { Node, VERSION } from './node/node.ts'
 
 const USAGE = `lokikv ${VERSION}: a durable, strongly consistent key-value store
 
@@ -65,11 +65,11 @@ async function main(argv: readonly string[]): Promise<number> {
     case 'node':
       return runNode()
     case 'init':
-      return (await import('./init.ts')).initialise(rest)
+      return (await import('./node/init.ts')).initialise(rest)
     case 'waldump':
       return (await import('./storage/waldump.ts')).waldump(rest)
     case 'checkpoint':
-      return (await import('./checkpoint-inspect.ts')).checkpointTool(rest)
+      return (await import('./node/checkpoint-inspect.ts')).checkpointTool(rest)
     case 'fsck':
       return (await import('./storage/fsck.ts')).fsck(rest)
     case 'help':

@@ -1,6 +1,6 @@
 /** Checkpoints of several nodes do not fall together, and give way where processors are short. */
 import { expect, test } from 'vitest'
-import { checkpointPauses, pauseMilliseconds, shareOfDue } from '../src/checkpoint-pace.ts'
+import { checkpointPauses, pauseMilliseconds, shareOfDue } from '../src/node/checkpoint-pace.ts'
 
 test('never later than the settings say, and never much earlier', () => {
   expect(shareOfDue(0)).toBe(0.6)

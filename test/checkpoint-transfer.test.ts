@@ -1,8 +1,8 @@
 /** Checkpoints from peer to peer: one source at a time, and what is asked of it ends with the attempt. */
 import { expect, it } from 'vitest'
-import { CheckpointTransfer } from '../src/checkpoint-transfer.ts'
+import { CheckpointTransfer } from '../src/node/checkpoint-transfer.ts'
 import { LokiError } from '../src/errors.ts'
-import type { RelayMessage } from '../src/relay-messages.ts'
+import type { RelayMessage } from '../src/turn/relay-messages.ts'
 import type { Storage } from '../src/storage/storage.ts'
 import { type NodeId, logIndex, nodeId } from '../src/vocabulary.ts'
 

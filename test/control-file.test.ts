@@ -8,7 +8,7 @@ import {
   readControlFile,
   renderControlFile,
   replaceControlFile,
-} from '../src/control-file.ts'
+} from '../src/node/control-file.ts'
 import { RealDisk } from '../src/storage/real-disk.ts'
 
 const file: ControlFile = {

@@ -64,10 +64,12 @@ it('npm scripts and files that are named exist', () => {
   expect(missing).toEqual([])
 })
 
-it('ARCHITECTURE names every file of src/', () => {
+it('ARCHITECTURE names every file of src/, src/node/ and src/turn/', () => {
   const page = readFileSync(join(root, 'docs/ARCHITECTURE.md'), 'utf8')
   const files = readdirSync(join(root, 'src')).filter((name) => name.endsWith('.ts'))
   expect(files.filter((name) => !page.includes(`src/${name}`))).toEqual([])
+  const parts = ['node', 'turn'].flatMap((room) => readdirSync(join(root, 'src', room)))
+  expect(parts.filter((name) => !page.includes(`\`${name}\``))).toEqual([])
 })
 
 it('CONTRIBUTING names every script that a person types', () => {

@@ -176,7 +176,7 @@ it('a checkpoint is what the page says', () => {
 it.each([
   ['src/edge/peer/frames.ts', 'Frames of the peer port'],
   ['src/consensus/message-codec.ts', 'Consensus messages'],
-  ['src/relay-messages.ts', 'Relay messages'],
+  ['src/turn/relay-messages.ts', 'Relay messages'],
 ])('the kinds of %s are those of the page', (file, heading) => {
   const table = /const KINDS = \{([^}]*)\}/.exec(text(file))![1]!
   const inCode = [...table.matchAll(/'?([a-z-]+)'?: (\d+)/g)].map(([, name, kind]) => `${kind} ${name}`)

@@ -1,6 +1,6 @@
 /** What waits at the leader: bounded, taken once, and never so that a block can never pass. */
 import { describe, expect, it } from 'vitest'
-import { Inbox } from '../src/inbox.ts'
+import { Inbox } from '../src/turn/inbox.ts'
 import { type Block, decodeEntry } from '../src/machine/entry.ts'
 import { logIndex } from '../src/vocabulary.ts'
 

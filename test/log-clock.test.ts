@@ -1,6 +1,6 @@
 /** The time of the log: wall clocks leap, times to live keep their length. */
 import { describe, expect, it } from 'vitest'
-import { LogClock } from '../src/log-clock.ts'
+import { LogClock } from '../src/turn/log-clock.ts'
 
 const DAY = 86_400_000
 const TODAY = 1_700_000_000_000

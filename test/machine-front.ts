@@ -3,7 +3,7 @@
  * entry; reads are answered from what is applied. Reads are answered `readDelay` turns later than writes, so
  * that an edge that relies on the order of replies is found out.
  */
-import type { Facts, Front, Origin } from '../src/edge/front.ts'
+import type { Facts, Front, Origin } from '../src/front.ts'
 import { ByteWriter } from '../src/bytes.ts'
 import { encodeCommand, encodeEntry } from '../src/machine/entry.ts'
 import { Machine } from '../src/machine/machine.ts'

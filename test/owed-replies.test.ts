@@ -1,7 +1,7 @@
 /** Replies for other nodes: in order, in bounded messages, each under the session that it belongs to. */
 import { expect, it } from 'vitest'
-import { OwedReplies } from '../src/owed-replies.ts'
-import type { RelayMessage } from '../src/relay-messages.ts'
+import { OwedReplies } from '../src/turn/owed-replies.ts'
+import type { RelayMessage } from '../src/turn/relay-messages.ts'
 import { logIndex } from '../src/vocabulary.ts'
 
 type Replies = Extract<RelayMessage, { kind: 'replies' }>

@@ -8,7 +8,7 @@ import { afterEach, describe, expect, it, vi } from 'vitest'
 import { type PeerFrame, FrameDecoder, FrameWriter } from '../src/edge/peer/frames.ts'
 import { LIMITS } from '../src/config.ts'
 import { PeerNetwork } from '../src/edge/peer/network.ts'
-import type { RelayMessage } from '../src/relay-messages.ts'
+import type { RelayMessage } from '../src/turn/relay-messages.ts'
 import { type Member, type NodeId, clusterId, logIndex, nodeId, volumeId } from '../src/vocabulary.ts'
 import { freePort } from './cluster/process.ts'
 

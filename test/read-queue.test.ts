@@ -1,6 +1,6 @@
 /** Reads between their arrival at the leader and the state that may answer them. */
 import { expect, it } from 'vitest'
-import { ReadQueue } from '../src/read-queue.ts'
+import { ReadQueue } from '../src/turn/read-queue.ts'
 import { logIndex, nodeId } from '../src/vocabulary.ts'
 
 const batch = (id: number) => ({ from: nodeId(1), id, commands: [] })

@@ -1,11 +1,11 @@
 /** The relay's promises: order, numbers without gaps, everything unanswered again after a change of leader. */
 import fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { Origin } from '../src/edge/front.ts'
+import type { Origin } from '../src/front.ts'
 import { type Block, type SystemCommand, encodeEntry } from '../src/machine/entry.ts'
 import { Machine } from '../src/machine/machine.ts'
 import type { Reply } from '../src/machine/reply.ts'
-import { Relay, firstIncarnation } from '../src/relay.ts'
+import { Relay, firstIncarnation } from '../src/turn/relay.ts'
 import { configurationId, logIndex, nodeId } from '../src/vocabulary.ts'
 
 const limits = {

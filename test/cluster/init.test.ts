@@ -1,7 +1,7 @@
 /** `lokikv init`, on real processes: one cluster of the nodes that are named, once, or nothing at all. */
 import { join } from 'node:path'
 import { expect, test, vi } from 'vitest'
-import { initialise } from '../../src/init.ts'
+import { initialise } from '../../src/node/init.ts'
 import { Cluster } from './harness.ts'
 import type { NodeProcess } from './process.ts'
 

@@ -9,7 +9,7 @@
  *
  * Everything else is for the checkers: `history` (linearizability) and `expiring` (a key that is gone stays gone).
  */
-import type { Origin } from '../../src/edge/front.ts'
+import type { Origin } from '../../src/front.ts'
 import type { Reply } from '../../src/machine/reply.ts'
 import { type Action, type Operation, type Outcome, checkHistory, explainVerdict } from '../cluster/checker.ts'
 import { Violation } from './checker.ts'

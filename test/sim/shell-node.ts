@@ -1,12 +1,12 @@
 /**
  * A node of the shell simulator: the real turn, relay, machine, storage and checkpoint transfer, put together as
- * src/member.ts does, over a simulated disk and the time and network of its host.
+ * src/node/member.ts does, over a simulated disk and the time and network of its host.
  *
  * Beside them it keeps what the storage has called durable (`disk`, durable-word.ts).
  */
 import assert from 'node:assert/strict'
 import './inline-zstd.ts'
-import { CheckpointTransfer } from '../../src/checkpoint-transfer.ts'
+import { CheckpointTransfer } from '../../src/node/checkpoint-transfer.ts'
 import {
   type Options,
   type Replica,
@@ -16,13 +16,13 @@ import {
 } from '../../src/consensus/replica.ts'
 import { LokiError, messageOf } from '../../src/errors.ts'
 import { Machine, type MachineOptions, MachineRestorer } from '../../src/machine/machine.ts'
-import { goesOnAt } from '../../src/read-back.ts'
-import { Relay, type RelayLimits, firstIncarnation } from '../../src/relay.ts'
-import type { RelayMessage } from '../../src/relay-messages.ts'
+import { goesOnAt } from '../../src/node/read-back.ts'
+import { Relay, type RelayLimits, firstIncarnation } from '../../src/turn/relay.ts'
+import type { RelayMessage } from '../../src/turn/relay-messages.ts'
 import type { EntryRange } from '../../src/storage/log-reader.ts'
 import { type Storage, openStorage } from '../../src/storage/storage.ts'
-import { Turn } from '../../src/turn.ts'
-import type { PeerMessage, TurnLimits, TurnPorts } from '../../src/turn-ports.ts'
+import { Turn } from '../../src/turn/turn.ts'
+import type { PeerMessage, TurnLimits, TurnPorts } from '../../src/turn/ports.ts'
 import {
   type Configuration,
   type LogIndex,

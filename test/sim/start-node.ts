@@ -6,11 +6,11 @@
  */
 import './inline-zstd.ts'
 import assert from 'node:assert/strict'
-import { CheckpointTransfer } from '../../src/checkpoint-transfer.ts'
+import { CheckpointTransfer } from '../../src/node/checkpoint-transfer.ts'
 import { type Options, acceptsCheckpoint } from '../../src/consensus/replica.ts'
 import { LokiError, messageOf } from '../../src/errors.ts'
-import { goesOnAt } from '../../src/read-back.ts'
-import type { RelayMessage } from '../../src/relay-messages.ts'
+import { goesOnAt } from '../../src/node/read-back.ts'
+import type { RelayMessage } from '../../src/turn/relay-messages.ts'
 import { type CheckpointHead, type Storage, openStorage } from '../../src/storage/storage.ts'
 import {
   type Configuration,

@@ -15,7 +15,7 @@ import {
   statusOf,
 } from '../../src/consensus/replica.ts'
 import type { LokiError } from '../../src/errors.ts'
-import type { RelayMessage } from '../../src/relay-messages.ts'
+import type { RelayMessage } from '../../src/turn/relay-messages.ts'
 import {
   type Configuration,
   type LogIndex,

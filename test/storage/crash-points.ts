@@ -9,7 +9,12 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import '../sim/inline-zstd.ts'
-import { type ControlFile, readControlFile, renderControlFile, replaceControlFile } from '../../src/control-file.ts'
+import {
+  type ControlFile,
+  readControlFile,
+  renderControlFile,
+  replaceControlFile,
+} from '../../src/node/control-file.ts'
 import { KeyRing } from '../../src/storage/keys.ts'
 import { finishReset, moveAside } from '../../src/storage/reset.ts'
 import { type Storage, type StorageOptions, openStorage } from '../../src/storage/storage.ts'

@@ -19,7 +19,7 @@ import { ByteReader, ByteWriter } from '../../bytes.ts'
 import { decodeMessage, encodeMessage } from '../../consensus/message-codec.ts'
 import type { Message } from '../../consensus/messages.ts'
 import { LokiError } from '../../errors.ts'
-import { type RelayMessage, decodeRelayMessage, encodeRelayMessage } from '../../relay-messages.ts'
+import { type RelayMessage, decodeRelayMessage, encodeRelayMessage } from '../../turn/relay-messages.ts'
 import { type ClusterId, type NodeId, type VolumeId, clusterId, nodeId, volumeId } from '../../vocabulary.ts'
 
 export const PROTOCOL = { lowest: 1, highest: 1 } as const

@@ -13,7 +13,7 @@
  */
 import type { Socket } from 'node:net'
 import { type Arguments, type Reply, err } from '../../machine/reply.ts'
-import type { Front } from '../front.ts'
+import type { Front } from '../../front.ts'
 import { Answers, type AnswersShared } from './answers.ts'
 import { Client, type Clients } from './client.ts'
 import { RespDecoder } from './decoder.ts'

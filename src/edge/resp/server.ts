@@ -6,7 +6,7 @@
  * - `drain` answers everything that was read, then closes; nothing that was read is lost.
  */
 import { type Server, type Socket, createServer } from 'node:net'
-import type { Front } from '../front.ts'
+import type { Front } from '../../front.ts'
 import { Incoming } from './incoming.ts'
 import type { Log } from './holders.ts'
 import { type Consumer, OutputBudget } from './output-budget.ts'

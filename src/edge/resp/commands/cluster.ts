@@ -3,7 +3,7 @@
  * so that cluster-aware clients find the leader by themselves.
  */
 import { type Arguments, type Reply, err } from '../../../machine/reply.ts'
-import type { Facts } from '../../front.ts'
+import type { Facts } from '../../../front.ts'
 import { bulk, unknownSubcommand } from './context.ts'
 
 const SLOTS = 16_384

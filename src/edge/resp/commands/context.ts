@@ -1,7 +1,7 @@
 /** What the commands that the edge answers itself may know, and words that several of them use. */
 import { printable } from '../../../machine/commands.ts'
 import { type Arguments, type Reply, err } from '../../../machine/reply.ts'
-import type { Front } from '../../front.ts'
+import type { Front } from '../../../front.ts'
 import type { Client, Clients } from '../client.ts'
 
 export interface LocalContext {

@@ -1,5 +1,5 @@
 /** The text of INFO, section by section, from the node's facts. PURE. */
-import type { Facts } from '../../front.ts'
+import type { Facts } from '../../../front.ts'
 
 /** The version of Redis whose commands and texts these are: clients decide by it what they may send. */
 export const REDIS_VERSION = '7.2.0'

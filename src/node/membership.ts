@@ -4,14 +4,14 @@
  * are for the leader; others answer NOT_LEADER and name it.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { isVoter, majority, prepareQuorum, quorumProblem } from './consensus/quorum.ts'
-import type { ConfigurationRequest, MemberJson, MemberRequest } from './contract.ts'
-import type { MemberResponse, TransferRequest } from './contract.ts'
-import { LokiError } from './errors.ts'
-import type { Settings } from './settings.ts'
-import type { Turn } from './turn.ts'
-import type { Configuration, ConfigurationOptions, Member, NodeId } from './vocabulary.ts'
-import { configurationId, nodeId, optionsOf, sameOptions, volumeId } from './vocabulary.ts'
+import { isVoter, majority, prepareQuorum, quorumProblem } from '../consensus/quorum.ts'
+import type { ConfigurationRequest, MemberJson, MemberRequest } from '../contract.ts'
+import type { MemberResponse, TransferRequest } from '../contract.ts'
+import { LokiError } from '../errors.ts'
+import type { Settings } from '../settings.ts'
+import type { Turn } from '../turn/turn.ts'
+import type { Configuration, ConfigurationOptions, Member, NodeId } from '../vocabulary.ts'
+import { configurationId, nodeId, optionsOf, sameOptions, volumeId } from '../vocabulary.ts'
 
 /** What a change needs of this node (member.ts). */
 export interface Changeable {

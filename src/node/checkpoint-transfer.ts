@@ -3,10 +3,10 @@
  * lacks is no longer in any log. Resumable (what storage already holds is not asked for again) and verified by
  * storage. It touches neither the core nor the log; the caller installs what was fetched.
  */
-import { LokiError } from './errors.ts'
-import type { RelayMessage } from './relay-messages.ts'
-import type { CheckpointHead, Storage } from './storage/storage.ts'
-import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
+import { LokiError } from '../errors.ts'
+import type { RelayMessage } from '../turn/relay-messages.ts'
+import type { CheckpointHead, Storage } from '../storage/storage.ts'
+import { type LogIndex, type NodeId, logIndex } from '../vocabulary.ts'
 
 type Answer = Extract<RelayMessage, { kind: 'manifest' | 'chunk' }>
 

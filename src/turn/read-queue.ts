@@ -4,9 +4,9 @@
  * All reads of a turn, those of other nodes included, are one group: the core confirms it once, and it is
  * answered from a state that has applied the group's index.
  */
-import { type Arguments, type Reply, coded, err, isError, replyBytes } from './machine/reply.ts'
-import type { TurnLimits } from './turn-ports.ts'
-import { type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
+import { type Arguments, type Reply, coded, err, isError, replyBytes } from '../machine/reply.ts'
+import type { TurnLimits } from './ports.ts'
+import { type LogIndex, type NodeId, logIndex } from '../vocabulary.ts'
 
 export interface AskedReads {
   readonly from: NodeId

@@ -5,8 +5,8 @@
  *
  * What cannot be read, because it was let go of or is rotten, a checkpoint has, or will have soon: who asked is told.
  */
-import type { Storage } from './storage/storage.ts'
-import { type Entry, type LogIndex, type NodeId, logIndex } from './vocabulary.ts'
+import type { Storage } from '../storage/storage.ts'
+import { type Entry, type LogIndex, type NodeId, logIndex } from '../vocabulary.ts'
 
 interface Question {
   readonly from: LogIndex

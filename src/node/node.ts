@@ -10,7 +10,7 @@
 import { networkInterfaces } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { type Config, LIMITS } from './config.ts'
+import { type Config, LIMITS } from '../config.ts'
 import type {
   CheckpointResponse,
   ConfigurationRequest,
@@ -22,23 +22,23 @@ import type {
   ResetRequest,
   ScrubResponse,
   TransferRequest,
-} from './contract.ts'
+} from '../contract.ts'
 import { replaceControlFile } from './control-file.ts'
-import { type AdminActions, createAdmin } from './edge/admin/server.ts'
-import type { Facts, Front, Origin } from './edge/front.ts'
-import { createMetrics } from './edge/admin/metrics.ts'
-import { RespServer } from './edge/resp/server.ts'
-import { LokiError } from './errors.ts'
-import { isShortOfRoom } from './consensus/replica.ts'
-import { mayGrow } from './machine/commands.ts'
-import { type Arguments, type Reply, coded } from './machine/reply.ts'
+import { type AdminActions, createAdmin } from '../edge/admin/server.ts'
+import type { Facts, Front, Origin } from '../front.ts'
+import { createMetrics } from '../edge/admin/metrics.ts'
+import { RespServer } from '../edge/resp/server.ts'
+import { LokiError } from '../errors.ts'
+import { isShortOfRoom } from '../consensus/replica.ts'
+import { mayGrow } from '../machine/commands.ts'
+import { type Arguments, type Reply, coded } from '../machine/reply.ts'
 import { type Log, Member } from './member.ts'
 import { allotId, expectGenesis, reconfigure, toMember, transfer, withdraw } from './membership.ts'
-import { memberFacts, memberFigures, nodeStatus, waitingStatus } from './node-status.ts'
-import { StartWatch, openNodeStorage } from './node-storage.ts'
-import { finishReset, moveAside } from './storage/reset.ts'
-import { RealDisk } from './storage/real-disk.ts'
-import type { Storage } from './storage/storage.ts'
+import { memberFacts, memberFigures, nodeStatus, waitingStatus } from './status.ts'
+import { StartWatch, openNodeStorage } from './storage.ts'
+import { finishReset, moveAside } from '../storage/reset.ts'
+import { RealDisk } from '../storage/real-disk.ts'
+import type { Storage } from '../storage/storage.ts'
 import {
   type Configuration,
   type Member as MemberOf,
@@ -48,7 +48,7 @@ import {
   logIndex,
   nodeId,
   optionsOf,
-} from './vocabulary.ts'
+} from '../vocabulary.ts'
 
 export const VERSION = '0.1.0'
 

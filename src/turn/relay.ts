@@ -11,10 +11,10 @@
  *
  * Commands are kept encoded, as they go into the log, until their reply has come.
  */
-import { ByteWriter } from './bytes.ts'
-import type { Origin } from './edge/front.ts'
-import { type Block, type SessionId, encodeCommand } from './machine/entry.ts'
-import { type Arguments, type Reply, argumentBytes, coded } from './machine/reply.ts'
+import { ByteWriter } from '../bytes.ts'
+import type { Origin } from '../front.ts'
+import { type Block, type SessionId, encodeCommand } from '../machine/entry.ts'
+import { type Arguments, type Reply, argumentBytes, coded } from '../machine/reply.ts'
 import { isRefusal } from './read-queue.ts'
 
 export interface RelayLimits {

@@ -7,7 +7,7 @@
  *   its writes with it. Where it did wait for a processor, others need it, and the pause is longer.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { processorWaitMilliseconds } from './storage/processor-wait.ts'
+import { processorWaitMilliseconds } from '../storage/processor-wait.ts'
 
 const LEAST_SHARE = 0.6
 const LEAST_PAUSE_MILLISECONDS = 1

@@ -12,8 +12,8 @@
  * Forgetting is harmless: a command is proposed again, and applied once all the same (machine/sessions.ts). It takes
  * memory for no more stretches than entries that are not applied.
  */
-import type { Block, SessionId } from './machine/entry.ts'
-import type { LogIndex } from './vocabulary.ts'
+import type { Block, SessionId } from '../machine/entry.ts'
+import type { LogIndex } from '../vocabulary.ts'
 
 /** Commands of a session that came as one block. */
 export interface Stretch {

@@ -6,7 +6,7 @@
  *   linearizable read of this node that was asked at some time and answered by a leader from a state that this
  *   node has applied too was the newest at some moment after it was asked. It takes no clock but this node's.
  */
-import { type LogIndex, logIndex } from './vocabulary.ts'
+import { type LogIndex, logIndex } from '../vocabulary.ts'
 
 export class LocalReads {
   readonly #mostMilliseconds: number

@@ -2,9 +2,9 @@
  * What the shell's turn needs of the world: time, disk, network, and to be woken. The node gives it the real
  * ones, the simulator its own. PURE: types only.
  */
-import type { Message } from './consensus/messages.ts'
+import type { Message } from '../consensus/messages.ts'
 import type { RelayMessage } from './relay-messages.ts'
-import type { Configuration, LogIndex, LogRecord, NodeId } from './vocabulary.ts'
+import type { Configuration, LogIndex, LogRecord, NodeId } from '../vocabulary.ts'
 
 export type PeerMessage =
   | { readonly kind: 'consensus'; readonly message: Message }

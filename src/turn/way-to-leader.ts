@@ -5,7 +5,7 @@
  * was removed) hears of leaders late or never: it asks who is said to lead, and where that one does not answer,
  * the voters that it knows, one after the other; they name the leader and the members of today.
  */
-import type { Member, NodeId } from './vocabulary.ts'
+import type { Member, NodeId } from '../vocabulary.ts'
 
 export class WayToLeader {
   readonly #self: NodeId

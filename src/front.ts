@@ -2,7 +2,7 @@
  * What an edge may ask of the node, and what it gets back. An edge turns bytes into commands and replies into
  * bytes; it knows nothing of consensus. PURE: types only.
  */
-import type { Arguments, Reply } from '../machine/reply.ts'
+import type { Arguments, Reply } from './machine/reply.ts'
 
 /** A connection. `tag` is the connection's own number for the command; replies may come in any order of tags. */
 export interface Origin {

@@ -4,8 +4,8 @@
  * node sends it again when it misses the answer. What it sends again is taken once. PURE.
  */
 import { CommandsUnderWay, type Stretch } from './commands-under-way.ts'
-import { type Block, type SystemCommand, encodeEntry } from './machine/entry.ts'
-import type { LogIndex } from './vocabulary.ts'
+import { type Block, type SystemCommand, encodeEntry } from '../machine/entry.ts'
+import type { LogIndex } from '../vocabulary.ts'
 
 interface WaitingBlock {
   readonly opens: boolean

@@ -3,14 +3,14 @@
  * now and then, and what probes and status show. Errors: coded ones, those of storage and CONTROL_FILE_INVALID.
  */
 import { randomBytes } from 'node:crypto'
-import { type Config, LIMITS } from './config.ts'
-import type { StartProgressJson } from './contract.ts'
+import { type Config, LIMITS } from '../config.ts'
+import type { StartProgressJson } from '../contract.ts'
 import { readControlFile } from './control-file.ts'
-import { LokiError } from './errors.ts'
-import type { Disk } from './storage/disk.ts'
-import { KeyRing } from './storage/keys.ts'
-import { type Storage, openStorage } from './storage/storage.ts'
-import { clusterId, nodeId, timeline, volumeId } from './vocabulary.ts'
+import { LokiError } from '../errors.ts'
+import type { Disk } from '../storage/disk.ts'
+import { KeyRing } from '../storage/keys.ts'
+import { type Storage, openStorage } from '../storage/storage.ts'
+import { clusterId, nodeId, timeline, volumeId } from '../vocabulary.ts'
 
 type Log = (message: string, fields: Record<string, unknown>) => void
 

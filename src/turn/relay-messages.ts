@@ -15,11 +15,11 @@
  *  10 session-ended  session, uint next (0: not known)
  *   session   uint node, uint incarnation
  */
-import { type ByteReader, type ByteWriter, readConfiguration, writeConfiguration } from './bytes.ts'
-import { LokiError } from './errors.ts'
-import { type Block, type SessionId, decodeBlock, encodeBlock } from './machine/entry.ts'
-import { type Reply, decodeReply, encodeReply } from './machine/reply.ts'
-import { type Configuration, type LogIndex, type NodeId, logIndex, nodeId } from './vocabulary.ts'
+import { type ByteReader, type ByteWriter, readConfiguration, writeConfiguration } from '../bytes.ts'
+import { LokiError } from '../errors.ts'
+import { type Block, type SessionId, decodeBlock, encodeBlock } from '../machine/entry.ts'
+import { type Reply, decodeReply, encodeReply } from '../machine/reply.ts'
+import { type Configuration, type LogIndex, type NodeId, logIndex, nodeId } from '../vocabulary.ts'
 
 export type RelayMessage =
   /** Commands of one session, in order. `opens`: the session may not be known yet; open it first. */

@@ -6,10 +6,10 @@
  * long a leader proposes nothing, and nobody tells the core what storage has confirmed: a follower then says no
  * Accepted, and its leader sends no more than the window that it has for it.
  */
-import type { Event } from './consensus/events.ts'
-import { type Replica, entriesBetween } from './consensus/replica.ts'
-import type { TurnLimits } from './turn-ports.ts'
-import { type Entry, type LogIndex, logIndex } from './vocabulary.ts'
+import type { Event } from '../consensus/events.ts'
+import { type Replica, entriesBetween } from '../consensus/replica.ts'
+import type { TurnLimits } from './ports.ts'
+import { type Entry, type LogIndex, logIndex } from '../vocabulary.ts'
 
 export class Backlog {
   readonly #sliceBytes: number

@@ -6,8 +6,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { checkpointPauses, shareOfDue } from './checkpoint-pace.ts'
 import { CheckpointTransfer } from './checkpoint-transfer.ts'
-import { type Config, LIMITS, lookUp } from './config.ts'
-import type { MigrationJson, StartProgressJson } from './contract.ts'
+import { type Config, LIMITS, lookUp } from '../config.ts'
+import type { MigrationJson, StartProgressJson } from '../contract.ts'
 import {
   type Replica,
   acceptsCheckpoint,
@@ -15,18 +15,18 @@ import {
   entriesBetween,
   isLeader,
   leaderOf,
-} from './consensus/replica.ts'
-import { isVoter } from './consensus/quorum.ts'
-import type { Settings } from './settings.ts'
-import { PeerNetwork } from './edge/peer/network.ts'
-import { LokiError } from './errors.ts'
-import { Machine, MachineRestorer } from './machine/machine.ts'
+} from '../consensus/replica.ts'
+import { isVoter } from '../consensus/quorum.ts'
+import type { Settings } from '../settings.ts'
+import { PeerNetwork } from '../edge/peer/network.ts'
+import { LokiError } from '../errors.ts'
+import { Machine, MachineRestorer } from '../machine/machine.ts'
 import { followSettings } from './membership.ts'
 import { ReadBack, goesOnAt } from './read-back.ts'
-import { Relay, firstIncarnation } from './relay.ts'
-import type { Storage } from './storage/storage.ts'
-import { Turn } from './turn.ts'
-import type { TurnPorts } from './turn-ports.ts'
+import { Relay, firstIncarnation } from '../turn/relay.ts'
+import type { Storage } from '../storage/storage.ts'
+import { Turn } from '../turn/turn.ts'
+import type { TurnPorts } from '../turn/ports.ts'
 import {
   type ClusterId,
   type Configuration,
@@ -36,7 +36,7 @@ import {
   type RecoveredLog,
   type VolumeId,
   logIndex,
-} from './vocabulary.ts'
+} from '../vocabulary.ts'
 
 export type Log = (message: string, fields: Record<string, unknown>) => void
 

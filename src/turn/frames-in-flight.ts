@@ -4,9 +4,9 @@
  * A message that depends on durability leaves when the frame of its turn and all before it are durable; storage
  * finishes frames in their order.
  */
-import type { Position } from './consensus/events.ts'
-import type { Message } from './consensus/messages.ts'
-import type { LogRecord, NodeId } from './vocabulary.ts'
+import type { Position } from '../consensus/events.ts'
+import type { Message } from '../consensus/messages.ts'
+import type { LogRecord, NodeId } from '../vocabulary.ts'
 
 interface Held {
   readonly to: NodeId

@@ -2,10 +2,10 @@
  * Replies that a leader owes to nodes that do not apply the commands of their clients themselves: gathered over a
  * turn, said in messages of bounded size. PURE.
  */
-import type { SessionId } from './machine/entry.ts'
-import { type Reply, err, replyBytes } from './machine/reply.ts'
+import type { SessionId } from '../machine/entry.ts'
+import { type Reply, err, replyBytes } from '../machine/reply.ts'
 import type { RelayMessage } from './relay-messages.ts'
-import { type LogIndex, type NodeId, nodeId } from './vocabulary.ts'
+import { type LogIndex, type NodeId, nodeId } from '../vocabulary.ts'
 
 interface Owed {
   readonly session: SessionId

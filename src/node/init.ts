@@ -15,8 +15,8 @@ import {
   PATHS,
   parseErrorJson,
   parseNodeStatus,
-} from './contract.ts'
-import { LokiError } from './errors.ts'
+} from '../contract.ts'
+import { LokiError } from '../errors.ts'
 
 const USAGE = `usage: lokikv init [--token-file FILE] <admin host:port> [<admin host:port> …]
 

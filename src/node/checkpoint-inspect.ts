@@ -2,16 +2,16 @@
  * `lokikv checkpoint inspect <folder>`: what is in the checkpoints of a node, and whether they are whole: manifest,
  * sizes, and, read through to the end, how many keys of which type each collection has. Reads only.
  */
-import { ByteReader } from './bytes.ts'
-import { LokiError } from './errors.ts'
-import { SECTION_BUCKET, SECTION_COLLECTION, SECTION_HEADER, readHeader } from './machine/checkpoint.ts'
-import { readRecord } from './machine/records.ts'
-import { emptyState } from './machine/state.ts'
-import { type CheckpointInfo, isCheckpointName, readSlices, verifyCheckpoint } from './storage/checkpoint.ts'
-import type { Disk } from './storage/disk.ts'
-import { NO_KEYS, type KeyRing } from './storage/keys.ts'
-import { RealDisk } from './storage/real-disk.ts'
-import { bold, green, keysOf, parseArguments, red, runTool, volumeIn } from './storage/tool.ts'
+import { ByteReader } from '../bytes.ts'
+import { LokiError } from '../errors.ts'
+import { SECTION_BUCKET, SECTION_COLLECTION, SECTION_HEADER, readHeader } from '../machine/checkpoint.ts'
+import { readRecord } from '../machine/records.ts'
+import { emptyState } from '../machine/state.ts'
+import { type CheckpointInfo, isCheckpointName, readSlices, verifyCheckpoint } from '../storage/checkpoint.ts'
+import type { Disk } from '../storage/disk.ts'
+import { NO_KEYS, type KeyRing } from '../storage/keys.ts'
+import { RealDisk } from '../storage/real-disk.ts'
+import { bold, green, keysOf, parseArguments, red, runTool, volumeIn } from '../storage/tool.ts'
 
 const USAGE = `usage: lokikv checkpoint inspect <folder> [--json] [--keys <folder>]
 

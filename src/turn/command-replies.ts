@@ -7,16 +7,16 @@
  * - A node outside the configuration hears from the leader that its session has ended; voters meet that in the log.
  */
 import { partFrom } from './commands-under-way.ts'
-import { isLeader, type Replica } from './consensus/replica.ts'
-import { isVoter } from './consensus/quorum.ts'
-import type { Block, SessionId } from './machine/entry.ts'
-import type { Machine, ReplySink } from './machine/machine.ts'
-import type { Reply } from './machine/reply.ts'
+import { isLeader, type Replica } from '../consensus/replica.ts'
+import { isVoter } from '../consensus/quorum.ts'
+import type { Block, SessionId } from '../machine/entry.ts'
+import type { Machine, ReplySink } from '../machine/machine.ts'
+import type { Reply } from '../machine/reply.ts'
 import { OwedReplies } from './owed-replies.ts'
 import type { RelayMessage } from './relay-messages.ts'
 import type { Relay } from './relay.ts'
-import type { TurnLimits } from './turn-ports.ts'
-import { type Configuration, type NodeId, nodeId } from './vocabulary.ts'
+import type { TurnLimits } from './ports.ts'
+import { type Configuration, type NodeId, nodeId } from '../vocabulary.ts'
 
 /** What it needs of the turn, as it is at the moment. */
 export interface Answering {

@@ -10,9 +10,9 @@
  */
 import { basename, dirname, join } from 'node:path'
 import { TomlError, parse as parseToml, stringify as stringifyToml } from 'smol-toml'
-import { LokiError } from './errors.ts'
-import type { Disk } from './storage/disk.ts'
-import { isHexId } from './vocabulary.ts'
+import { LokiError } from '../errors.ts'
+import type { Disk } from '../storage/disk.ts'
+import { isHexId } from '../vocabulary.ts'
 
 export interface ControlFile {
   readonly clusterId: string

@@ -1,14 +1,14 @@
 /**
  * The status of a node as the admin port tells it (contract.ts), from what consensus and machine know.
  */
-import type { Config } from './config.ts'
-import { acceptQuorum } from './consensus/quorum.ts'
-import { holdsLease } from './consensus/leases.ts'
-import type { ConfigurationJson, MemberJson, NodePhase, NodeStatus, RotJson } from './contract.ts'
-import type { LokiError } from './errors.ts'
+import type { Config } from '../config.ts'
+import { acceptQuorum } from '../consensus/quorum.ts'
+import { holdsLease } from '../consensus/leases.ts'
+import type { ConfigurationJson, MemberJson, NodePhase, NodeStatus, RotJson } from '../contract.ts'
+import type { LokiError } from '../errors.ts'
 import type { Member } from './member.ts'
-import type { Storage } from './storage/storage.ts'
-import { type ClusterId, type Configuration, type Member as MemberOf, optionsOf } from './vocabulary.ts'
+import type { Storage } from '../storage/storage.ts'
+import { type ClusterId, type Configuration, type Member as MemberOf, optionsOf } from '../vocabulary.ts'
 
 const memberJson = (member: MemberOf): MemberJson => ({
   id: member.id,

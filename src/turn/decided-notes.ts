@@ -5,8 +5,8 @@
  * once only to nodes whose clients wait for it (a node answers its own clients when it applies their commands),
  * and to the others a moment later, unless an entry has told them by then. Late or lost, it harms nobody.
  */
-import type { Message } from './consensus/messages.ts'
-import type { NodeId } from './vocabulary.ts'
+import type { Message } from '../consensus/messages.ts'
+import type { NodeId } from '../vocabulary.ts'
 
 /** A node that brought commands so long ago has no client that waits. */
 const ASKS_MILLISECONDS = 1000
