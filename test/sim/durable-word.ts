@@ -3,7 +3,7 @@
  * nothing leaves before what it rests on is durable, and that a start gives everything back. It outlives the process.
  */
 import assert from 'node:assert/strict'
-import { lastIndex, sameEntry } from '../../src/consensus/log.ts'
+import { lastIndex } from '../../src/consensus/log.ts'
 import type { Message } from '../../src/consensus/messages.ts'
 import {
   type Ballot,
@@ -14,6 +14,7 @@ import {
   compareBallots,
 } from '../../src/vocabulary.ts'
 import { DurableLog } from './durable-log.ts'
+import { compareEntries } from './start-compare.ts'
 
 export class DurableWord {
   readonly #id: NodeId
@@ -55,19 +56,7 @@ export class DurableWord {
     // a smaller one, and comes back, was not chosen, or the leader of the larger one had not replaced it.
     const isCovered = isDamaged && recovered.first > lastIndex(log)
     assert(order >= 0 || isCovered, `${who} a durable accepted ballot is lost`)
-    // A frame that replaces the end of the log may have survived although nobody was told.
-    const replaced = this.#handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
-    // Nor was chosen what is above the checkpoint of a later configuration than any that it accepted in.
-    const isOver =
-      recovered.first > state.decided + 1 &&
-      (recovered.state.configuration?.id ?? 0) >
-        Math.max(state.acceptedBallot.configuration, state.configuration?.id ?? 0)
-    const upTo = Math.min(order === 0 && !isOver ? lastIndex(log) : state.decided, ...replaced)
-    for (const entry of log.entries) {
-      if (entry.index > upTo || entry.index < recovered.first) continue
-      const mine = recovered.entries[entry.index - recovered.first]
-      assert(mine !== undefined && sameEntry(mine, entry), `${who} durable entry ${entry.index} is lost`)
-    }
+    compareEntries(who, this.log, this.#handed, recovered)
   }
 
   /** The process begins with what was recovered. */

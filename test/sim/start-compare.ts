@@ -32,7 +32,7 @@ export function compareStart(self: NodeId, who: string, was: Left, found: Recove
   if (!was.isDamaged) compareUndamaged(who, was, found, checkpoint)
   compareDoubt(who, was, found, checkpoint)
   comparePromises(self, who, was, found)
-  compareEntries(who, was, found)
+  compareEntries(who, was.log, was.handed, found)
 }
 
 function compareUndamaged(who: string, was: Left, found: RecoveredLog, checkpoint: number): void {
@@ -68,18 +68,19 @@ function comparePromises(self: NodeId, who: string, { log, isDamaged }: Left, fo
   assert(isAccepted || isLost || isCovered, `${who} an accepted ballot is lost`)
 }
 
-function compareEntries(who: string, { log, handed }: Left, found: RecoveredLog): void {
+/** Entries that are not in doubt. `handed`: given to storage behind those of `log`, and not called durable. */
+export function compareEntries(who: string, log: DurableLog, handed: readonly LogRecord[], found: RecoveredLog): void {
   const { state, first, entries, doubtfulFrom } = found
   const { image } = log
   const isSame = compareBallots(state.acceptedBallot, image.state.acceptedBallot) === 0
   // A frame that replaces the end of the log may have survived although nobody was told.
   const replaced = handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
-  const known = isSame ? lastIndex(image.log) : image.state.decided
-  // Behind a checkpoint of a configuration that the log does not know, nothing that an earlier one accepted was chosen.
-  const next = state.configuration?.id ?? 0
-  const isOver = next > (image.state.configuration?.id ?? 0) && image.state.acceptedBallot.configuration < next
-  const behind = isOver ? first - 1 : Infinity
-  const upTo = Math.min(known, (doubtfulFrom ?? Infinity) - 1, behind, ...replaced)
+  // Nor was chosen what is above the checkpoint of a later configuration than any that it accepted in.
+  const isCovered = first > image.state.decided + 1
+  const before = Math.max(image.state.acceptedBallot.configuration, image.state.configuration?.id ?? 0)
+  const isOver = isCovered && (state.configuration?.id ?? 0) > before
+  const known = isSame && !isOver ? lastIndex(image.log) : image.state.decided
+  const upTo = Math.min(known, (doubtfulFrom ?? Infinity) - 1, ...replaced)
   for (const entry of image.log.entries) {
     if (entry.index > upTo || entry.index < first) continue
     const mine = entries[entry.index - first]

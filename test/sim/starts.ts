@@ -19,6 +19,8 @@ import { ELECTION_MILLISECONDS, SELF, StartWorld } from './start-world.ts'
 
 const SETTLE_MILLISECONDS = 300 * ELECTION_MILLISECONDS
 
+const isSelf = ({ id }: { readonly id: number }): boolean => id === SELF
+
 export class Starts extends StartWorld {
   /** It came back: a further start has nothing to doubt. */
   #isHealed = false
@@ -41,7 +43,11 @@ export class Starts extends StartWorld {
   refused(node: StartNode, error: LokiError): void {
     this.note(node.core.id, `is REFUSED: ${error.message}`)
     this.count(`refused: ${error.code}`)
-    if (!node.isDamaged) this.fail(new Violation(`a start is refused: ${error.message}`))
+    const isOfOneAlone = error.code === 'LOG_DAMAGED_ALONE' || error.code === 'CHECKPOINT_DAMAGED'
+    const wasAlone = this.checker.configurations.some(({ configuration: { voters } }) => voters.every(isSelf))
+    if (!node.isDamaged || (isOfOneAlone && !wasAlone)) {
+      this.fail(new Violation(`a start is refused: ${error.message}`))
+    }
     node.kill(null)
     node.phase = 'refused'
   }
@@ -186,8 +192,7 @@ export class Starts extends StartWorld {
   #isStuck(): boolean {
     if (isLeftToAPerson(this, this.damaged)) return true
     const { voters } = this.checker.configuration
-    const isAlone = voters.length === 1 && voters[0]!.id === SELF
-    return isAlone && this.damaged !== null && (this.subject?.core.replica?.doubtfulFrom ?? null) !== null
+    return voters.every(isSelf) && this.damaged !== null && (this.subject?.core.replica?.doubtfulFrom ?? null) !== null
   }
 
   /** It is there, and in no doubt, nor is its disk. */
