@@ -67,6 +67,19 @@ it('leaves out nodes that are behind, and says what is ready whether they are or
   expect(queue.isReady(logIndex(4))).toBe(false)
 })
 
+it('forgets what waits for an entry that another leadership may not have, and keeps what does not', () => {
+  const queue = new ReadQueue()
+  queue.arrive(batch(1))
+  queue.confirm(queue.ask(logIndex(0), 0), logIndex(5))
+  queue.arrive(batch(2))
+  queue.confirm(queue.ask(logIndex(7), 0), logIndex(5))
+  queue.forgetUndecided(logIndex(5))
+  expect(queue.next(logIndex(9))).toEqual(batch(1))
+  expect(queue.next(logIndex(9))).toBe(null)
+  queue.arrive(batch(2))
+  expect(queue.hasArrived).toBe(true)
+})
+
 it('gives up what waits where nothing was answered for long, once for all of it', () => {
   const queue = new ReadQueue()
   const next = (applied: number) => queue.next(logIndex(applied))

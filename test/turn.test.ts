@@ -18,6 +18,7 @@ import { Turn } from '../src/turn/turn.ts'
 import {
   type Ballot,
   type Configuration,
+  type LogIndex,
   type LogRecord,
   type NodeId,
   ZERO_BALLOT,
@@ -334,8 +335,10 @@ describe('reads of the own state', () => {
   })
 })
 
-/** Elected by node 2, whose log is empty, the node of `bench` leads; what node 2 says to it. */
-function elected(bench: Bench) {
+const EMPTY = { decided: logIndex(0), accepted: logIndex(0), acceptedBallot: ZERO_BALLOT }
+
+/** Elected by node 2, whose log is empty or not ahead, the node of `bench` leads; what node 2 says to it. */
+function elected(bench: Bench, holds = EMPTY) {
   const hear = (message: Message, from = 2): void => {
     bench.turn.receive(nodeId(from), { kind: 'consensus', message })
     bench.settle()
@@ -349,8 +352,8 @@ function elected(bench: Bench) {
     hear({ ...reply, round: asked, ballot: bench.turn.replica.promise, leader: bench.turn.replica.promise })
   }
   const { ballot } = bench.turn.replica.leadership!
-  const log = { decided: zero, accepted: zero, doubtfulFrom: zero, base: logIndex(1), entries: [] }
-  hear({ kind: 'promise', ballot, acceptedBallot: ZERO_BALLOT, ...log })
+  const base = logIndex(holds.accepted + 1)
+  hear({ kind: 'promise', ballot, ...holds, doubtfulFrom: zero, base, entries: [] })
   expect(bench.turn.status.role).toBe('leader')
   return { ballot, hear }
 }
@@ -364,6 +367,36 @@ it('a leader that has lost its quorum keeps a read that is asked again and again
     bench.pass(1000)
   }
   expect(bench.turn.replica.reads.length).toBe(2)
+})
+
+it('a read behind an expiry that is lost from the log is answered by the next leadership of the same node', () => {
+  const bench = new Bench(1, configuration(1, [1, 2, 3]))
+  const { ballot: first, hear } = elected(bench)
+  const end = (): LogIndex => logIndex(bench.turn.replica.log.entries.length)
+  bench.turn.write(bench.origin, 1, command('SET', 'k', 'v', 'PX', '100'))
+  bench.settle()
+  hear({ kind: 'accepted', ballot: first, index: end() })
+  const decided = end()
+  bench.wall += 200
+  const asks = (): void => {
+    for (const id of [7, 8]) bench.hear(3, { kind: 'read', id, commands: [command('GET', 'k')] })
+  }
+  asks()
+  expect(end()).toBe(decided + 2)
+  // A quorum is still promised to this ballot; that the key expires was not decided, and node 2 has not got it.
+  hear({ kind: 'read-ack', ballot: first, id: bench.turn.replica.reads.at(-1)!.id })
+  const ballot = { ...first, n: first.n + 1, node: nodeId(2) }
+  const own = bench.turn.replica.acceptedBallot
+  hear({ kind: 'prepare', ballot, decided, acceptedBallot: own, accepted: decided })
+  hear({ kind: 'accept-sync', ballot, decided, base: logIndex(decided + 1), entries: [] })
+  expect(end()).toBe(decided)
+  bench.sent.splice(0)
+  const { ballot: again } = elected(bench, { decided, accepted: decided, acceptedBallot: ballot })
+  asks()
+  hear({ kind: 'accepted', ballot: again, index: end() })
+  hear({ kind: 'read-ack', ballot: again, id: bench.turn.replica.reads.at(-1)?.id ?? 0 })
+  const answered = [7, 8].map((id) => [3, { id, replies: [null] }])
+  expect(bench.said('read-replies')).toMatchObject(answered)
 })
 
 describe('a leader', () => {

@@ -89,6 +89,15 @@ export class ReadQueue {
   }
 
   /**
+   * Another leadership begins, perhaps of this node again: what waits behind an entry that is not decided may wait for
+   * ever, because the log may have lost it. Who asked asks again.
+   */
+  forgetUndecided(decided: LogIndex): void {
+    for (const group of this.#confirmed) if (group.index > decided) this.#forget(group.batches)
+    this.#confirmed = this.#confirmed.filter((group) => group.index <= decided)
+  }
+
+  /**
    * Groups that could be answered, but for a key that came with what was applied since and was due when they were
    * asked: they ask again, behind its expiry. True where there are any.
    */

@@ -290,6 +290,7 @@ export class Turn {
   }
 
   #leaderChanged(leader: NodeId | null): void {
+    this.#reads.forgetUndecided(this.#decided)
     this.#inbox.forgetBlocks()
     this.#way.leaderChanged(leader)
     this.#resend = true
