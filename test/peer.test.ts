@@ -98,6 +98,33 @@ async function wire(to: number): Promise<{ readonly port: number; carried(): num
   return { port, carried: () => carried, cut }
 }
 
+/** Carries one port to another; takes all that comes, and gives it on a little at a time. */
+async function dribble(to: number): Promise<{ readonly port: number; held(): number; end(): void }> {
+  const port = await freePort()
+  const held: Buffer[] = []
+  const sockets: Socket[] = []
+  const server = createServer((near) => {
+    const far = connect(to, '127.0.0.1')
+    sockets.push(near, far)
+    for (const socket of [near, far]) socket.on('error', () => undefined)
+    near.on('data', (bytes: Buffer) => held.push(bytes))
+    far.pipe(near)
+    const give = setInterval(() => {
+      const bytes = held.shift()
+      if (bytes === undefined) return
+      far.write(bytes.subarray(0, 20_000))
+      if (bytes.length > 20_000) held.unshift(bytes.subarray(20_000))
+    }, 10)
+    near.on('close', () => clearInterval(give))
+  })
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve))
+  const end = (): void => {
+    server.close()
+    for (const socket of sockets) socket.destroy()
+  }
+  return { port, held: () => held.reduce((sum, bytes) => sum + bytes.length, 0), end }
+}
+
 /** A port that answers no more, as behind a network that is cut: its thread stands still, and its backlog is full. */
 async function deafPort(): Promise<{ readonly port: number; end(): Promise<void> }> {
   const code = `const { parentPort } = require('node:worker_threads')
@@ -156,6 +183,27 @@ describe('peer network', () => {
     a.network.setMembers([{ ...b.member, address: again.member.address }])
     await until(() => a.connected.length === 2)
     expect(a.network.isConnected(b.member.id)).toBe(true)
+  })
+
+  it('says that a large frame moves as long as it does, also when all of it is out of sight', async () => {
+    const [a, b] = [await start(1), await start(2)]
+    const way = await dribble(b.port)
+    a.network.setMembers([{ ...b.member, address: `127.0.0.1:${way.port}` }])
+    await until(() => a.network.isConnected(b.member.id))
+    a.network.send(b.member.id, {
+      kind: 'relay',
+      message: { kind: 'chunk', index: logIndex(1), chunk: 0, bytes: Buffer.alloc(1_500_000, 1) },
+    })
+    a.network.flush()
+    await until(() => way.held() > 1_000_000)
+    // Nothing is left with the sender. What it hears is what the other side says.
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    const before = a.moving.length
+    await until(() => a.moving.length > before + 3 || b.received.length > 0)
+    expect(b.received).toEqual([])
+    expect(new Set(b.moving)).toEqual(new Set([1]))
+    await until(() => b.received.length === 1)
+    way.end()
   })
 
   it('says at once that a peer is gone, and only when its last connection is', async () => {

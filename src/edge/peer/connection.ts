@@ -11,7 +11,7 @@ import { LIMITS } from '../../config.ts'
 import { LokiError } from '../../errors.ts'
 import type { NodeId } from '../../vocabulary.ts'
 import { Output } from '../output.ts'
-import { FrameDecoder, FrameWriter, type Hello, PROTOCOL } from './frames.ts'
+import { FrameDecoder, FrameWriter, type Hello, MOVING_VERSION, PROTOCOL } from './frames.ts'
 
 export class Connection {
   readonly socket: Socket
@@ -28,6 +28,8 @@ export class Connection {
   heardAt = performance.now()
   /** When it was last told that a large frame moves. */
   movedAt = -Infinity
+  /** When the peer was last told that its large frame comes in. */
+  #toldAt = -Infinity
   readonly output: Output
   /** Largest write since the socket had taken everything: one frame may be larger than what may wait. */
   #largestBytes = 0
@@ -78,6 +80,19 @@ export class Connection {
     output.write([bytes])
     // What the system took at once is not looked at again: its memory serves for the next frames.
     writer.clear(output.bytes === 0)
+  }
+
+  /**
+   * Says, now and then, that a large frame of the peer comes in. What the system has taken of it is out of its sender's
+   * sight, and may be on its way for seconds: whatever it asks meanwhile, or would answer, is behind it.
+   */
+  tellMoving(everyMilliseconds: number): void {
+    const now = performance.now()
+    if (this.peer === null || (this.other?.highest ?? 0) < MOVING_VERSION) return
+    if (now - this.#toldAt < everyMilliseconds) return
+    this.#toldAt = now
+    this.writer.moving()
+    this.flush()
   }
 
   get isBehind(): boolean {

@@ -10,6 +10,7 @@
  *    4 ping      nothing: "I am here"
  *    5 consensus message (consensus/messages.ts)
  *    6 relay     message (relay-messages.ts)
+ *    7 moving    nothing: "a large frame of yours comes in" (from version 2 on)
  *
  * Both sides send hello at once, then proof, then anything. A frame with a wrong CRC or length ends the
  * connection: consensus repairs what was lost with it.
@@ -22,7 +23,9 @@ import { LokiError } from '../../errors.ts'
 import { type RelayMessage, decodeRelayMessage, encodeRelayMessage } from '../../turn/relay-messages.ts'
 import { type ClusterId, type NodeId, type VolumeId, clusterId, nodeId, volumeId } from '../../vocabulary.ts'
 
-export const PROTOCOL = { lowest: 1, highest: 1 } as const
+export const PROTOCOL = { lowest: 1, highest: 2 } as const
+/** The first version that knows the frame `moving`. */
+export const MOVING_VERSION = 2
 const MAGIC = 'lokikv'
 const HEADER_BYTES = 8
 
@@ -42,8 +45,9 @@ export type PeerFrame =
   | { readonly kind: 'ping' }
   | { readonly kind: 'consensus'; readonly message: Message }
   | { readonly kind: 'relay'; readonly message: RelayMessage }
+  | { readonly kind: 'moving' }
 
-const KINDS = { hello: 1, proof: 2, refusal: 3, ping: 4, consensus: 5, relay: 6 } as const
+const KINDS = { hello: 1, proof: 2, refusal: 3, ping: 4, consensus: 5, relay: 6, moving: 7 } as const
 
 const WRITER_BYTES = 16 * 1024
 /** A rare large frame does not keep its memory for ever. */
@@ -96,6 +100,10 @@ export class FrameWriter {
     this.#frame(KINDS.relay, (writer) => encodeRelayMessage(writer, message))
   }
 
+  moving(): void {
+    this.#frame(KINDS.moving, () => undefined)
+  }
+
   /** Everything appended since it was cleared; stays as it is until the next frame. */
   view(): Buffer {
     return this.#writer.view()
@@ -134,6 +142,8 @@ function decodeBody(body: Buffer): PeerFrame {
       return { kind: 'consensus', message: decodeMessage(reader) }
     case KINDS.relay:
       return { kind: 'relay', message: decodeRelayMessage(reader) }
+    case KINDS.moving:
+      return { kind: 'moving' }
     default:
       throw new LokiError('FRAME_MALFORMED', `unknown kind of frame ${kind}`)
   }

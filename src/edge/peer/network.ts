@@ -41,8 +41,9 @@ export interface PeerOptions {
 
 /** What a turn says to a peer is one write, but for more than this. */
 const EARLY_BYTES = 1_048_576
-/** It is told so often that a large frame moves. */
+/** It is told so often that a large frame moves, and the peer that it comes in. */
 const MOVING_MILLISECONDS = 10
+const TELL_MOVING_MILLISECONDS = 50
 const PING_MILLISECONDS = 1000
 const SILENCE_MILLISECONDS = 5000
 const REDIAL_LEAST_MILLISECONDS = 20
@@ -199,7 +200,10 @@ export class PeerNetwork {
         if (!(error instanceof LokiError)) throw error
         this.#fail(connection, error)
       }
-      if (connection.decoder.isInside) this.#moves(connection)
+      if (connection.decoder.isInside) {
+        this.#moves(connection)
+        connection.tellMoving(TELL_MOVING_MILLISECONDS)
+      }
     })
     socket.on('drain', () => {
       connection.output.drained()
@@ -274,6 +278,9 @@ export class PeerNetwork {
         connection.socket.destroy()
         break
       case 'ping':
+        break
+      case 'moving':
+        this.#moves(connection)
         break
       default:
         if (connection.peer === null) throw new LokiError('UNAUTHORIZED', 'a message before the proof of the token')
