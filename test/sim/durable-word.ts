@@ -55,7 +55,9 @@ export class DurableWord {
     // accepted in that ballot this node has answered for nothing above the checkpoint, and what was accepted there in
     // a smaller one, and comes back, was not chosen, or the leader of the larger one had not replaced it.
     const isCovered = isDamaged && recovered.first > lastIndex(log)
-    assert(order >= 0 || isCovered, `${who} a durable accepted ballot is lost`)
+    // Who votes alone has accepted what it holds, in whichever of its own ballots.
+    const isAlone = isDamaged && recovered.state.configuration?.voters.length === 1
+    assert(order >= 0 || isCovered || isAlone, `${who} a durable accepted ballot is lost`)
     compareEntries(who, this.log, this.#handed, recovered)
   }
 

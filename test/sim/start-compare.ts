@@ -79,7 +79,8 @@ export function compareEntries(who: string, log: DurableLog, handed: readonly Lo
   const isCovered = first > image.state.decided + 1
   const before = Math.max(image.state.acceptedBallot.configuration, image.state.configuration?.id ?? 0)
   const isOver = isCovered && (state.configuration?.id ?? 0) > before
-  const known = isSame && !isOver ? lastIndex(image.log) : image.state.decided
+  const isAlone = state.configuration?.voters.length === 1
+  const known = (isSame || isAlone) && !isOver ? lastIndex(image.log) : image.state.decided
   const upTo = Math.min(known, (doubtfulFrom ?? Infinity) - 1, ...replaced)
   for (const entry of image.log.entries) {
     if (entry.index > upTo || entry.index < first) continue
