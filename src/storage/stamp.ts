@@ -106,10 +106,15 @@ export async function inspectVolumes(
   return { volume: walStamp, fresh: !hasMeta, stamp: () => Promise.resolve() }
 }
 
-/** Its name is durable when it returns, also where a process that was killed has made it and did not come to that. */
+/**
+ * Its name is durable when it returns, also where a process that was killed has made it and did not come to that. What
+ * is above it may belong to somebody else, who has made it, or mounted it there, and lets nobody read.
+ */
 async function makeVolume(disk: Disk, directory: string): Promise<void> {
   await disk.makeDirectory(directory)
-  await disk.syncDirectory(dirname(directory))
+  await disk.syncDirectory(dirname(directory)).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code !== 'EACCES') throw error
+  })
 }
 
 async function readStamp(disk: Disk, directory: string, role: Role): Promise<VolumeId | null> {

@@ -1,6 +1,6 @@
 /** The storage on the real disk: what is written comes back, in every shape that consensus asks for. */
 import { createHash, randomBytes } from 'node:crypto'
-import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { zstdDecompressSync } from 'node:zlib'
@@ -36,6 +36,23 @@ describe('log', () => {
     expect(again.timeline).toBe(2)
     await again.close()
     expect((await readdir(join(folder, 'wal'))).filter((name) => name.endsWith('.wal'))).toHaveLength(1)
+  })
+
+  test.each([
+    ['that may not be read is none of its business', 'EACCES', true],
+    ['whose names cannot be made durable is', 'EIO', false],
+  ])('what is above volumes that somebody else has made, and %s', async (_what, code, starts) => {
+    class DiskBelow extends RealDisk {
+      override syncDirectory(directory: string): Promise<void> {
+        return directory === folder
+          ? Promise.reject(Object.assign(new Error(code), { code }))
+          : super.syncDirectory(directory)
+      }
+    }
+    for (const volume of ['wal', 'checkpoints']) await mkdir(join(folder, volume))
+    const opened = openStorage(sample.options(new DiskBelow(), folder, {}))
+    if (starts) await (await opened).close()
+    else await expect(opened).rejects.toThrow(code)
   })
 
   test('identity, records and entries come back', async () => {
