@@ -274,6 +274,16 @@ describe('relay', () => {
     expect([61_000, 61_200].map((now) => relay.overdue(now))).toEqual([false, true])
   })
 
+  it('waits for an answer from when its question has left: on a slow link that takes long', () => {
+    const relay = new Relay({ node: 1, incarnation: 1 }, limits)
+    relay.takeWrite(new Recorder(), 0, command('x'))
+    relay.takeRead(new Recorder(), 1, command('y'))
+    relay.nextBlock(0)
+    relay.nextReads(0)
+    for (let now = 100; now <= 60_000; now += 100) expect(relay.overdue(now, true)).toBe(false)
+    expect([60_100, 60_900, 61_000].map((now) => relay.overdue(now))).toEqual([false, false, true])
+  })
+
   it('does not take the answer to a read of an earlier start for its own', () => {
     const before = new Relay({ node: 1, incarnation: firstIncarnation(4) }, limits)
     const after = new Relay({ node: 1, incarnation: firstIncarnation(5) }, limits)

@@ -48,6 +48,8 @@ class Bench {
   #woken = false
   /** Messages sent and not let go of yet. */
   waiting = 0
+  /** Much of what it sends does not leave. */
+  isBehind = false
   readonly origin = {
     reply: (tag: number, reply: Reply) => void this.replies.push([tag, reply]),
     flush: () => undefined,
@@ -86,6 +88,7 @@ class Bench {
           this.sent.push({ to, message })
           this.waiting++
         },
+        isBehind: () => this.isBehind,
         flush: () => void (this.waiting = 0),
         wake: () => void (this.#woken = true),
         needCheckpoint: () => undefined,
@@ -658,6 +661,21 @@ describe('commands that are sent again', () => {
     expect(inLog(bench)).toEqual([1, 1])
     hear(accepted(bench, again))
     expect(bench.turn.machine.nextSequence({ node: 3, incarnation: 1 })).toBe(3)
+  })
+
+  it('have left before: what stands in line on a slow link is not lost', () => {
+    const bench = new Bench(4, three)
+    bench.isBehind = true
+    bench.turn.write(bench.origin, 1, command('SET', 'k', 'large'))
+    bench.turn.read(bench.origin, 2, command('GET', 'k'))
+    bench.settle()
+    const said = () => bench.sent.splice(0).map(({ message }) => message.message.kind)
+    expect(said().filter((kind) => kind === 'forward' || kind === 'read')).toEqual(['forward', 'read'])
+    bench.pass(60_000)
+    expect(said().filter((kind) => kind === 'forward' || kind === 'read')).toEqual([])
+    bench.isBehind = false
+    bench.pass(1100)
+    expect(said().filter((kind) => kind === 'forward' || kind === 'read')).toEqual(['read', 'forward'])
   })
 
   it('wait while nothing can be proposed, and are proposed once when it can', () => {

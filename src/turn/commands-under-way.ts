@@ -9,8 +9,8 @@
  * - a leader that is deposed, and whoever becomes one, knows of nothing under way: its log may have been cut;
  * - only what joins what is before it counts: behind a gap the machine refuses, and the node sends again.
  *
- * Forgetting is harmless: a command is proposed again, and applied once all the same (machine/sessions.ts). It takes
- * memory for no more stretches than entries that are not applied.
+ * Forgetting is harmless: a command is proposed again, and applied once all the same (machine/sessions.ts). There are no
+ * more stretches than blocks that wait, or are in entries that are not applied.
  */
 import type { Block, SessionId } from '../machine/entry.ts'
 import type { LogIndex } from '../vocabulary.ts'

@@ -244,8 +244,16 @@ export class Relay {
    * Whether something that was sent has waited for its answer for so long that it must be sent again. Doubles the
    * wait. Writes are answered in their order, so the oldest one tells: newer ones that leave all the time behind
    * one that was lost are out of order and must not hide it.
+   *
+   * `isLeaving`: what was sent stands in line here still. It is not lost before its connection is, and the same again
+   * behind it would only make the line longer: the wait begins when it has left.
    */
-  overdue(now: number): boolean {
+  overdue(now: number, isLeaving = false): boolean {
+    if (isLeaving) {
+      this.#headWaitsFrom(now)
+      for (const read of this.#reads.values()) read.sentAt = now
+      return false
+    }
     const head = this.#base + this.#head
     const headIsOut = head < this.#nextToSend && this.#head < this.#slots.length
     if (!headIsOut || head !== this.#headSeen) this.#headWaitsFrom(now)

@@ -120,7 +120,8 @@ export class Turn {
   tick(): void {
     const now = this.#ports.now()
     this.#events.push({ kind: 'tick', now })
-    if (this.relay.overdue(now)) {
+    const target = this.#target()
+    if (this.relay.overdue(now, target !== null && this.#ports.isBehind?.(target))) {
       this.#resend = true
       this.#way.overdue()
     }
