@@ -242,6 +242,20 @@ const LOG: readonly Mutation[] = [
     caughtBy: 'gaps and checkpoints',
   },
   {
+    name: 'a log that an earlier start cut below a checkpoint stays as it is',
+    file: 'storage/judgement.ts',
+    from: ' || next <= covered)',
+    to: ')',
+    caughtBy: 'gaps and checkpoints',
+  },
+  {
+    name: 'a log is cut below its checkpoint where the state is lost',
+    file: 'storage/judgement.ts',
+    from: 'log.stateLostAt <= covered',
+    to: 'log.stateLostAt <= 0',
+    caughtBy: 'gaps and checkpoints',
+  },
+  {
     name: 'a cut of the log keeps what it replaces',
     file: 'storage/recovery.ts',
     from: 'while (this.entries.length > 0 && this.entries.at(-1)!.index >= base) this.entries.pop()',
@@ -399,14 +413,14 @@ const CHECKPOINTS: readonly Mutation[] = [
 const BESIDE: readonly Mutation[] = [
   {
     name: 'the control file is not synced before its rename',
-    file: 'control-file.ts',
+    file: 'node/control-file.ts',
     from: 'await file.sync()',
     to: '',
     caughtBy: 'control file',
   },
   {
     name: 'the control file is renamed without a directory sync',
-    file: 'control-file.ts',
+    file: 'node/control-file.ts',
     from: 'await disk.syncDirectory(directory)',
     to: '',
     caughtBy: 'control file',
