@@ -1,5 +1,5 @@
 /**
- * Whether stories and simulators bite: `node test/sim/mutate.ts [--only words] [--seeds 300] [--variations 4000]
+ * Whether stories and simulators bite: `node test/sim/mutate.ts [--only words] [--seeds 700] [--variations 4000]
  * [--simulator core|shell] [--of 3/8]` copies sources and tests to a temporary folder, breaks one line of mutations.ts after the other, and prints
  * what noticed it: the golden story in which something else happens than it expects, and the first variation on a story
  * and the first seed at which an invariant fails. That a story only goes another way is not enough. `UPDATE=1` writes
@@ -145,7 +145,7 @@ function main(): void {
     options: {
       only: { type: 'string', default: '' },
       simulator: { type: 'string', default: '' },
-      seeds: { type: 'string', default: '300' },
+      seeds: { type: 'string', default: '700' },
       variations: { type: 'string', default: '4000' },
       of: { type: 'string', default: '0/1' },
     },
