@@ -14,7 +14,7 @@ import {
   compareBallots,
 } from '../../src/vocabulary.ts'
 import { DurableLog } from './durable-log.ts'
-import { compareEntries } from './start-compare.ts'
+import { compareAccepted, compareEntries } from './start-compare.ts'
 
 export class DurableWord {
   readonly #id: NodeId
@@ -47,18 +47,12 @@ export class DurableWord {
   /** A start gives back everything that was called durable, and nothing that contradicts it. */
   compare(recovered: RecoveredLog, isDamaged: boolean): void {
     if (recovered.doubtfulFrom !== null) return
-    const { state, log } = this.log.image
+    const { state } = this.log.image
     const who = `node ${this.#id} starts:`
     assert(compareBallots(recovered.state.promise, state.promise) >= 0, `${who} a durable promise is lost`)
-    const order = compareBallots(recovered.state.acceptedBallot, state.acceptedBallot)
-    // Where all that was accepted is in a checkpoint, rot in the log takes nothing but the ballot of it: of what was
-    // accepted in that ballot this node has answered for nothing above the checkpoint, and what was accepted there in
-    // a smaller one, and comes back, was not chosen, or the leader of the larger one had not replaced it.
-    const isCovered = isDamaged && recovered.first > lastIndex(log)
-    // Who votes alone has accepted what it holds, in whichever of its own ballots.
-    const isAlone = isDamaged && recovered.state.configuration?.voters.length === 1
-    assert(order >= 0 || isCovered || isAlone, `${who} a durable accepted ballot is lost`)
-    compareEntries(who, this.log, this.#handed, recovered)
+    const was = { log: this.log, handed: this.#handed, isDamaged }
+    compareAccepted(this.#id, who, was, recovered)
+    compareEntries(this.#id, who, was, recovered)
   }
 
   /** The process begins with what was recovered. */

@@ -24,6 +24,7 @@ import { type ShellHost, ShellNode, type ShellSettings } from './shell-node.ts'
 import { type Fault, ELECTION_MILLISECONDS } from './plan.ts'
 import { type ShellPlan, shellPlanOf } from './shell-plan.ts'
 import type { Outcome } from './simulation.ts'
+import { Stirring } from './stirring.ts'
 import { type Order, type Sight, TICK_MILLISECONDS, World, volumeOf } from './world.ts'
 
 const TRACE_LINES = 500
@@ -37,8 +38,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   readonly settings: ShellSettings
   readonly clients: Clients
   readonly #shellPlan: ShellPlan
-  #stirred = false
-  #failure: { readonly error: unknown } | null = null
+  readonly #stirring = new Stirring(this.schedule)
   readonly #clockOffset = new Map<NodeId, number>()
   readonly #leaps: Random
   readonly #turns: Random
@@ -128,11 +128,11 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   }
 
   stir(): void {
-    this.#stirred = true
+    this.#stirring.stir()
   }
 
   fail(error: unknown): void {
-    this.#failure ??= { error }
+    this.#stirring.fail(error)
   }
 
   refused(node: ShellNode, error: LokiError): void {
@@ -371,21 +371,7 @@ export class ShellSimulation extends World<ShellNode> implements ShellHost {
   // ---- the end ----
 
   async run(): Promise<void> {
-    for (const time of this.life()) await this.#until(time)
-  }
-
-  async #until(time: number): Promise<void> {
-    const reached = { yet: false }
-    this.schedule.at(time, () => {
-      reached.yet = true
-    })
-    while (!reached.yet && this.schedule.next()) {
-      if (this.#stirred) {
-        this.#stirred = false
-        await new Promise((resolve) => setImmediate(resolve))
-      }
-      if (this.#failure) throw this.#failure.error
-    }
+    for (const time of this.life()) await this.#stirring.until(time)
   }
 
   override makePeace(): void {

@@ -32,7 +32,8 @@ export function compareStart(self: NodeId, who: string, was: Left, found: Recove
   if (!was.isDamaged) compareUndamaged(who, was, found, checkpoint)
   compareDoubt(who, was, found, checkpoint)
   comparePromises(self, who, was, found)
-  compareEntries(who, was.log, was.handed, found)
+  compareAccepted(self, who, was, found)
+  compareEntries(self, who, was, found)
 }
 
 function compareUndamaged(who: string, was: Left, found: RecoveredLog, checkpoint: number): void {
@@ -54,24 +55,43 @@ function compareDoubt(who: string, { log, handed }: Left, found: RecoveredLog, c
   assert(promiseLost || !log.promiseLost, `${who} that promises may be lost is forgotten`)
 }
 
-function comparePromises(self: NodeId, who: string, { log, isDamaged }: Left, found: RecoveredLog): void {
-  const { state, first, promiseLost = false } = found
-  const { image } = log
-  // Who votes alone has promised to nobody but itself, and accepted what it holds.
-  const isAlone = state.configuration?.voters.every(({ id }) => id === self) ?? true
-  const isLost = isDamaged && (isAlone || promiseLost)
-  const isKept = compareBallots(state.promise, image.state.promise) >= 0
-  assert(isKept || isLost, `${who} a promise is lost`)
-  const isAccepted = compareBallots(state.acceptedBallot, image.state.acceptedBallot) >= 0
-  // As durable-word.ts: of what was accepted in that ballot this node has answered for nothing above the checkpoint.
-  const isCovered = isDamaged && first > lastIndex(image.log)
-  assert(isAccepted || isLost || isCovered, `${who} an accepted ballot is lost`)
+/** Who votes alone has promised to nobody but itself, and accepted what it holds. */
+const isAlone = (self: NodeId, { state }: RecoveredLog): boolean =>
+  state.configuration?.voters.every(({ id }) => id === self) ?? true
+
+/** What rot may take of promises, and of the ballot in which something was accepted. */
+const mayBeLost = (self: NodeId, { isDamaged }: Pick<Left, 'isDamaged'>, found: RecoveredLog): boolean =>
+  isDamaged && (isAlone(self, found) || (found.promiseLost ?? false))
+
+function comparePromises(self: NodeId, who: string, was: Left, found: RecoveredLog): void {
+  const isKept = compareBallots(found.state.promise, was.log.image.state.promise) >= 0
+  assert(isKept || mayBeLost(self, was, found), `${who} a promise is lost`)
 }
 
-/** Entries that are not in doubt. `handed`: given to storage behind those of `log`, and not called durable. */
-export function compareEntries(who: string, log: DurableLog, handed: readonly LogRecord[], found: RecoveredLog): void {
+/** The ballot in which the log was accepted. */
+export function compareAccepted(
+  self: NodeId,
+  who: string,
+  was: Pick<Left, 'log' | 'isDamaged'>,
+  found: RecoveredLog,
+): void {
+  const { image } = was.log
+  const isAccepted = compareBallots(found.state.acceptedBallot, image.state.acceptedBallot) >= 0
+  // Where all that was accepted is in a checkpoint, rot in the log takes nothing but the ballot of it: of what was
+  // accepted in that ballot this node has answered for nothing above the checkpoint, and what was accepted there in
+  // a smaller one, and comes back, was not chosen, or the leader of the larger one had not replaced it.
+  const isCovered = was.isDamaged && found.first > lastIndex(image.log)
+  assert(isAccepted || mayBeLost(self, was, found) || isCovered, `${who} an accepted ballot is lost`)
+}
+
+/** Entries that are not in doubt. */
+export function compareEntries(
+  self: NodeId,
+  who: string,
+  { log: { image }, handed }: Pick<Left, 'log' | 'handed'>,
+  found: RecoveredLog,
+): void {
   const { state, first, entries, doubtfulFrom } = found
-  const { image } = log
   const isSame = compareBallots(state.acceptedBallot, image.state.acceptedBallot) === 0
   // A frame that replaces the end of the log may have survived although nobody was told.
   const replaced = handed.flatMap((record) => (record.kind === 'accept-sync' ? [record.base - 1] : []))
@@ -79,8 +99,7 @@ export function compareEntries(who: string, log: DurableLog, handed: readonly Lo
   const isCovered = first > image.state.decided + 1
   const before = Math.max(image.state.acceptedBallot.configuration, image.state.configuration?.id ?? 0)
   const isOver = isCovered && (state.configuration?.id ?? 0) > before
-  const isAlone = state.configuration?.voters.length === 1
-  const known = (isSame || isAlone) && !isOver ? lastIndex(image.log) : image.state.decided
+  const known = (isSame || isAlone(self, found)) && !isOver ? lastIndex(image.log) : image.state.decided
   const upTo = Math.min(known, (doubtfulFrom ?? Infinity) - 1, ...replaced)
   for (const entry of image.log.entries) {
     if (entry.index > upTo || entry.index < first) continue

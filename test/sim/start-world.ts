@@ -33,6 +33,7 @@ import { SimNode } from './node.ts'
 import { Random } from './random.ts'
 import { Schedule } from './schedule.ts'
 import { Settling } from './settling.ts'
+import { Stirring } from './stirring.ts'
 import { filesOf } from './start-files.ts'
 import { StartNode, type StartHost } from './start-node.ts'
 import { Trace, describe, describeBallot, describeRecords } from './trace.ts'
@@ -64,8 +65,7 @@ export abstract class StartWorld implements StartHost {
   subject: StartNode | null = null
   damaged: NodeId | null = null
   peace = false
-  #stirred = false
-  #failure: unknown = null
+  readonly #stirring = new Stirring(this.schedule)
   #nextPayload = 1
   /** A peer that does not come back. */
   away: NodeId | null = null
@@ -129,25 +129,15 @@ export abstract class StartWorld implements StartHost {
   }
 
   stir(): void {
-    this.#stirred = true
+    this.#stirring.stir()
   }
 
   fail(error: unknown): void {
-    this.#failure ??= error
+    this.#stirring.fail(error)
   }
 
-  async until(time: number): Promise<void> {
-    const reached = { yet: false }
-    this.schedule.at(time, () => {
-      reached.yet = true
-    })
-    while (!reached.yet && this.schedule.next()) {
-      if (this.#stirred) {
-        this.#stirred = false
-        await new Promise(setImmediate)
-      }
-      if (this.#failure !== null) throw this.#failure
-    }
+  until(time: number): Promise<void> {
+    return this.#stirring.until(time)
   }
 
   // ---- nodes -----------------------------------------------------------------------------------------------------
