@@ -204,9 +204,12 @@ function wanted(replica: Replica): void {
 /** Wanted as a voter: fetch often, from the leader too. */
 export function onInvite(replica: Replica, from: NodeId, message: Invite): void {
   const { id } = replica.configuration
-  // That the configuration in which it votes is over nobody else may tell it: all the others may have left.
-  if (message.configuration > id && votes(replica)) return onNewer(replica, from, message)
-  if (message.configuration < id || votes(replica)) return
+  if (message.configuration < id) return
+  if (votes(replica)) {
+    // That the configuration in which it votes is over nobody else may tell it: all the others may have left.
+    if (message.configuration > id) onNewer(replica, from, message)
+    return
+  }
   wanted(replica)
   replica.fetch.hinted.add(from)
   if (message.decided > replica.known) hint(replica, from, message.decided)
