@@ -244,6 +244,24 @@ describe('peer network', () => {
     other.cut()
   })
 
+  it('what may wait leaves by itself, or with what may not, in order', async () => {
+    const [a, b] = [await start(1), await start(2)]
+    a.network.setMembers([b.member])
+    await until(() => a.network.isConnected(b.member.id))
+    a.network.send(b.member.id, { kind: 'relay', message: ask(1) }, true)
+    a.network.flush()
+    await until(() => b.received.length === 1)
+    for (const id of [2, 3, 4]) a.network.send(b.member.id, { kind: 'relay', message: ask(id) }, id < 4)
+    a.network.flush()
+    a.network.send(b.member.id, { kind: 'relay', message: ask(5) }, true)
+    await until(() => b.received.length === 5)
+    expect(b.received.map(({ message }) => message)).toEqual([1, 2, 3, 4, 5].map(ask))
+    // What waits at the end leaves before it.
+    a.network.send(b.member.id, { kind: 'relay', message: ask(6) }, true)
+    await a.network.close()
+    await until(() => b.received.length === 6)
+  })
+
   it('what is said in one turn has the same bound, although nothing was flushed', async () => {
     const [a, b] = [await start(1), await start(2)]
     a.network.setMembers([b.member])

@@ -183,7 +183,7 @@ export class Member {
       now: () => performance.now(),
       wallClock: () => Date.now(),
       persist: (records, done) => storage.write(records, () => guarded(done)),
-      send: (to, message) => this.network.send(to, message),
+      send: (to, message, mayWait) => this.network.send(to, message, mayWait),
       isBehind: (node) => this.network.isBehind(node),
       flush: () => this.network.flush(),
       wake: () => void setImmediate(guarded, () => this.turn.run()),

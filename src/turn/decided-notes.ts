@@ -26,6 +26,11 @@ export class DecidedNotes {
     this.#askedAt.set(from, now)
   }
 
+  /** Whether clients of this node may wait. */
+  isAsking(node: NodeId, now: number): boolean {
+    return now - (this.#askedAt.get(node) ?? -Infinity) <= ASKS_MILLISECONDS
+  }
+
   /** Whether the message is held back. One that says more makes what is held for that node needless. */
   takes(to: NodeId, message: Message): boolean {
     if (message.kind === 'decide') {
@@ -42,7 +47,7 @@ export class DecidedNotes {
     for (const [to, message] of this.#held) {
       if (message === null) continue
       if (all) this.#allToldAt = now
-      else if (now - (this.#askedAt.get(to) ?? -Infinity) > ASKS_MILLISECONDS) continue
+      else if (!this.isAsking(to, now)) continue
       this.#held.set(to, null)
       send(to, message)
     }

@@ -17,7 +17,8 @@ export interface TurnPorts {
   wallClock(): number
   /** Makes the records durable in order, as one frame with one sync; `done` is never called from inside. */
   persist(records: readonly LogRecord[], done: () => void): void
-  send(to: NodeId, message: PeerMessage): void
+  /** `mayWait`: it may leave a moment after the flush, with what is sent by then (`LATE_MILLISECONDS` of hurry.ts). */
+  send(to: NodeId, message: PeerMessage, mayWait?: boolean): void
   /** Whether much of what was sent to this node has not left: what can wait should. Absent: never. */
   readonly isBehind?: (node: NodeId) => boolean
   /** What was sent since the last flush leaves now, one write per peer. */

@@ -22,6 +22,7 @@ import { Backlog } from './backlog.ts'
 import { CommandReplies } from './command-replies.ts'
 import { DecidedNotes } from './decided-notes.ts'
 import { type Frame, FramesInFlight } from './frames-in-flight.ts'
+import { Hurry } from './hurry.ts'
 import { unreachable } from '../invariant.ts'
 import { Inbox } from './inbox.ts'
 import { LocalReads } from './local-reads.ts'
@@ -48,6 +49,7 @@ export class Turn {
   readonly #frames = new FramesInFlight()
   #awake = false
   readonly #notes = new DecidedNotes()
+  readonly #hurry: Hurry
   readonly #inbox: Inbox
   readonly #limits: TurnLimits
   readonly #backlog: Backlog
@@ -79,6 +81,7 @@ export class Turn {
     this.appliedConfiguration = configuration.configuration
     this.appliedConfigurationStart = configuration.start
     this.#ports = ports
+    this.#hurry = new Hurry(self)
     this.#inbox = new Inbox(limits)
     this.#limits = limits
     this.#backlog = new Backlog(limits)
@@ -241,6 +244,7 @@ export class Turn {
   #step(event: Event): readonly Effect[] {
     const effects = step(this.replica, event)
     for (const effect of effects) this.#perform(effect)
+    this.#hurry.stepped(event, effects, position(this.replica).index)
     return effects
   }
 
@@ -287,7 +291,9 @@ export class Turn {
   }
 
   readonly #say = (to: NodeId, message: Message): void => {
-    this.#ports.send(to, { kind: 'consensus', message })
+    const now = this.#ports.now()
+    const mayWait = this.#hurry.mayWait(to, message, this.replica.configuration, now) && !this.#notes.isAsking(to, now)
+    this.#ports.send(to, { kind: 'consensus', message }, mayWait)
   }
 
   #leaderChanged(leader: NodeId | null): void {

@@ -12,6 +12,7 @@ import { type Server, type Socket, createServer } from 'node:net'
 import { LIMITS } from '../../config.ts'
 import { splitAddress } from '../../contract.ts'
 import { LokiError } from '../../errors.ts'
+import { LATE_MILLISECONDS } from '../../turn/hurry.ts'
 import type { ClusterId, Member, NodeId, VolumeId } from '../../vocabulary.ts'
 import { Connection } from './connection.ts'
 import { type Hello, PROTOCOL, type PeerFrame } from './frames.ts'
@@ -65,6 +66,9 @@ export class PeerNetwork {
   readonly #peers = new Map<NodeId, Connection[]>()
   readonly #dials = new Map<NodeId, Dial>()
   readonly #dirty = new Set<Connection>()
+  /** With something that may wait. */
+  readonly #late = new Set<Connection>()
+  #lateTimer: NodeJS.Timeout | null = null
   readonly #pinger: NodeJS.Timeout
   /** When a refusal was last told, by its text. */
   readonly #refusals = new Map<string, number>()
@@ -102,8 +106,11 @@ export class PeerNetwork {
     }
   }
 
-  /** Queues a message; it leaves at `flush`. Without a connection it is lost, as it may be on any network. */
-  send(to: NodeId, payload: Payload): void {
+  /**
+   * Queues a message; it leaves at `flush`, or, where it may wait, with the next one that may not, at the latest after
+   * LATE_MILLISECONDS. Without a connection it is lost, as it may be on any network.
+   */
+  send(to: NodeId, payload: Payload, mayWait = false): void {
     const connection = this.#peers.get(to)?.at(-1)
     if (!connection) return
     if (connection.waitingBytes > LIMITS.peerQueueBytes) {
@@ -117,7 +124,17 @@ export class PeerNetwork {
     else connection.writer.relay(payload.message)
     // Much of it is copied again and again where it grows, and is not seen to wait.
     if (connection.writer.length >= EARLY_BYTES) connection.flush()
+    else if (mayWait) this.#flushLate(connection)
     else this.#dirty.add(connection)
+  }
+
+  #flushLate(connection: Connection): void {
+    this.#late.add(connection)
+    this.#lateTimer ??= setTimeout(() => {
+      this.#lateTimer = null
+      for (const each of this.#late) each.flush()
+      this.#late.clear()
+    }, LATE_MILLISECONDS)
   }
 
   /** Writes out what was queued, one write per peer. */
@@ -140,6 +157,8 @@ export class PeerNetwork {
     clearInterval(this.#pinger)
     for (const dial of this.#dials.values()) if (dial.timer) clearTimeout(dial.timer)
     this.#dials.clear()
+    if (this.#lateTimer) clearTimeout(this.#lateTimer)
+    for (const connection of this.#late) this.#dirty.add(connection)
     this.flush()
     for (const connection of this.#all) connection.socket.destroySoon()
     await new Promise<void>((resolve) => this.#server.close(() => resolve()))
@@ -233,6 +252,7 @@ export class PeerNetwork {
   #forget(connection: Connection): void {
     this.#all.delete(connection)
     this.#dirty.delete(connection)
+    this.#late.delete(connection)
     if (connection.peer === null) return
     const all = this.#peers.get(connection.peer) ?? []
     const left = all.filter((other) => other !== connection)
