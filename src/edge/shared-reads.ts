@@ -7,13 +7,20 @@
 import { Socket, type SocketConstructorOpts, connect } from 'node:net'
 
 const buffer = Buffer.allocUnsafeSlow(65_536)
+/** Its beginnings, by length, made once: short reads are the most, and are of few lengths. */
+const beginnings: (Buffer | undefined)[] = Array.from({ length: 1024 })
+
+function beginning(length: number): Buffer {
+  if (length >= beginnings.length) return buffer.subarray(0, length)
+  return (beginnings[length] ??= buffer.subarray(0, length))
+}
 
 /** For `net`: what is read is told as `data`. */
 function onread(socket: () => Socket): SocketConstructorOpts['onread'] {
   return {
     buffer,
     callback: (length) => {
-      socket().emit('data', buffer.subarray(0, length))
+      socket().emit('data', beginning(length))
       return true
     },
   }
