@@ -18,6 +18,10 @@ export interface DiskFile {
   writeNow?(bytes: Uint8Array, offset: number): number
   /** As `write` of pieces one behind the other, without putting them together, where the disk offers it. */
   writePieces?(pieces: readonly Uint8Array[], offset: number): Promise<void>
+  /** As `write` of up to 1 MiB of zeros, without having them. */
+  writeZeros(offset: number, length: number): Promise<void>
+  /** Whether writes go past the page cache, where that is known. */
+  readonly isDirect?: boolean
   /** Reads up to `length` bytes at `offset`; shorter only at the end of the file. */
   read(offset: number, length: number): Promise<Buffer>
   /** Makes every write that was finished before durable (fdatasync; the size is durable too). */
@@ -28,8 +32,10 @@ export interface DiskFile {
 }
 
 /**
- * `create`: fails if the file exists. `create-durable`: the same, and every write is durable when it returns
- * (O_DSYNC: one system call in place of two). `write`: must exist. `read`: read-only, must exist.
+ * `create`: fails if the file exists. `create-durable`: the same, for a file that is written from front to back, with
+ * nothing but zeros behind: every write is durable when it returns (O_DSYNC: one system call in place of two), and may
+ * write once more what is around it in its first and its last block (whole-blocks.ts). `write`: must exist. `read`:
+ * read-only, must exist.
  */
 export type OpenMode = 'create' | 'create-durable' | 'write' | 'read'
 

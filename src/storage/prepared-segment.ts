@@ -61,11 +61,10 @@ export class PreparedSegment {
     // Room for the log goes before speed.
     const { free } = await disk.space(directory)
     if (free < ROOM_SEGMENTS * segmentBytes) throw new Error('the disk is too full')
-    const zeros = Buffer.alloc(Math.min(ZERO_SLICE_BYTES, segmentBytes))
     const file = await disk.open(`${directory}/${PREPARED_FILE}`, 'create-durable')
     try {
-      for (let at = 0; at < segmentBytes && !this.#stopped; at += zeros.length) {
-        await file.write(zeros.subarray(0, Math.min(zeros.length, segmentBytes - at)), at)
+      for (let at = 0; at < segmentBytes && !this.#stopped; at += ZERO_SLICE_BYTES) {
+        await file.writeZeros(at, Math.min(ZERO_SLICE_BYTES, segmentBytes - at))
         await pause()
       }
     } catch (error) {

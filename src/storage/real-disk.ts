@@ -1,9 +1,11 @@
 /**
  * The `Disk` port over node:fs. A write returns when every byte is written (short writes are continued); a
- * durable write goes through O_DSYNC where the system has it, and is a write and an fdatasync elsewhere.
+ * durable write goes through O_DSYNC where the system has it, past the page cache where the file system takes it
+ * (direct-writes.ts), and is a write and an fdatasync elsewhere.
  */
 import * as fs from 'node:fs'
 import * as path from 'node:path'
+import { DirectWrites, type Kernel, ZERO_BYTES_MAXIMUM } from './direct-writes.ts'
 import type { Disk, DiskFile, OpenMode } from './disk.ts'
 import { processorWaitMilliseconds } from './processor-wait.ts'
 import { type ReadSome, readAround } from './read-around.ts'
@@ -22,16 +24,41 @@ const FLAGS: Readonly<Record<OpenMode, number>> = {
   read: O_RDONLY,
 }
 
+/** Memory that is never touched is never taken. */
+const ZEROS = Buffer.alloc(ZERO_BYTES_MAXIMUM)
+
 class RealFile implements DiskFile {
   readonly #descriptor: number
   readonly #syncsEachWrite: boolean
+  /** Null where there is none, or the file system refused. */
+  readonly #direct: DirectWrites | null
 
-  constructor(descriptor: number, syncsEachWrite: boolean) {
+  constructor(descriptor: number, syncsEachWrite: boolean, direct: DirectWrites | null) {
     this.#descriptor = descriptor
     this.#syncsEachWrite = syncsEachWrite
+    this.#direct = direct
   }
 
-  write(bytes: Uint8Array, offset: number): Promise<void> {
+  get isDirect(): boolean {
+    return this.#direct !== null && !this.#direct.isRefused
+  }
+
+  async write(bytes: Uint8Array, offset: number): Promise<void> {
+    if (this.#direct !== null && (await this.#direct.write([bytes], offset))) return
+    await this.#writeCached(bytes, offset)
+  }
+
+  async writePieces(pieces: readonly Uint8Array[], offset: number): Promise<void> {
+    if (this.#direct !== null && (await this.#direct.write(pieces, offset))) return
+    await this.#writePiecesCached(pieces, offset)
+  }
+
+  async writeZeros(offset: number, length: number): Promise<void> {
+    if (this.#direct !== null && (await this.#direct.writeZeros(offset, length))) return
+    await this.#writeCached(ZEROS.subarray(0, length), offset)
+  }
+
+  #writeCached(bytes: Uint8Array, offset: number): Promise<void> {
     return new Promise((resolve, reject) => {
       const step = (from: number): void => {
         fs.write(this.#descriptor, bytes, from, bytes.length - from, offset + from, (error, written) => {
@@ -45,14 +72,14 @@ class RealFile implements DiskFile {
     })
   }
 
-  writePieces(pieces: readonly Uint8Array[], offset: number): Promise<void> {
+  #writePiecesCached(pieces: readonly Uint8Array[], offset: number): Promise<void> {
     return new Promise((resolve, reject) => {
       fs.writev(this.#descriptor, pieces, offset, (error, written) => {
         const length = pieces.reduce((sum, piece) => sum + piece.length, 0)
         if (error !== null) reject(error)
         // Hardly ever: the disk took a part.
         else if (written < length)
-          this.write(Buffer.concat(pieces).subarray(written), offset + written).then(resolve, reject)
+          this.#writeCached(Buffer.concat(pieces).subarray(written), offset + written).then(resolve, reject)
         else if (this.#syncsEachWrite) this.sync().then(resolve, reject)
         else resolve()
       })
@@ -62,14 +89,18 @@ class RealFile implements DiskFile {
   writeNow(bytes: Uint8Array, offset: number): number {
     const waited = processorWaitMilliseconds()
     const began = performance.now()
+    if (this.#direct === null || !this.#direct.writeNow(bytes, offset)) this.#writeCachedNow(bytes, offset)
+    const took = performance.now() - began
+    // On a busy machine a process waits for a processor, too, once the disk is done; that says nothing of the disk.
+    return took < WORTH_A_LOOK_MILLISECONDS ? took : Math.max(0, took - (processorWaitMilliseconds() - waited))
+  }
+
+  #writeCachedNow(bytes: Uint8Array, offset: number): void {
     let from = 0
     while (from < bytes.length) {
       from += fs.writeSync(this.#descriptor, bytes, from, bytes.length - from, offset + from)
     }
     if (this.#syncsEachWrite) fs.fdatasyncSync(this.#descriptor)
-    const took = performance.now() - began
-    // On a busy machine a process waits for a processor, too, once the disk is done; that says nothing of the disk.
-    return took < WORTH_A_LOOK_MILLISECONDS ? took : Math.max(0, took - (processorWaitMilliseconds() - waited))
   }
 
   read(offset: number, length: number): Promise<Buffer> {
@@ -101,21 +132,28 @@ class RealFile implements DiskFile {
     })
   }
 
-  close(): Promise<void> {
-    return new Promise((resolve, reject) => {
+  async close(): Promise<void> {
+    await this.#direct?.close()
+    await new Promise<void>((resolve, reject) => {
       fs.close(this.#descriptor, (error) => (error ? reject(error) : resolve()))
     })
   }
 }
 
 export class RealDisk implements Disk {
-  open(file: string, mode: OpenMode): Promise<DiskFile> {
-    return new Promise((resolve, reject) => {
-      fs.open(file, FLAGS[mode], 0o600, (error, descriptor) => {
-        if (error !== null) reject(error)
-        else resolve(new RealFile(descriptor, mode === 'create-durable' && durableFlag === 0))
-      })
+  readonly #kernel: Kernel
+
+  /** `kernel`: what writes past the page cache; another one is for tests. */
+  constructor(kernel: Kernel = fs) {
+    this.#kernel = kernel
+  }
+
+  async open(file: string, mode: OpenMode): Promise<DiskFile> {
+    const descriptor = await new Promise<number>((resolve, reject) => {
+      fs.open(file, FLAGS[mode], 0o600, (error, opened) => (error === null ? resolve(opened) : reject(error)))
     })
+    if (mode !== 'create-durable') return new RealFile(descriptor, false, null)
+    return new RealFile(descriptor, durableFlag === 0, await DirectWrites.open(file, this.#kernel))
   }
 
   rename(from: string, to: string): Promise<void> {

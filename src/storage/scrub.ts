@@ -196,7 +196,8 @@ class PacedDisk implements Disk {
       }
       return slices.length === 1 ? slices[0]! : Buffer.concat(slices)
     }
-    return { read, write: refuse, sync: refuse, truncate: refuse, size: () => file.size(), close: () => file.close() }
+    const changes = { write: refuse, writeZeros: refuse, sync: refuse, truncate: refuse }
+    return { ...changes, read, size: () => file.size(), close: () => file.close() }
   }
 
   list(path: string): Promise<string[] | null> {

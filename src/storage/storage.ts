@@ -115,7 +115,8 @@ async function openVolumes(options: StorageOptions): Promise<Storage> {
   await storage.moveHead(meta.content.first)
   wal.sealer.seal(replayed.unsealed.filter(({ name }) => wal.segments.some((segment) => segment.name === name)))
   await storage.checkSpace()
-  log('storage opened', { timeline: wal.timeline, first: recovered.first, entries: recovered.entries.length })
+  const { entries, first: begins } = recovered
+  log('storage opened', { timeline: wal.timeline, first: begins, entries: entries.length, direct: wal.isDirect })
   return storage
 }
 
@@ -147,13 +148,12 @@ function openWal(
   replayed: ReplayedLog,
 ): Wal {
   const { disk, walDirectory: directory, segmentBytes, onFatal } = options
-  const pause = options.pause ?? (() => sleep(2))
   const { state, first, entries, doubtfulFrom, promiseLost = false } = recovered
   const last = logIndex(entries.at(-1)?.index ?? first - 1)
   // A newest segment without a frame is replaced: a crash loop must not leave a file for each start.
   const kept = replayed.newestEmpty ? replayed.segments.slice(0, -1) : replayed.segments
   const link = replayed.newestEmpty ? replayed.newestPrevious : replayed.link
-  const { sync = 'auto', compression = 'none', keys = NO_KEYS } = options
+  const { sync = 'auto', compression = 'none', keys = NO_KEYS, pause = () => sleep(2) } = options
   const { volume } = meta.content
   return new Wal(
     { disk, directory, segmentBytes, volume, onFatal, pause, sync, compression, keys },

@@ -168,6 +168,11 @@ export class Wal {
     return this.#running
   }
 
+  /** It is written past the page cache (direct-writes.ts). */
+  get isDirect(): boolean {
+    return this.#segment?.file.isDirect ?? false
+  }
+
   get failed(): boolean {
     return this.#failed
   }

@@ -507,10 +507,35 @@ const SEALED: readonly Mutation[] = [
   },
 ]
 
+const BLOCKS: readonly Mutation[] = [
+  {
+    name: 'what is in front of a write in its block is not written again',
+    file: 'storage/whole-blocks.ts',
+    from: 'into.set(this.#front.subarray(0, inFront))',
+    to: '',
+    caughtBy: 'crash: frames of many lengths, in whole blocks',
+  },
+  {
+    name: 'the rest of a block is not zeros',
+    file: 'storage/whole-blocks.ts',
+    from: 'into.fill(0, end, length)',
+    to: '',
+    caughtBy: 'crash: a suffix is replaced, twice, in whole blocks',
+  },
+  {
+    name: 'a block is not known behind a write that was not widened',
+    file: 'storage/whole-blocks.ts',
+    from: 'this.#remember(pieces, inFront, end)',
+    to: 'if (fits) this.#remember(pieces, inFront, end)',
+    caughtBy: 'crash: frames of all sizes, in whole blocks',
+  },
+]
+
 export const MUTATIONS: readonly Mutation[] = [
   ...FRAMES,
   ...TORN_OR_ROTTEN,
   ...LOG,
+  ...BLOCKS,
   ...META,
   ...CHECKPOINTS,
   ...SEALED,

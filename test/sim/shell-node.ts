@@ -50,6 +50,8 @@ export interface ShellSettings {
   readonly turn: TurnLimits
   readonly machine: MachineOptions
   readonly segmentBytes: number
+  /** Of the log, as past the page cache. */
+  readonly writesBlocks: boolean
 }
 
 export interface ShellHost {
@@ -134,6 +136,7 @@ export class ShellNode {
     this.#word = new DurableWord(id)
     this.#first = first
     this.#host = host
+    this.#platter.writesBlocks = host.settings.writesBlocks
   }
 
   get disk(): DurableLog {

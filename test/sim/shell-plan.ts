@@ -132,6 +132,7 @@ export function shellPlanOf(seed: number): ShellPlan {
       },
       machine: { maxMemoryBytes: 0, sessionExpiryMilliseconds: sessions.expiry },
       segmentBytes: random.pick([4096, 16_384, 65_536])!,
+      writesBlocks: new Random(seed ^ 0xd15c).chance(0.5),
     },
   }
   return { ...plan, options: plan.settings.consensus }

@@ -59,6 +59,7 @@ export abstract class StartWorld implements StartHost {
   readonly #options: Partial<Options>
   readonly settling: Settling<SimNode>
   readonly #segmentBytes: number
+  readonly #writesBlocks: boolean
   readonly damageChance: number
   readonly #checkpointChance: number
   readonly #changeChance: number
@@ -88,6 +89,7 @@ export abstract class StartWorld implements StartHost {
       reconfigurationLagEntries: random.pick([0, 4, 256])!,
     }
     this.#segmentBytes = random.pick([4096, 4096, 16_384, 1 << 20])!
+    this.#writesBlocks = new Random(seed ^ 0xd15c).chance(0.5)
     this.damageChance = random.pick([0, 0.3, 0.6])!
     this.#checkpointChance = random.pick([0, 0.03, 0.1, 0.2])!
     const founders = random.pick([[1, 2], [1, 2], [1, 2, 3], [1, 2, 3], [2], [2, 3]])!
@@ -146,6 +148,7 @@ export abstract class StartWorld implements StartHost {
     if (this.nodes.has(id)) return
     if (id === SELF) {
       const subject = new StartNode(id, volumeOf(id), configuration, this.#segmentBytes, this.#options, this)
+      subject.platter.writesBlocks = this.#writesBlocks
       this.subject = subject
       this.nodes.set(id, subject.core)
       return this.begin()

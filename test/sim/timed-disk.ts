@@ -3,7 +3,7 @@
  * later. Between the two a crash finds the sectors unsynced, and the simulated disk below decides what is left.
  */
 import type { Disk, DiskFile, OpenMode } from '../../src/storage/disk.ts'
-import type { SimulatedDisk } from '../storage/simulated-disk.ts'
+import { type SimulatedDisk, asItIs, wholeBlocks } from '../storage/simulated-disk.ts'
 
 /** A write that was reported as done. */
 export interface Written {
@@ -34,13 +34,20 @@ export class TimedDisk implements Disk {
       await this.#sync()
       await file.sync()
     }
+    const append = mode === 'create-durable' && this.#platter.writesBlocks ? wholeBlocks() : asItIs
+    const write = async (bytes: Uint8Array, offset: number): Promise<void> => {
+      const written = { file: name, offset, bytes: Buffer.from(bytes) }
+      const widened = append(bytes, offset)
+      await file.write(widened.bytes, widened.offset)
+      if (mode !== 'create-durable') return
+      await sync()
+      this.written.push(written)
+    }
     return {
-      write: async (bytes, offset) => {
-        const written = { file: name, offset, bytes: Buffer.from(bytes) }
-        await file.write(bytes, offset)
-        if (mode !== 'create-durable') return
-        await sync()
-        this.written.push(written)
+      write,
+      writeZeros: async (offset, length) => {
+        await file.writeZeros(offset, length)
+        if (mode === 'create-durable') await sync()
       },
       sync,
       read: (offset, length) => file.read(offset, length),

@@ -31,6 +31,14 @@ const write = (...records: Parameters<typeof sample.written>[1][]): Step => ({ k
 export interface History {
   readonly steps: readonly Step[]
   readonly options?: Partial<StorageOptions>
+  /** Of the log, as past the page cache. */
+  readonly writesBlocks?: boolean
+}
+
+function diskOf({ writesBlocks = false }: History): SimulatedDisk {
+  const disk = new SimulatedDisk()
+  disk.writesBlocks = writesBlocks
+  return disk
 }
 
 const CHECKPOINTS: readonly Step[] = [
@@ -46,7 +54,7 @@ const CHECKPOINTS: readonly Step[] = [
   { kind: 'truncate', index: 6 },
 ]
 
-export const HISTORIES: Readonly<Record<string, History>> = {
+const PLAIN: Readonly<Record<string, History>> = {
   'first start, identity, entries': {
     steps: [
       { kind: 'identity' },
@@ -145,6 +153,31 @@ export const HISTORIES: Readonly<Record<string, History>> = {
       write(sample.appended(3, 3)),
       { kind: 'restart' },
     ],
+  },
+}
+
+const IN_BLOCKS = ['frames of many lengths', 'a suffix is replaced, twice', 'bursts and rolling segments']
+
+export const HISTORIES: Readonly<Record<string, History>> = {
+  ...PLAIN,
+  ...Object.fromEntries(
+    IN_BLOCKS.map((name) => [`${name}, in whole blocks`, { ...PLAIN[name]!, writesBlocks: true }] as const),
+  ),
+  // Frames that are too large to be widened, between such that are not.
+  'frames of all sizes, in whole blocks': {
+    steps: [
+      write(sample.genesis(3)),
+      ...[30, 9000, 40, 5000, 12_000, 50].map((length, at) =>
+        write(sample.appended(at + 1, at + 1, 'a'.repeat(length))),
+      ),
+    ],
+    options: { segmentBytes: 64 * 1024 },
+    writesBlocks: true,
+  },
+  'frames of many lengths, packed and sealed, in whole blocks': {
+    ...PLAIN['frames of many lengths']!,
+    options: { segmentBytes: 8192, compression: 'zstd', keys: new KeyRing(KEYS, 'new') },
+    writesBlocks: true,
   },
 }
 
@@ -288,10 +321,11 @@ async function verifyHistory(
 }
 
 /** Every step of a history is a crash point, or fails. */
-export function historySweep({ steps, options = {} }: History, fault: 'crash' | 'fail' = 'crash'): Promise<Count> {
+export function historySweep(history: History, fault: 'crash' | 'fail' = 'crash'): Promise<Count> {
+  const { steps, options = {} } = history
   return everyStep<Progress>(
     {
-      disk: () => new SimulatedDisk(),
+      disk: () => diskOf(history),
       begin: newProgress,
       run: (disk, progress) => runHistory(disk, steps, progress, options),
       verify: (disk, progress, seed, deep) => verifyHistory(disk, progress, options, seed, deep && fault === 'crash'),
@@ -305,10 +339,11 @@ export function historySweep({ steps, options = {} }: History, fault: 'crash' | 
  * next process reads what was written and not synced, and speaks of it; then the power fails. What it found must be
  * there.
  */
-export async function killSweep({ steps, options = {} }: History, fault: 'crash' | 'fail' = 'crash'): Promise<Count> {
+export async function killSweep(history: History, fault: 'crash' | 'fail' = 'crash'): Promise<Count> {
+  const { steps, options = {} } = history
   const count = new Count()
   for (let at = 1; ; at++) {
-    const disk = new SimulatedDisk()
+    const disk = diskOf(history)
     // Of the volumes only what they are in is there before the first process.
     await disk.makeDirectory('/data')
     const first = disk.steps

@@ -112,6 +112,7 @@ async function live(seed: number): Promise<{ crashes: number; models: number }> 
       keys: new KeyRing(KEYS, [null, 'old', 'new'][Math.floor(next() * 3)]),
     }
     for (let step = 0; step < 12; step++) history.push(randomStep(plan, next))
+    disk.writesBlocks = (seed + round) % 2 === 0
     disk.crashAt = disk.steps + 1 + Math.floor(next() * 90)
     try {
       await runHistory(disk, history, progress, options)

@@ -10,9 +10,12 @@
  * - `capacity` bounds the bytes of all files: ENOSPC. `failAt`: that step fails with EIO. What a failed sync was to
  *   make durable is lost, although the process still reads it: a sync that is tried again does not bring it back.
  * - `misdirectAt`: that write goes 4096 bytes further, and is reported as done. `loseAt`: it goes nowhere.
+ * - `writesBlocks`: files that are opened `create-durable` are written in whole blocks, as past the page cache. A sector
+ *   that is written as it is on the platter is not a sector that was written.
  * - `peek`, `poke`, `snapshot`: to damage files, and to compare disks.
  */
 import type { Disk, DiskFile, OpenMode } from '../../src/storage/disk.ts'
+import { BLOCK_BYTES, WholeBlocks } from '../../src/storage/whole-blocks.ts'
 
 export class Crash extends Error {
   override name = 'Crash'
@@ -53,6 +56,33 @@ function grown(bytes: Buffer, size: number): Buffer {
   const larger = Buffer.alloc(size)
   bytes.copy(larger)
   return larger
+}
+
+/** Whether a sector is on the platter as it is now; behind the end there are zeros as soon as the file is longer. */
+function isOnPlatter({ durable }: Inode, now: Buffer, sector: number): boolean {
+  const before = grown(durable.subarray(sector * SECTOR, (sector + 1) * SECTOR), now.length)
+  return before.equals(now)
+}
+
+interface Widened {
+  readonly bytes: Buffer
+  readonly offset: number
+}
+
+/** What a write of a file is on the way to the disk. */
+export type Append = (bytes: Uint8Array, offset: number) => Widened
+
+export const asItIs: Append = (bytes, offset) => ({ bytes: Buffer.from(bytes), offset })
+
+/** Appends to one new file in whole blocks. */
+export function wholeBlocks(): Append {
+  const blocks = new WholeBlocks()
+  return (bytes, offset) => {
+    // What is larger goes as it is.
+    const memory = Buffer.alloc(2 * BLOCK_BYTES, 0xff)
+    const found = blocks.append([bytes], offset, memory)
+    return found === null ? asItIs(bytes, offset) : { bytes: memory.subarray(0, found.length), offset: found.offset }
+  }
 }
 
 function moveTree(tree: Tree, from: string, to: string): void {
@@ -102,6 +132,7 @@ export class SimulatedDisk implements Disk {
   crashed = false
   /** A durable write that fails may have been made in memory only; so that every subset is seen, it is not by default. */
   losesFailedWrites = false
+  writesBlocks = false
   /** What each step was, for messages. */
   readonly journal: string[] = []
   /** Called with the step's name before it happens. */
@@ -190,19 +221,23 @@ export class SimulatedDisk implements Disk {
       inode.dirty.clear()
       inode.isCut = false
     }
+    const write = (what: string, bytes: Buffer, offset: number): Promise<void> =>
+      this.#step(
+        `write ${path} ${what}`,
+        () => this.#write(inode, path, bytes, offset),
+        mode === 'create-durable' ? settle : () => {},
+        () => {
+          this.#write(inode, path, bytes, offset)
+          if (mode === 'create-durable' && this.losesFailedWrites) inode.dirty.clear()
+        },
+      )
+    const append = this.writesBlocks && mode === 'create-durable' ? wholeBlocks() : asItIs
     return {
       write: (bytes, offset) => {
-        const copy = Buffer.from(bytes)
-        return this.#step(
-          `write ${path} ${copy.length}@${offset}`,
-          () => this.#write(inode, path, copy, offset),
-          mode === 'create-durable' ? settle : () => {},
-          () => {
-            this.#write(inode, path, copy, offset)
-            if (mode === 'create-durable' && this.losesFailedWrites) inode.dirty.clear()
-          },
-        )
+        const widened = append(bytes, offset)
+        return write(`${bytes.length}@${offset}`, widened.bytes, widened.offset)
       },
+      writeZeros: (offset, length) => write(`${length} zeros@${offset}`, Buffer.alloc(length), offset),
       read: async (offset, length) => {
         await Promise.resolve()
         this.#alive()
@@ -238,7 +273,9 @@ export class SimulatedDisk implements Disk {
     bytes.copy(inode.current, at)
     for (let sector = Math.floor(at / SECTOR); sector * SECTOR < end; sector++) {
       const versions = inode.dirty.get(sector) ?? []
-      versions.push(Buffer.from(inode.current.subarray(sector * SECTOR, (sector + 1) * SECTOR)))
+      const now = inode.current.subarray(sector * SECTOR, (sector + 1) * SECTOR)
+      if (versions.length === 0 && !inode.isCut && isOnPlatter(inode, now, sector)) continue
+      versions.push(Buffer.from(now))
       inode.dirty.set(sector, versions)
     }
   }
@@ -370,6 +407,7 @@ export class SimulatedDisk implements Disk {
   /** The disk as the next process finds it. This one is left as it is. */
   survivor(choose: Choose): SimulatedDisk {
     const next = new SimulatedDisk()
+    next.writesBlocks = this.writesBlocks
     const tree: Tree = {
       files: new Map(this.#durable.files),
       directories: new Map(this.#durable.directories),
