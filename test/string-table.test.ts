@@ -2,6 +2,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { BUCKETS, hashOf } from '../src/machine/hash.ts'
+import type { Key } from '../src/machine/packed.ts'
 import { ABSENT, SHORT_BYTES, StringTable } from '../src/machine/string-table.ts'
 
 interface Kept {
@@ -28,7 +29,7 @@ function contentOf(table: StringTable): [string, Kept][] {
   return content
 }
 
-function put(table: StringTable, hash: number, key: string, { value, version, expireAt }: Kept): void {
+function put(table: StringTable, hash: number, key: Key, { value, version, expireAt }: Kept): void {
   const place = table.find(hash, key)
   if (place === ABSENT) table.insert(hash, key, bytes(value), version, expireAt)
   else table.replace(place, hash, key, bytes(value), version, expireAt)
@@ -51,16 +52,25 @@ test.each(hashes.map((hash, at) => [at, hash] as const))('as a Map does it, with
     fc.string({ unit: 'binary-ascii', maxLength: 30 }),
     fc.integer({ min: 0, max: SHORT_BYTES }).map((length) => 'v'.repeat(length)),
   )
-  const step = fc.record({ remove: fc.boolean(), key, value, expireAt: fc.constantFrom(0, 1, 1e12) })
+  // As text or as bytes: the same key.
+  const step = fc.record({
+    remove: fc.boolean(),
+    isText: fc.boolean(),
+    key,
+    value,
+    expireAt: fc.constantFrom(0, 1, 1e12),
+  })
   fc.assert(
     fc.property(fc.array(step, { maxLength: 400, size: 'max' }), (steps) => {
       const table = new StringTable()
       const model = new Map<string, Kept>()
-      for (const [version, { remove, key, value, expireAt }] of steps.entries()) {
-        const place = table.find(hash(key), key)
+      for (const [version, { remove, isText, key, value, expireAt }] of steps.entries()) {
+        const given = isText ? key : bytes(key)
+        expect(hashOf(bytes(key))).toBe(hashOf(key))
+        const place = table.find(hash(key), given)
         expect(place !== ABSENT).toBe(model.has(key))
         if (!remove) {
-          put(table, hash(key), key, { value, version, expireAt })
+          put(table, hash(key), given, { value, version, expireAt })
           model.set(key, { value, version, expireAt })
         } else if (place !== ABSENT) {
           table.remove(place, hash(key), key)

@@ -3,6 +3,7 @@
  * on it. PURE. In 4096 buckets, which checkpoints write one by one: what is kept for each is here.
  */
 import { BUCKETS, HASH_SHIFT } from './hash.ts'
+import { type Key, keyText } from './packed.ts'
 import { type KeyRecord, isShort } from './records.ts'
 import { ABSENT, StringTable } from './string-table.ts'
 
@@ -81,10 +82,10 @@ export class Buckets {
   }
 
   /** The record of a key; of a short string it is a copy. */
-  get(hash: number, key: string): KeyRecord | null {
+  get(hash: number, key: Key): KeyRecord | null {
     const strings = this.strings(hash >>> HASH_SHIFT)
     const place = strings.find(hash, key)
-    if (place === ABSENT) return this.others[hash >>> HASH_SHIFT]?.get(key) ?? null
+    if (place === ABSENT) return this.others[hash >>> HASH_SHIFT]?.get(keyText(key)) ?? null
     return {
       kind: 'string',
       value: strings.value(place),

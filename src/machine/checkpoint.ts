@@ -24,6 +24,7 @@ import { invariant } from '../invariant.ts'
 import { type VolumeId, logIndex, volumeId } from '../vocabulary.ts'
 import { Buckets } from './buckets.ts'
 import { BUCKETS, HASH_SHIFT } from './hash.ts'
+import type { Key } from './packed.ts'
 import type { KeyRecord } from './records.ts'
 import { readRecord, readStringInBytes, writeRecord, writeString } from './records.ts'
 import { readSessions, writeSessions } from './sessions.ts'
@@ -120,7 +121,7 @@ export class CheckpointWriter {
   }
 
   /** Called by the store before it changes a key whose bucket this checkpoint has not written. */
-  keep(buckets: Buckets, hash: number, key: string): void {
+  keep(buckets: Buckets, hash: number, key: Key): void {
     const kept = this.#keptOf(buckets, hash >>> HASH_SHIFT)
     const strings = buckets.strings(hash >>> HASH_SHIFT)
     const place = strings.find(hash, key)

@@ -161,7 +161,9 @@ export function encodeCommand(writer: ByteWriter, collection: string, args: Argu
 /** The arguments are views into the reader's buffer. */
 export function decodeCommand(reader: ByteReader): { collection: string; args: Uint8Array[] } {
   const collection = reader.string()
-  const args: Uint8Array[] = []
-  for (let left = reader.uint(); left > 0; left--) args.push(reader.bytes())
+  const count = reader.uint()
+  // Most have three; a list that grows takes room for seventeen at once.
+  const args: Uint8Array[] = count === 3 ? [reader.bytes(), reader.bytes(), reader.bytes()] : []
+  while (args.length < count) args.push(reader.bytes())
   return { collection, args }
 }

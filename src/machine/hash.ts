@@ -1,4 +1,5 @@
 /** Which bucket a key is in, and where in the order of SCAN. PURE; part of the format. */
+import type { Key } from './packed.ts'
 
 const BUCKET_BITS = 12
 export const BUCKETS = 1 << BUCKET_BITS
@@ -6,7 +7,8 @@ export const BUCKETS = 1 << BUCKET_BITS
 export const HASH_SHIFT = 32 - BUCKET_BITS
 
 /** FNV-1a with a final mix (MurmurHash3's), over one character a byte: 0 to 2^32 - 1. */
-export function hashOf(key: string): number {
+export function hashOf(key: Key): number {
+  if (typeof key !== 'string') return hashOfBytes(key, 0, key.length)
   let hash = 0x811c9dc5
   for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
   return mixed(hash)

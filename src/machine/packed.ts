@@ -18,6 +18,11 @@ function bufferOf(bytes: Uint8Array): Buffer {
 /** Any bytes as a string of one character a byte: how keys, fields and members are held. */
 export const latin1 = (bytes: Uint8Array): string => bufferOf(bytes).toString('latin1')
 
+/** A key as such a string, or as its bytes: the same key. A string costs more to make than to look it up. */
+export type Key = string | Uint8Array
+
+export const keyText = (key: Key): string => (typeof key === 'string' ? key : latin1(key))
+
 /** The bytes of such a string. */
 export const latin1Bytes = (text: string): Buffer => Buffer.from(text, 'latin1')
 

@@ -13,7 +13,7 @@ import type { ByteReader, ByteWriter } from '../bytes.ts'
 import { LokiError } from '../errors.ts'
 import { unreachable } from '../invariant.ts'
 import { Deque } from './deque.ts'
-import { type Packed, latin1, latin1Bytes, pack, unpack } from './packed.ts'
+import { type Key, type Packed, latin1, latin1Bytes, pack, unpack } from './packed.ts'
 import { SHORT_BYTES, type StringInBytes, type StringTable } from './string-table.ts'
 
 interface RecordBase {
@@ -82,7 +82,7 @@ export const shortStringBytes = (keyLength: number, valueLength: number, expireA
   SHORT_STRING_BYTES + (expireAtMilliseconds === 0 ? 0 : EXPIRY_BYTES) + keyLength + valueLength
 
 /** Whether a string with a value of that length belongs into the table of its collection. */
-export const isShort = (key: string, length: number): boolean => length <= SHORT_BYTES && key.length <= SHORT_BYTES
+export const isShort = (key: Key, length: number): boolean => length <= SHORT_BYTES && key.length <= SHORT_BYTES
 
 /** As TYPE tells it. */
 export const typeName = (record: KeyRecord): string => record.kind

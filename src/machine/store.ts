@@ -12,13 +12,14 @@
 import { Buckets } from './buckets.ts'
 import { ExpiryHeap } from './expiry.ts'
 import { HASH_SHIFT, bucketOf, hashOf, hashOfBytes } from './hash.ts'
+import { type Key, keyText } from './packed.ts'
 import type { AggregateRecord, KeyRecord } from './records.ts'
 import { isShort, recordBytes, shortStringBytes } from './records.ts'
 import { type StringInBytes, ABSENT, SHORT_BYTES } from './string-table.ts'
 
 /** A running checkpoint, as the store sees it. */
 export interface BeforeImages {
-  keep(buckets: Buckets, hash: number, key: string): void
+  keep(buckets: Buckets, hash: number, key: Key): void
 }
 
 export class Store {
@@ -94,7 +95,7 @@ export class Collection {
   }
 
   /** The record of a key, due or not; of a short string it is a copy. */
-  peek(key: string): KeyRecord | null {
+  peek(key: Key): KeyRecord | null {
     return this.buckets.get(hashOf(key), key)
   }
 
@@ -103,7 +104,7 @@ export class Collection {
   }
 
   /** The record of a key that is there and not due. Call `willChange` before changing it in place. */
-  find(key: string): KeyRecord | null {
+  find(key: Key): KeyRecord | null {
     const record = this.peek(key)
     return record !== null && this.isLive(record) ? record : null
   }
@@ -130,14 +131,14 @@ export class Collection {
   }
 
   /** As `put` of a string that never expires: the shortest way for the commonest of writes. */
-  putString(key: string, value: Uint8Array): void {
+  putString(key: Key, value: Uint8Array): void {
     const hash = hashOf(key)
     const bucket = hash >>> HASH_SHIFT
     const strings = this.buckets.strings(bucket)
     const place = strings.find(hash, key)
-    const isPlain = place === ABSENT ? !this.buckets.others[bucket]?.has(key) : strings.expiry(place) === 0
+    const isPlain = place === ABSENT ? !this.buckets.others[bucket]?.has(keyText(key)) : strings.expiry(place) === 0
     if (!isPlain || !isShort(key, value.length)) {
-      this.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds: 0 })
+      this.put(keyText(key), { kind: 'string', value, version: 0, expireAtMilliseconds: 0 })
       return
     }
     this.#willChange(hash, key)
@@ -233,7 +234,7 @@ export class Collection {
     return true
   }
 
-  #willChange(hash: number, key: string): void {
+  #willChange(hash: number, key: Key): void {
     const { store, buckets } = this
     const bucket = hash >>> HASH_SHIFT
     if (buckets.epochs[bucket]! >= store.epoch) return

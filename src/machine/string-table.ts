@@ -16,6 +16,7 @@
  * The order of strings is a function of the content alone: every replica tells them in the same order.
  */
 import { BUCKETS, HASH_SHIFT } from './hash.ts'
+import type { Key } from './packed.ts'
 import { Slabs, UNIT_BYTES } from './slabs.ts'
 
 /** Longest key and longest value that are kept here. */
@@ -115,7 +116,7 @@ export class StringTable {
   }
 
   /** Place of the string of that key, or ABSENT. */
-  find(hash: number, key: string): number {
+  find(hash: number, key: Key): number {
     const at = this.#search(hash, key)
     return at < 0 ? ABSENT : this.placeAt(hash >>> HASH_SHIFT, at)
   }
@@ -165,7 +166,7 @@ export class StringTable {
   }
 
   /** Adds a string that is not there. Key and value are at most `SHORT_BYTES` long. */
-  insert(hash: number, key: string, value: Uint8Array, version: number, expireAt: number): void {
+  insert(hash: number, key: Key, value: Uint8Array, version: number, expireAt: number): void {
     const bucket = hash >>> HASH_SHIFT
     const at = -1 - this.#search(hash, key)
     this.#makeRoomForOneMore(bucket)
@@ -221,7 +222,7 @@ export class StringTable {
   }
 
   /** Changes the string at a place, which is that of `hash` and `key`. `value` is no view of what is here. */
-  replace(place: number, hash: number, key: string, value: Uint8Array, version: number, expireAt: number): void {
+  replace(place: number, hash: number, key: Key, value: Uint8Array, version: number, expireAt: number): void {
     const before = this.#head(place)
     const units = unitsOf(before)
     this.#neededBytes -= neededBytes(key.length, valueLengthOf(before), this.expiry(place))
@@ -261,7 +262,7 @@ export class StringTable {
   }
 
   /** Position in its bucket of that key; where it is not: -1 - the position where it belongs. */
-  #search(hash: number, key: string): number {
+  #search(hash: number, key: Key): number {
     const bucket = hash >>> HASH_SHIFT
     let low = 0
     let high = this.#buckets[FIELDS * bucket + COUNT]!
@@ -287,14 +288,14 @@ export class StringTable {
   }
 
   /** Negative: the key at that place is smaller than this one. */
-  #compareKey(place: number, key: string): number {
+  #compareKey(place: number, key: Key): number {
     const bytes = this.#slabs.bytes(place)
     const head = this.#head(place)
     const start = this.#slabs.offset(place) + headerBytesOf(head)
     const length = keyLengthOf(head)
     const common = Math.min(length, key.length)
     for (let i = 0; i < common; i++) {
-      const order = bytes[start + i]! - key.charCodeAt(i)
+      const order = bytes[start + i]! - (typeof key === 'string' ? key.charCodeAt(i) : key[i]!)
       if (order !== 0) return order
     }
     return length - key.length
@@ -314,19 +315,20 @@ export class StringTable {
   }
 
   /** Writes a record to units of its own; where. */
-  #record(key: string, value: Uint8Array, version: number, expireAt: number): number {
+  #record(key: Key, value: Uint8Array, version: number, expireAt: number): number {
     const units = Math.ceil(recordBytes(key.length, value.length, expireAt) / UNIT_BYTES)
     const place = this.#slabs.take(units)
     this.#write(place, units, key, value, version, expireAt)
     return place
   }
 
-  #write(place: number, units: number, key: string, value: Uint8Array, version: number, expireAt: number): void {
+  #write(place: number, units: number, key: Key, value: Uint8Array, version: number, expireAt: number): void {
     const head = headOf(key.length, value.length, units, expireAt)
     this.#stamp(place, head, version, expireAt)
     const bytes = this.#slabs.bytes(place)
     const start = this.#slabs.offset(place) + headerBytesOf(head)
-    bytes.write(key, start, 'latin1')
+    if (typeof key === 'string') bytes.write(key, start, 'latin1')
+    else bytes.set(key, start)
     bytes.set(value, start + key.length)
   }
 

@@ -12,7 +12,7 @@ import {
   parseIntegerText,
   parseSafeInteger,
 } from './numbers.ts'
-import { latin1, latin1Bytes } from './packed.ts'
+import { type Key, latin1, latin1Bytes } from './packed.ts'
 import type { StringRecord } from './records.ts'
 import { type Arguments, type ErrorReply, OK, type Reply, err, isError } from './reply.ts'
 
@@ -22,7 +22,7 @@ const TOO_LONG = err('string exceeds maximum allowed size (proto-max-bulk-len)')
 const NOT_A_FLOAT = err('value is not a valid float')
 
 /** The string at a key; null: absent; an error: another kind. */
-function findString(c: Context, key: string): StringRecord | null | ErrorReply {
+function findString(c: Context, key: Key): StringRecord | null | ErrorReply {
   const record = c.collection.find(key)
   return record === null || record.kind === 'string' ? record : WRONG_TYPE
 }
@@ -39,7 +39,7 @@ function replaceValue(c: Context, key: string, record: StringRecord | null, valu
 }
 
 function get(c: Context, args: Arguments): Reply {
-  const record = findString(c, latin1(args[1]!))
+  const record = findString(c, args[1]!)
   if (record === null || isError(record)) return record
   return record.value
 }
@@ -72,12 +72,12 @@ function parseSetOptions(c: Context, args: Arguments): SetOptions | ErrorReply {
 }
 
 function set(c: Context, args: Arguments): Reply {
-  const key = latin1(args[1]!)
   const { collection } = c
   if (args.length === 3) {
-    assign(c, key, args[2]!)
+    collection.putString(args[1]!, args[2]!)
     return OK
   }
+  const key = latin1(args[1]!)
   const options = parseSetOptions(c, args)
   if ('kind' in options) return options
   const record = collection.find(key)
