@@ -4,8 +4,9 @@
  * disk has such a one. The blocks of a write are whole-blocks.ts.
  *
  * Every method says whether it has written. Where it has not, because the file system refused (then it is not asked
- * again for this file), the write is too large, or the memory is in use, the caller writes the same bytes through the
- * page cache, to the same place: Linux keeps the two in agreement. Any other error is the caller's, as of any write.
+ * again for this file) or the memory is in use, the caller writes the same bytes through the page cache, to the same
+ * place: file systems keep the two in agreement, and one that does not is found out before (`takesDirectWrites`). Any
+ * other error is the caller's, as of any write. One write of a file at a time.
  *
  * The kernel wants memory that begins at a page. Node's buffers do not; that of WebAssembly does, so there is one piece
  * of it for the process, and one write at a time has it.
@@ -14,10 +15,8 @@ import * as fs from 'node:fs'
 import { BLOCK_BYTES, type Blocks, WholeBlocks } from './whole-blocks.ts'
 
 const WASM_PAGE_BYTES = 65_536
-/** As much as is written in line at most (sync-pace.ts), and the blocks around it. Larger ones: not worth the copy. */
-const WRITE_BYTES = 256 * 1024 + 2 * BLOCK_BYTES
-/** A multiple of `BLOCK_BYTES`. */
-export const ZERO_BYTES_MAXIMUM = 1024 * 1024
+/** Of one write; larger ones are several, one behind the other. Whole blocks. */
+export const SLICE_BYTES = 1024 * 1024
 /** What file systems and disks say that have no such writes, or only of larger blocks. */
 const REFUSALS: ReadonlySet<string | undefined> = new Set(['EINVAL', 'EOPNOTSUPP', 'ENOTSUP'])
 const NOTHING = new Uint8Array(0)
@@ -53,10 +52,9 @@ let memory: Memory | null | undefined
 
 function makeMemory(): Memory | null {
   try {
-    const pages = Math.ceil((WRITE_BYTES + ZERO_BYTES_MAXIMUM) / WASM_PAGE_BYTES)
+    const pages = (2 * SLICE_BYTES) / WASM_PAGE_BYTES
     const all = Buffer.from(new WebAssembly.Memory({ initial: pages, maximum: pages }).buffer)
-    const zeros = all.subarray(0, ZERO_BYTES_MAXIMUM)
-    return { zeros, bytes: all.subarray(ZERO_BYTES_MAXIMUM, ZERO_BYTES_MAXIMUM + WRITE_BYTES), isTaken: false }
+    return { zeros: all.subarray(0, SLICE_BYTES), bytes: all.subarray(SLICE_BYTES), isTaken: false }
   } catch {
     // It wants gigabytes of addresses (not of memory), which a limit may forbid.
     return null
@@ -94,7 +92,7 @@ export class DirectWrites {
   }
 
   writeNow(bytes: Uint8Array, offset: number): boolean {
-    const blocks = this.#begin([bytes], offset)
+    const blocks = this.#begin(bytes, offset)
     if (blocks === null) return false
     try {
       const end = blocks.offset + blocks.length
@@ -107,12 +105,21 @@ export class DirectWrites {
     return !this.#isRefused
   }
 
-  async write(pieces: readonly Uint8Array[], offset: number): Promise<boolean> {
-    const blocks = this.#begin(pieces, offset)
-    if (blocks === null) return false
+  async write(bytes: Uint8Array, offset: number): Promise<boolean> {
+    if (this.#memory.isTaken) {
+      this.#begin(bytes, offset)
+      return false
+    }
     this.#memory.isTaken = true
     try {
-      await this.#writeAll(this.#memory.bytes, blocks)
+      for (let at = 0; at < bytes.length && !this.#isRefused;) {
+        // All but the last one end with a block.
+        const slice = bytes.subarray(at, at + SLICE_BYTES - ((offset + at) % BLOCK_BYTES))
+        const blocks = this.#blocks.append(slice, offset + at, this.#memory.bytes)
+        if (blocks === null) return false
+        await this.#writeAll(this.#memory.bytes, blocks)
+        at += slice.length
+      }
     } catch (error) {
       this.#refused(error)
     } finally {
@@ -139,9 +146,9 @@ export class DirectWrites {
   }
 
   /** The blocks of an append, in the memory; null where they cannot go this way. */
-  #begin(pieces: readonly Uint8Array[], offset: number): Blocks | null {
+  #begin(bytes: Uint8Array, offset: number): Blocks | null {
     if (this.#isRefused) return null
-    return this.#blocks.append(pieces, offset, this.#memory.isTaken ? NOTHING : this.#memory.bytes)
+    return this.#blocks.append(bytes, offset, this.#memory.isTaken ? NOTHING : this.#memory.bytes)
   }
 
   #writeAll(from: Buffer, { offset, length }: Blocks): Promise<void> {
@@ -160,5 +167,35 @@ export class DirectWrites {
   #refused(error: unknown): void {
     if (!REFUSALS.has((error as NodeJS.ErrnoException).code)) throw error
     this.#isRefused = true
+  }
+}
+
+/** Deleted at a start where a crash left it, as all that ends so. */
+const PROBE_FILE = 'probe.wal.tmp'
+
+/**
+ * Whether the file system of a folder takes such writes, and agrees with the page cache: a block that was read before
+ * it was written must be read anew.
+ */
+export async function takesDirectWrites(folder: string, kernel: Kernel): Promise<boolean> {
+  const path = `${folder}/${PROBE_FILE}`
+  try {
+    const cached = await fs.promises.open(path, 'w+', 0o600)
+    const direct = await DirectWrites.open(path, kernel)
+    const isThere = async (byte: number): Promise<boolean> => {
+      const { buffer, bytesRead } = await cached.read(Buffer.alloc(BLOCK_BYTES), 0, BLOCK_BYTES, 0)
+      return bytesRead === BLOCK_BYTES && buffer.every((each) => each === byte)
+    }
+    try {
+      if (direct === null || !(await direct.writeZeros(0, BLOCK_BYTES)) || !(await isThere(0))) return false
+      return (await direct.write(Buffer.alloc(BLOCK_BYTES, 0xff), 0)) && (await isThere(0xff))
+    } finally {
+      await direct?.close()
+      await cached.close()
+      await fs.promises.unlink(path)
+    }
+  } catch {
+    // Whatever it is: the log is written without, and has errors of its own.
+    return false
   }
 }

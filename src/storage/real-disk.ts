@@ -5,7 +5,7 @@
  */
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import { DirectWrites, type Kernel, ZERO_BYTES_MAXIMUM } from './direct-writes.ts'
+import { DirectWrites, type Kernel, SLICE_BYTES, takesDirectWrites } from './direct-writes.ts'
 import type { Disk, DiskFile, OpenMode } from './disk.ts'
 import { processorWaitMilliseconds } from './processor-wait.ts'
 import { type ReadSome, readAround } from './read-around.ts'
@@ -25,7 +25,7 @@ const FLAGS: Readonly<Record<OpenMode, number>> = {
 }
 
 /** Memory that is never touched is never taken. */
-const ZEROS = Buffer.alloc(ZERO_BYTES_MAXIMUM)
+const ZEROS = Buffer.alloc(SLICE_BYTES)
 
 class RealFile implements DiskFile {
   readonly #descriptor: number
@@ -44,12 +44,12 @@ class RealFile implements DiskFile {
   }
 
   async write(bytes: Uint8Array, offset: number): Promise<void> {
-    if (this.#direct !== null && (await this.#direct.write([bytes], offset))) return
+    if (this.#direct !== null && (await this.#direct.write(bytes, offset))) return
     await this.#writeCached(bytes, offset)
   }
 
   async writePieces(pieces: readonly Uint8Array[], offset: number): Promise<void> {
-    if (this.#direct !== null && (await this.#direct.write(pieces, offset))) return
+    if (this.#direct !== null && (await this.#direct.write(Buffer.concat(pieces), offset))) return
     await this.#writePiecesCached(pieces, offset)
   }
 
@@ -142,6 +142,8 @@ class RealFile implements DiskFile {
 
 export class RealDisk implements Disk {
   readonly #kernel: Kernel
+  /** By folder. */
+  readonly #takesDirect = new Map<string, Promise<boolean>>()
 
   /** `kernel`: what writes past the page cache; another one is for tests. */
   constructor(kernel: Kernel = fs) {
@@ -153,7 +155,14 @@ export class RealDisk implements Disk {
       fs.open(file, FLAGS[mode], 0o600, (error, opened) => (error === null ? resolve(opened) : reject(error)))
     })
     if (mode !== 'create-durable') return new RealFile(descriptor, false, null)
-    return new RealFile(descriptor, durableFlag === 0, await DirectWrites.open(file, this.#kernel))
+    const folder = path.dirname(file)
+    const takesDirect = this.#takesDirect.get(folder) ?? takesDirectWrites(folder, this.#kernel)
+    this.#takesDirect.set(folder, takesDirect)
+    return new RealFile(
+      descriptor,
+      durableFlag === 0,
+      (await takesDirect) ? await DirectWrites.open(file, this.#kernel) : null,
+    )
   }
 
   rename(from: string, to: string): Promise<void> {

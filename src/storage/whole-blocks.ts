@@ -25,41 +25,32 @@ export class WholeBlocks {
   readonly #front = Buffer.alloc(BLOCK_BYTES)
 
   /**
-   * Puts the blocks of a write, of pieces one behind the other, into `into`. Null where they are not known or do not fit:
-   * then it is made as it is. Either way the next write is behind it. `into` is never written beyond the blocks.
+   * Puts the blocks of a write into `into`, and writes there nothing but them. Null where they are not known or do not
+   * fit: then it is made as it is. Either way the next write is behind it.
    */
-  append(pieces: readonly Uint8Array[], offset: number, into: Uint8Array): Blocks | null {
+  append(bytes: Uint8Array, offset: number, into: Uint8Array): Blocks | null {
     if (offset !== this.#end) {
       this.#end = null
       return null
     }
     const inFront = offset % BLOCK_BYTES
-    let end = inFront
-    for (const piece of pieces) end += piece.length
+    const end = inFront + bytes.length
     const length = Math.ceil(end / BLOCK_BYTES) * BLOCK_BYTES
     const fits = length <= into.length
     if (fits) {
       into.set(this.#front.subarray(0, inFront))
-      let at = inFront
-      for (const piece of pieces) {
-        into.set(piece, at)
-        at += piece.length
-      }
+      into.set(bytes, inFront)
       into.fill(0, end, length)
     }
-    this.#remember(pieces, inFront, end)
-    this.#end = offset - inFront + end
+    this.#remember(bytes, inFront, end)
+    this.#end = offset + bytes.length
     return fits ? { offset: offset - inFront, length } : null
   }
 
-  /** Keeps the last block of pieces that go from `from` to `end`, counted from the start of the first block. */
-  #remember(pieces: readonly Uint8Array[], from: number, end: number): void {
+  /** Keeps the last block of bytes that go from `from` to `end`, counted from the start of the first block. */
+  #remember(bytes: Uint8Array, from: number, end: number): void {
     const last = end - (end % BLOCK_BYTES)
-    let at = from
-    for (const piece of pieces) {
-      const skipped = Math.max(0, last - at)
-      if (skipped < piece.length) this.#front.set(piece.subarray(skipped), at + skipped - last)
-      at += piece.length
-    }
+    if (from >= last) this.#front.set(bytes, from)
+    else this.#front.set(bytes.subarray(last - from))
   }
 }

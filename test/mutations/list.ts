@@ -525,8 +525,8 @@ const BLOCKS: readonly Mutation[] = [
   {
     name: 'a block is not known behind a write that was not widened',
     file: 'storage/whole-blocks.ts',
-    from: 'this.#remember(pieces, inFront, end)',
-    to: 'if (fits) this.#remember(pieces, inFront, end)',
+    from: 'this.#remember(bytes, inFront, end)',
+    to: 'if (fits) this.#remember(bytes, inFront, end)',
     caughtBy: 'crash: frames of all sizes, in whole blocks',
   },
 ]

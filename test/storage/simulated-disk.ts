@@ -80,7 +80,7 @@ export function wholeBlocks(): Append {
   return (bytes, offset) => {
     // What is larger goes as it is.
     const memory = Buffer.alloc(2 * BLOCK_BYTES, 0xff)
-    const found = blocks.append([bytes], offset, memory)
+    const found = blocks.append(bytes, offset, memory)
     return found === null ? asItIs(bytes, offset) : { bytes: memory.subarray(0, found.length), offset: found.offset }
   }
 }

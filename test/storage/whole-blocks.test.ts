@@ -30,22 +30,21 @@ describe('appends in whole blocks', () => {
     let offset = 0
     let widened = 0
     while (offset < file.length - 8 * BLOCK_BYTES) {
-      const pieces = Array.from({ length: 1 + Math.floor(next() * 3) }, () => bytesOf(next, next() * 6000))
+      const bytes = bytesOf(next, next() * (next() < 0.5 ? 300 : 12_000))
       const memory = Buffer.alloc(next() < 0.2 ? BLOCK_BYTES : 8 * BLOCK_BYTES, 0xff)
-      const all = Buffer.concat(pieces)
-      const found = blocks.append(pieces, offset, memory)
+      const found = blocks.append(bytes, offset, memory)
       if (found === null) {
         expect(memory.every((byte) => byte === 0xff)).toBe(true)
-        all.copy(file, offset)
+        bytes.copy(file, offset)
       } else {
         widened++
         expect([found.offset % BLOCK_BYTES, found.length % BLOCK_BYTES]).toEqual([0, 0])
-        expect(found.offset + found.length - offset - all.length).toBeLessThan(BLOCK_BYTES)
+        expect(found.offset + found.length - offset - bytes.length).toBeLessThan(BLOCK_BYTES)
         expect(memory.subarray(found.length).every((byte) => byte === 0xff)).toBe(true)
         memory.copy(file, found.offset, 0, found.length)
       }
-      all.copy(wanted, offset)
-      offset += all.length
+      bytes.copy(wanted, offset)
+      offset += bytes.length
       expect(file.equals(wanted)).toBe(true)
     }
     expect(widened).toBeGreaterThan(5)
@@ -55,9 +54,9 @@ describe('appends in whole blocks', () => {
     for (const offset of [0, 99, 101, BLOCK_BYTES]) {
       const blocks = new WholeBlocks()
       const memory = Buffer.alloc(4 * BLOCK_BYTES)
-      expect(blocks.append([Buffer.alloc(100, 1)], 0, memory)).not.toBeNull()
-      expect(blocks.append([Buffer.alloc(100, 2)], offset, memory)).toBeNull()
-      expect(blocks.append([Buffer.alloc(100, 3)], offset + 100, memory)).toBeNull()
+      expect(blocks.append(Buffer.alloc(100, 1), 0, memory)).not.toBeNull()
+      expect(blocks.append(Buffer.alloc(100, 2), offset, memory)).toBeNull()
+      expect(blocks.append(Buffer.alloc(100, 3), offset + 100, memory)).toBeNull()
     }
   })
 })
@@ -86,7 +85,7 @@ describe('the real disk', () => {
 
   async function append(file: DiskFile, next: () => number, bytes: Buffer, offset: number): Promise<void> {
     const way = next()
-    if (way < 0.4) file.writeNow!(bytes, offset)
+    if (way < 0.4 && bytes.length < 300_000) file.writeNow!(bytes, offset)
     else if (way < 0.7) await file.write(bytes, offset)
     else await file.writePieces!([bytes.subarray(0, bytes.length / 3), bytes.subarray(bytes.length / 3)], offset)
   }
@@ -101,7 +100,7 @@ describe('the real disk', () => {
     if (next() < 0.7) for (let at = 0; at < 3; at++) await file.writeZeros(at * 256 * 1024, 256 * 1024)
     for (let count = 0; count < 25; count++) {
       const kind = next()
-      const bytes = Buffer.alloc(Math.ceil(next() * (kind < 0.6 ? 700 : kind < 0.95 ? 20_000 : 400_000)), 1 + count)
+      const bytes = Buffer.alloc(Math.ceil(next() * (kind < 0.6 ? 700 : kind < 0.93 ? 20_000 : 2_500_000)), 1 + count)
       await append(file, next, bytes, offset)
       parts.push(bytes)
       offset += bytes.length
@@ -145,19 +144,48 @@ describe('the real disk', () => {
     },
   )
 
+  /** A kernel whose writes past the page cache end as `act` says, once `from` of them have been made. */
+  const kernelThat = (act: () => number, from: number): Kernel => {
+    let left = from
+    return {
+      writeSync: (...call) => (left-- > 0 ? fs.writeSync(...call) : act()),
+      write: (descriptor, bytes, at, length, place, done) => {
+        if (left-- > 0) {
+          fs.write(descriptor, bytes, at, length, place, done)
+          return
+        }
+        try {
+          act()
+          done(null, length)
+        } catch (error) {
+          done(error as Error, 0)
+        }
+      },
+    }
+  }
+
   test('an error that is no refusal is the error of the write', async ({ skip }) => {
     skip(!isDirect, 'the file system of the folder does not take such writes')
-    const kernel: Kernel = {
-      writeSync: () => {
-        throw refusal('EIO')
-      },
-      write: (_descriptor, _from, _at, _length, _place, done) => done(refusal('EIO'), 0),
+    const fails = (): never => {
+      throw refusal('EIO')
     }
-    const file = await new RealDisk(kernel).open(`${folder}/broken`, 'create-durable')
+    // The first two are those that look whether it is taken.
+    const file = await new RealDisk(kernelThat(fails, 2)).open(`${folder}/broken`, 'create-durable')
+    expect(file.isDirect).toBe(true)
     await expect(file.write(Buffer.alloc(100), 0)).rejects.toThrow('EIO')
     expect(() => file.writeNow!(Buffer.alloc(100), 100)).toThrow('EIO')
     await expect(file.writeZeros(0, BLOCK_BYTES)).rejects.toThrow('EIO')
     await file.close()
+  })
+
+  test.each([0, 1])('a page cache that does not see what goes past it is found out, write %i', async (from) => {
+    const path = `${folder}/unseen-${from}`
+    const file = await new RealDisk(kernelThat(() => BLOCK_BYTES, from)).open(path, 'create-durable')
+    expect(file.isDirect).toBe(false)
+    await file.write(Buffer.from('header'), 0)
+    await file.close()
+    expect(await contentOf(path, Buffer.from('header'))).toBe('as wanted')
+    expect(fs.readdirSync(folder)).not.toContain('probe.wal.tmp')
   })
 
   test('two files that are written at once do not share what is in memory', async () => {
