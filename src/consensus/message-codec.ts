@@ -49,7 +49,16 @@ function writeEntries(writer: ByteWriter, entries: readonly Entry[]): void {
   for (const entry of entries) writeEntry(writer, entry)
 }
 
-/** Payloads are copied: they stay in the log while the frame they came in is used again. */
+/** A frame of so many bytes has memory of its own (see edge/peer/frames.ts); a shorter one has a part of Node's pool. */
+const OWN_MEMORY_BYTES = Buffer.poolSize / 2
+
+/**
+ * Payloads stay in the log. A short one is copied: for its sake a piece of the pool would be kept, with all that was
+ * there beside it. A long one stays where it is: all that its frame has is entries, which leave the log together.
+ */
+const keptPayload = (payload: Uint8Array): Uint8Array =>
+  payload.length < OWN_MEMORY_BYTES ? new Uint8Array(payload) : payload
+
 function readEntries(reader: ByteReader): Entry[] {
   const entries: Entry[] = []
   for (let left = reader.uint(); left > 0; left--) {
@@ -58,7 +67,7 @@ function readEntries(reader: ByteReader): Entry[] {
     if (previous !== undefined && entry.index !== previous.index + 1) {
       throw new LokiError('FRAME_MALFORMED', `entry ${entry.index} follows entry ${previous.index}`)
     }
-    entries.push(entry.kind === 'commands' ? { ...entry, payload: Uint8Array.from(entry.payload) } : entry)
+    entries.push(entry.kind === 'commands' ? { ...entry, payload: keptPayload(entry.payload) } : entry)
   }
   return entries
 }

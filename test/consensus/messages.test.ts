@@ -170,12 +170,17 @@ describe('messages', () => {
     expect(() => decodeMessage(new ByteReader(encoded(gap)))).toThrow('FRAME_MALFORMED')
   })
 
-  it('payloads do not share memory with the frame', () => {
-    const entry: Entry = { kind: 'commands', index: logIndex(1), payload: new Uint8Array([1, 2, 3]) }
+  it('short payloads keep nothing of the memory that their frame has, long ones are not copied', () => {
     const leader = { configuration: configurationId(1), n: 1, priority: 0, node: nodeId(1) }
-    const bytes = encoded({ kind: 'accept-decide', ballot: leader, decided: logIndex(0), entries: [entry] })
-    const read = decodeMessage(new ByteReader(bytes))
-    bytes.fill(0)
-    expect(read).toMatchObject({ entries: [{ payload: new Uint8Array([1, 2, 3]) }] })
+    for (const length of [3, Buffer.poolSize / 2 - 1, Buffer.poolSize / 2, 100_000]) {
+      const entry: Entry = { kind: 'commands', index: logIndex(1), payload: new Uint8Array(length).fill(7) }
+      const frame = encoded({ kind: 'accept-decide', ballot: leader, decided: logIndex(0), entries: [entry] })
+      const read = decodeMessage(new ByteReader(frame))
+      if (!('entries' in read) || read.entries[0]?.kind !== 'commands') throw new Error('another message')
+      const { payload } = read.entries[0]
+      expect(Buffer.compare(payload, entry.payload)).toBe(0)
+      expect(payload.buffer === frame.buffer).toBe(length >= Buffer.poolSize / 2)
+      if (length < Buffer.poolSize / 2) expect(payload.buffer.byteLength).toBe(length)
+    }
   })
 })
