@@ -171,3 +171,23 @@ it('any mixture of losses, repetitions and slow entries (seed 5): every command 
   expect(asked - next).toBeLessThanOrEqual(200)
   expect(carried / next).toBeLessThan(1.2)
 })
+
+it('entries keep no memory that anything else was in, and what they say stays as it is', () => {
+  const inbox = new Inbox(LIMITS)
+  const payloads: Buffer[] = []
+  for (let index = 1; index <= 2000; index++) {
+    // Each 50th is too long to share anything.
+    inbox.admit(false, block(index, index % 50 === 0 ? 40_000 : 20))
+    payloads.push(inbox.nextEntry(logIndex(index), index, []))
+    // As answers to reads take it.
+    for (let reads = 0; reads < 8; reads++) Buffer.allocUnsafe(10_000).fill(0xff)
+  }
+  for (const [at, payload] of payloads.entries()) {
+    const { time, blocks } = decodeEntry(payload)
+    expect([time, blocks.map(({ first }) => first)]).toEqual([at + 1, [at + 1]])
+  }
+  const kept = new Set(payloads.map(({ buffer }) => buffer))
+  const keptBytes = [...kept].reduce((sum, { byteLength }) => sum + byteLength, 0)
+  const payloadBytes = payloads.reduce((sum, { length }) => sum + length, 0)
+  expect(keptBytes).toBeLessThan(2 * payloadBytes)
+})

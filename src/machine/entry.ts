@@ -62,21 +62,24 @@ const LIMIT_MEMORY = 4
 
 const NOTHING: EntryContent = { time: 0, system: [], blocks: [] }
 
+/** What it gives stays in the memory of `writer`. */
 export function encodeEntry(
   timeMilliseconds: number,
   system: readonly SystemCommand[],
   blocks: readonly Block[],
+  writer = new ByteWriter(entryCapacity(blocks)),
 ): Buffer {
-  const writer = new ByteWriter(entryCapacity(blocks))
+  const start = writer.length
   writer.uint8(VERSION).uint(timeMilliseconds).uint(system.length)
   for (const command of system) encodeSystemCommand(writer, command)
   writer.uint(blocks.length)
   for (const block of blocks) encodeBlock(writer, block)
   // Not copied: the capacity was about right, and nobody else writes here.
-  return writer.view()
+  return writer.since(start)
 }
 
-function entryCapacity(blocks: readonly Block[]): number {
+/** About the bytes of the payload, and rather more than fewer. */
+export function entryCapacity(blocks: readonly Block[]): number {
   let capacity = 256
   for (const block of blocks) {
     capacity += 48

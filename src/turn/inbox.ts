@@ -3,8 +3,9 @@
  * say, and the wish for an entry that only lets time pass. Bounded: above the bound a block is left out, and its
  * node sends it again when it misses the answer. What it sends again is taken once. PURE.
  */
+import { ByteWriter } from '../bytes.ts'
 import { CommandsUnderWay, type Stretch } from './commands-under-way.ts'
-import { type Block, type SystemCommand, encodeEntry } from '../machine/entry.ts'
+import { type Block, type SystemCommand, encodeEntry, entryCapacity } from '../machine/entry.ts'
 import type { LogIndex } from '../vocabulary.ts'
 
 interface WaitingBlock {
@@ -15,6 +16,9 @@ interface WaitingBlock {
   readonly stretch: Stretch | null
 }
 
+/** Of the memory that short entries share. */
+const SHARED_BYTES = 65_536
+
 const blockBytes = (block: Block): number => block.commands.reduce((sum, command) => sum + command.length, 32)
 
 export class Inbox {
@@ -24,6 +28,11 @@ export class Inbox {
   readonly #underWay = new CommandsUnderWay()
   #system: SystemCommand[] = []
   #timeWanted = false
+  /**
+   * Entries stay in memory for long, so they share it with their like alone: among what Node gives from its pool, one
+   * entry of a few bytes would keep 64 KiB that answers to reads were in.
+   */
+  #shared = new ByteWriter(SHARED_BYTES)
 
   constructor(limits: { readonly entryBytes: number; readonly forwardedBytes: number }) {
     this.#limits = limits
@@ -82,6 +91,12 @@ export class Inbox {
     this.#timeWanted = false
     for (const { opens, block } of taken) if (opens) system.push({ kind: 'open-session', session: block.session })
     const blocks = taken.map(({ block }) => block)
-    return encodeEntry(timeMilliseconds, system, blocks)
+    return encodeEntry(timeMilliseconds, system, blocks, this.#writerFor(entryCapacity(blocks)))
+  }
+
+  #writerFor(bytes: number): ByteWriter {
+    if (bytes > SHARED_BYTES / 2) return new ByteWriter(bytes)
+    if (this.#shared.length + bytes > SHARED_BYTES) this.#shared = new ByteWriter(SHARED_BYTES)
+    return this.#shared
   }
 }
