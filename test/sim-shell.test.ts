@@ -17,6 +17,7 @@ const MUST_HAPPEN: readonly (readonly [string, number])[] = [
   ['blocks sent again', 20],
   ['sessions that ended', 2],
   ['outcomes unknown', 2],
+  ['messages that may wait', 5],
 ]
 
 async function check(seed: number): Promise<Outcome> {

@@ -362,8 +362,10 @@ export class ShellNode {
           done()
         })
       },
-      send: (to: NodeId, message: PeerMessage) => {
+      send: (to: NodeId, message: PeerMessage, mayWait = false) => {
         this.#check(message)
+        // On this network everything may take its time.
+        if (mayWait) host.count('messages that may wait')
         this.#leaving.push({ to, message })
       },
       flush: () => {
