@@ -9,7 +9,10 @@
  */
 
 export interface DiskFile {
-  /** Writes all of `bytes` at `offset`. Not durable before `sync`, unless the file was opened `create-durable`. */
+  /**
+   * Writes all of `bytes` at `offset`. Not durable before `sync`, unless the file was opened `create-durable`; of such
+   * a file one write at a time.
+   */
   write(bytes: Uint8Array, offset: number): Promise<void>
   /**
    * As `write`, done when it returns, where the disk offers it (files opened `create-durable` only). It blocks
