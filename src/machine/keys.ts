@@ -20,7 +20,7 @@ function del(c: Context, args: Arguments): Reply {
 
 function exists(c: Context, args: Arguments): Reply {
   let count = 0
-  for (let i = 1; i < args.length; i++) if (c.collection.find(latin1(args[i]!)) !== null) count++
+  for (let i = 1; i < args.length; i++) if (c.collection.find(args[i]!) !== null) count++
   return count
 }
 

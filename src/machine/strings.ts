@@ -12,7 +12,7 @@ import {
   parseIntegerText,
   parseSafeInteger,
 } from './numbers.ts'
-import { type Key, latin1, latin1Bytes } from './packed.ts'
+import { type Key, keyText, latin1, latin1Bytes } from './packed.ts'
 import type { StringRecord } from './records.ts'
 import { type Arguments, type ErrorReply, OK, type Reply, err, isError } from './reply.ts'
 
@@ -28,9 +28,9 @@ function findString(c: Context, key: Key): StringRecord | null | ErrorReply {
 }
 
 /** Sets a value and takes an expiry away. */
-function assign(c: Context, key: string, value: Uint8Array, expireAtMilliseconds = 0): void {
+function assign(c: Context, key: Key, value: Uint8Array, expireAtMilliseconds = 0): void {
   if (expireAtMilliseconds === 0) c.collection.putString(key, value)
-  else c.collection.put(key, { kind: 'string', value, version: 0, expireAtMilliseconds })
+  else c.collection.put(keyText(key), { kind: 'string', value, version: 0, expireAtMilliseconds })
 }
 
 /** Changes the value of a key that may be absent; its expiry stays. */
@@ -74,7 +74,7 @@ function parseSetOptions(c: Context, args: Arguments): SetOptions | ErrorReply {
 function set(c: Context, args: Arguments): Reply {
   const { collection } = c
   if (args.length === 3) {
-    collection.putString(args[1]!, args[2]!)
+    assign(c, args[1]!, args[2]!)
     return OK
   }
   const key = latin1(args[1]!)
@@ -161,13 +161,13 @@ function strlen(c: Context, args: Arguments): Reply {
 
 function mset(c: Context, args: Arguments): Reply {
   if (args.length % 2 === 0) return wrongArity('mset')
-  for (let i = 1; i < args.length; i += 2) assign(c, latin1(args[i]!), args[i + 1]!)
+  for (let i = 1; i < args.length; i += 2) assign(c, args[i]!, args[i + 1]!)
   return OK
 }
 
 function msetnx(c: Context, args: Arguments): Reply {
   if (args.length % 2 === 0) return wrongArity('msetnx')
-  for (let i = 1; i < args.length; i += 2) if (c.collection.find(latin1(args[i]!)) !== null) return 0
+  for (let i = 1; i < args.length; i += 2) if (c.collection.find(args[i]!) !== null) return 0
   mset(c, args)
   return 1
 }
@@ -175,7 +175,7 @@ function msetnx(c: Context, args: Arguments): Reply {
 function mget(c: Context, args: Arguments): Reply {
   const values: Reply[] = []
   for (let i = 1; i < args.length; i++) {
-    const record = c.collection.find(latin1(args[i]!))
+    const record = c.collection.find(args[i]!)
     values.push(record?.kind === 'string' ? record.value : null)
   }
   return values
