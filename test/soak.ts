@@ -7,7 +7,18 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 
-const options = { minutes: { type: 'string' }, seed: { type: 'string' }, only: { type: 'string' } } as const
+const USAGE = `npm run soak [-- options]: kill -9 of a writer, then random trouble for clusters under load
+
+  --minutes n              half of it for each (without: 2000 kills, and two minutes of trouble)
+  --only storage|cluster   one of them
+  --seed n                 the same trouble again`
+
+const options = {
+  minutes: { type: 'string' },
+  seed: { type: 'string' },
+  only: { type: 'string' },
+  help: { type: 'boolean', default: false },
+} as const
 
 /** Exit code of a soak that runs in a process of its own. */
 function run(file: string, args: readonly string[]): Promise<number> {
@@ -18,7 +29,15 @@ function run(file: string, args: readonly string[]): Promise<number> {
 }
 
 async function main(): Promise<number> {
-  const { minutes, seed, only } = parseArgs({ options }).values
+  const { minutes, seed, only, help } = parseArgs({ options }).values
+  if (help) {
+    console.log(USAGE)
+    return 0
+  }
+  if (minutes !== undefined && !(Number(minutes) > 0)) {
+    console.error(`--minutes ${minutes}: a number above zero expected`)
+    return 2
+  }
   const parts = only === undefined ? ['storage', 'cluster'] : [only]
   const seeded = seed === undefined ? [] : ['--seed', seed]
   for (const part of parts) {
