@@ -126,6 +126,24 @@ export class ByteWriter {
   }
 }
 
+const SHARED_BYTES = 65_536
+
+/**
+ * Memory for pieces that are kept for a while, written one behind the other: memory of its own for each is slow to make,
+ * and in Node's pool a piece of a few bytes would keep all that was beside it. Each keeps the whole; long ones, which
+ * would waste the rest of it, do not share.
+ */
+export class SharedMemory {
+  #writer = new ByteWriter(SHARED_BYTES)
+
+  /** Where the next piece goes. One that is larger than said is right, but is copied, and keeps twice as much. */
+  writerFor(mostBytes: number): ByteWriter {
+    if (mostBytes > SHARED_BYTES / 2) return new ByteWriter(mostBytes)
+    if (this.#writer.length + mostBytes > SHARED_BYTES) this.#writer = new ByteWriter(SHARED_BYTES)
+    return this.#writer
+  }
+}
+
 export class ByteReader {
   readonly buffer: Buffer
   offset: number

@@ -3,7 +3,7 @@
  * say, and the wish for an entry that only lets time pass. Bounded: above the bound a block is left out, and its
  * node sends it again when it misses the answer. What it sends again is taken once. PURE.
  */
-import { ByteWriter } from '../bytes.ts'
+import { SharedMemory } from '../bytes.ts'
 import { CommandsUnderWay, type Stretch } from './commands-under-way.ts'
 import { type Block, type SystemCommand, encodeEntry, entryCapacity } from '../machine/entry.ts'
 import type { LogIndex } from '../vocabulary.ts'
@@ -16,9 +16,6 @@ interface WaitingBlock {
   readonly stretch: Stretch | null
 }
 
-/** Of the memory that short entries share. */
-const SHARED_BYTES = 65_536
-
 const blockBytes = (block: Block): number => block.commands.reduce((sum, command) => sum + command.length, 32)
 
 export class Inbox {
@@ -28,11 +25,8 @@ export class Inbox {
   readonly #underWay = new CommandsUnderWay()
   #system: SystemCommand[] = []
   #timeWanted = false
-  /**
-   * Entries stay in memory for long, so they share it with their like alone: among what Node gives from its pool, one
-   * entry of a few bytes would keep 64 KiB that answers to reads were in.
-   */
-  #shared = new ByteWriter(SHARED_BYTES)
+  /** Of entries, which stay for long. */
+  readonly #memory = new SharedMemory()
 
   constructor(limits: { readonly entryBytes: number; readonly forwardedBytes: number }) {
     this.#limits = limits
@@ -91,12 +85,6 @@ export class Inbox {
     this.#timeWanted = false
     for (const { opens, block } of taken) if (opens) system.push({ kind: 'open-session', session: block.session })
     const blocks = taken.map(({ block }) => block)
-    return encodeEntry(timeMilliseconds, system, blocks, this.#writerFor(entryCapacity(blocks)))
-  }
-
-  #writerFor(bytes: number): ByteWriter {
-    if (bytes > SHARED_BYTES / 2) return new ByteWriter(bytes)
-    if (this.#shared.length + bytes > SHARED_BYTES) this.#shared = new ByteWriter(SHARED_BYTES)
-    return this.#shared
+    return encodeEntry(timeMilliseconds, system, blocks, this.#memory.writerFor(entryCapacity(blocks)))
   }
 }

@@ -11,7 +11,7 @@
  *
  * Commands are kept encoded, as they go into the log, until their reply has come.
  */
-import { ByteWriter } from '../bytes.ts'
+import { SharedMemory } from '../bytes.ts'
 import type { Origin } from '../front.ts'
 import { type Block, type SessionId, encodeCommand } from '../machine/entry.ts'
 import { type Arguments, type Reply, argumentBytes, coded } from '../machine/reply.ts'
@@ -30,7 +30,6 @@ export interface RelayLimits {
   readonly sessionKeepAliveMilliseconds?: number
 }
 
-const ENCODED_BYTES = 65_536
 /** Most that the length of an argument takes. */
 const LENGTH_BYTES = 8
 
@@ -73,8 +72,8 @@ export interface ReadBatch {
 export class Relay {
   #session: SessionId
   readonly #limits: RelayLimits
-  /** Commands are written one behind the other; each keeps the whole until it is answered. */
-  #encoded = new ByteWriter(ENCODED_BYTES)
+  /** Of commands, until they are answered. */
+  readonly #memory = new SharedMemory()
   /** Slot of sequence number `#base + position`; null: answered. */
   #slots: (Slot | null)[] = []
   /** Position in `#slots` of the oldest unanswered command: the slots before it are answered. */
@@ -136,21 +135,13 @@ export class Relay {
   /** False: full, nothing was taken. */
   takeWrite(origin: Origin, tag: number, args: Arguments): boolean {
     if (this.#full()) return false
-    const encoded = this.#writerFor(args)
+    const encoded = this.#memory.writerFor(argumentBytes(args) + LENGTH_BYTES * (args.length + 2))
     const start = encoded.length
     encodeCommand(encoded, '', args)
     const command = encoded.since(start)
     this.#bytes += command.length
     this.#slots.push({ origin, tag, command })
     return true
-  }
-
-  /** Memory of its own for each is slow to make; but none grows, which would copy what it has and keep twice as much. */
-  #writerFor(args: Arguments): ByteWriter {
-    const mostBytes = argumentBytes(args) + LENGTH_BYTES * (args.length + 2)
-    if (mostBytes > ENCODED_BYTES / 2) return new ByteWriter(mostBytes)
-    if (this.#encoded.length + mostBytes > ENCODED_BYTES) this.#encoded = new ByteWriter(ENCODED_BYTES)
-    return this.#encoded
   }
 
   /** False: full, nothing was taken. */
