@@ -25,15 +25,19 @@ const ALL_MOST_MILLISECONDS = 64_000
 /** For so long a new leader, or one whose quickest has left, sees who answers first. */
 const LOOK_MILLISECONDS = 100
 
+type Answer = 'decided' | 'read-ready'
+
 export class Hurry {
   readonly #self: NodeId
   /** Chosen for this configuration, when it is asked for. */
   #chosen: { readonly configuration: Configuration; readonly hurried: ReadonlySet<NodeId> } | null = null
   /** By voter: how often something became decided or confirmed with its answer. */
   readonly #answers = new Map<NodeId, number>()
-  /** What is timed: the last index and the last read that were on their way when it began. */
-  #entry: { readonly until: number; readonly since: number } | null = null
-  #read: { readonly until: number; readonly since: number } | null = null
+  /** One entry and one read whose ways are timed, by what ends them: up to which index or id, and since when. */
+  readonly #timed: Record<Answer, { readonly until: number; readonly since: number } | null> = {
+    decided: null,
+    'read-ready': null,
+  }
   #lateness = 0
   #allUntil = -Infinity
   #allMilliseconds = ALL_LEAST_MILLISECONDS
@@ -62,21 +66,13 @@ export class Hurry {
   /** What became of an event; `last`: where the log ends now. */
   stepped(event: Event, effects: readonly Effect[], last: LogIndex): void {
     const { now } = event
-    if (event.kind === 'propose') this.#entry ??= { until: last, since: now }
-    if (event.kind === 'read') this.#read ??= { until: event.id, since: now }
+    if (event.kind === 'propose') this.#timed.decided ??= { until: last, since: now }
+    if (event.kind === 'read') this.#timed['read-ready'] ??= { until: event.id, since: now }
     for (const effect of effects) {
-      if (effect.kind === 'decided') {
-        this.#answered(event)
-        if (this.#entry === null || effect.index < this.#entry.until) continue
-        this.#took(now - this.#entry.since, now)
-        this.#entry = null
-      } else if (effect.kind === 'read-ready') {
-        this.#answered(event)
-        if (this.#read === null || effect.id < this.#read.until) continue
-        this.#took(now - this.#read.since, now)
-        this.#read = null
-      } else if (effect.kind === 'leader-changed') {
-        this.#entry = this.#read = null
+      if (effect.kind === 'decided') this.#answered('decided', effect.index, event)
+      else if (effect.kind === 'read-ready') this.#answered('read-ready', effect.id, event)
+      else if (effect.kind === 'leader-changed') {
+        this.#timed.decided = this.#timed['read-ready'] = null
         this.#hurryAll(now, LOOK_MILLISECONDS)
       }
     }
@@ -85,8 +81,12 @@ export class Hurry {
     }
   }
 
-  #answered(event: Event): void {
+  #answered(what: Answer, upTo: number, event: Event): void {
     if (event.kind === 'message') this.#answers.set(event.from, (this.#answers.get(event.from) ?? 0) + 1)
+    const timed = this.#timed[what]
+    if (timed === null || upTo < timed.until) return
+    this.#timed[what] = null
+    this.#took(event.now - timed.since, event.now)
   }
 
   #took(milliseconds: number, now: number): void {
