@@ -30,15 +30,36 @@ declare const WebAssembly: {
 
 /** The system calls that write. */
 export interface Kernel {
-  writeSync(descriptor: number, from: Buffer, at: number, length: number, place: number): number
+  writeSync(descriptor: number, from: Uint8Array, at: number, length: number, place: number): number
   write(
     descriptor: number,
-    from: Buffer,
+    from: Uint8Array,
     at: number,
     length: number,
     place: number,
     done: (error: NodeJS.ErrnoException | null, written: number) => void,
   ): void
+}
+
+/** Writes all of `from` at `place`, in as many calls as it takes. */
+export function writeAll(kernel: Kernel, descriptor: number, from: Uint8Array, place: number): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const step = (done: number): void => {
+      kernel.write(descriptor, from, done, from.length - done, place + done, (error, written) => {
+        if (error !== null) reject(error)
+        else if (done + written < from.length) step(done + written)
+        else resolve()
+      })
+    }
+    step(0)
+  })
+}
+
+/** The same before it returns. */
+export function writeAllNow(kernel: Kernel, descriptor: number, from: Uint8Array, place: number): void {
+  for (let done = 0; done < from.length;) {
+    done += kernel.writeSync(descriptor, from, done, from.length - done, place + done)
+  }
 }
 
 interface Memory {
@@ -95,10 +116,7 @@ export class DirectWrites {
     const blocks = this.#begin(bytes, offset)
     if (blocks === null) return false
     try {
-      const end = blocks.offset + blocks.length
-      for (let at = blocks.offset; at < end;) {
-        at += this.#kernel.writeSync(this.#descriptor, this.#memory.bytes, at - blocks.offset, end - at, at)
-      }
+      writeAllNow(this.#kernel, this.#descriptor, this.#memory.bytes.subarray(0, blocks.length), blocks.offset)
     } catch (error) {
       this.#refused(error)
     }
@@ -117,7 +135,8 @@ export class DirectWrites {
         const slice = bytes.subarray(at, at + SLICE_BYTES - ((offset + at) % BLOCK_BYTES))
         const blocks = this.#blocks.append(slice, offset + at, this.#memory.bytes)
         if (blocks === null) return false
-        await this.#writeAll(this.#memory.bytes, blocks)
+        const whole = this.#memory.bytes.subarray(0, blocks.length)
+        await writeAll(this.#kernel, this.#descriptor, whole, blocks.offset)
         at += slice.length
       }
     } catch (error) {
@@ -132,7 +151,7 @@ export class DirectWrites {
   async writeZeros(offset: number, length: number): Promise<boolean> {
     if (this.#isRefused || offset % BLOCK_BYTES !== 0 || length % BLOCK_BYTES !== 0) return false
     try {
-      await this.#writeAll(this.#memory.zeros, { offset, length })
+      await writeAll(this.#kernel, this.#descriptor, this.#memory.zeros.subarray(0, length), offset)
     } catch (error) {
       this.#refused(error)
     }
@@ -149,19 +168,6 @@ export class DirectWrites {
   #begin(bytes: Uint8Array, offset: number): Blocks | null {
     if (this.#isRefused) return null
     return this.#blocks.append(bytes, offset, this.#memory.isTaken ? NOTHING : this.#memory.bytes)
-  }
-
-  #writeAll(from: Buffer, { offset, length }: Blocks): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const step = (done: number): void => {
-        this.#kernel.write(this.#descriptor, from, done, length - done, offset + done, (error, written) => {
-          if (error !== null) reject(error)
-          else if (done + written < length) step(done + written)
-          else resolve()
-        })
-      }
-      step(0)
-    })
   }
 
   #refused(error: unknown): void {

@@ -5,7 +5,8 @@
  */
 import * as fs from 'node:fs'
 import * as path from 'node:path'
-import { DirectWrites, type Kernel, SLICE_BYTES, takesDirectWrites } from './direct-writes.ts'
+import { DirectWrites, type Kernel, SLICE_BYTES, takesDirectWrites, writeAll, writeAllNow } from './direct-writes.ts'
+import { invariant } from '../invariant.ts'
 import type { Disk, DiskFile, OpenMode } from './disk.ts'
 import { processorWaitMilliseconds } from './processor-wait.ts'
 import { type ReadSome, readAround } from './read-around.ts'
@@ -54,22 +55,14 @@ class RealFile implements DiskFile {
   }
 
   async writeZeros(offset: number, length: number): Promise<void> {
+    invariant(length <= SLICE_BYTES, `${length} zeros at a time, allowed are ${SLICE_BYTES}`)
     if (this.#direct !== null && (await this.#direct.writeZeros(offset, length))) return
     await this.#writeCached(ZEROS.subarray(0, length), offset)
   }
 
-  #writeCached(bytes: Uint8Array, offset: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const step = (from: number): void => {
-        fs.write(this.#descriptor, bytes, from, bytes.length - from, offset + from, (error, written) => {
-          if (error !== null) reject(error)
-          else if (from + written < bytes.length) step(from + written)
-          else if (this.#syncsEachWrite) this.sync().then(resolve, reject)
-          else resolve()
-        })
-      }
-      step(0)
-    })
+  async #writeCached(bytes: Uint8Array, offset: number): Promise<void> {
+    await writeAll(fs, this.#descriptor, bytes, offset)
+    if (this.#syncsEachWrite) await this.sync()
   }
 
   #writePiecesCached(pieces: readonly Uint8Array[], offset: number): Promise<void> {
@@ -96,10 +89,7 @@ class RealFile implements DiskFile {
   }
 
   #writeCachedNow(bytes: Uint8Array, offset: number): void {
-    let from = 0
-    while (from < bytes.length) {
-      from += fs.writeSync(this.#descriptor, bytes, from, bytes.length - from, offset + from)
-    }
+    writeAllNow(fs, this.#descriptor, bytes, offset)
     if (this.#syncsEachWrite) fs.fdatasyncSync(this.#descriptor)
   }
 
